@@ -1,1 +1,8 @@
-pub fn x(){}
+//! `supervisor` keeps services in Docker behind HAProxy reachable when a server, a container or a site dies.
+//!
+//! Reading order: [`domain`] decides and does nothing else; `daemon` feeds it and carries its decisions out;
+//! the other modules are its eyes, hands and mouth. ARCHITECTURE.md has the map.
+
+pub mod chain;
+pub mod domain;
+

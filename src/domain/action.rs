@@ -1,0 +1,122 @@
+//! What the edges are told to do.
+//!
+//! Three kinds of effect, never mixed. *Convergent*: a desired value that an actuator makes true, again and again
+//! ([`Action::Route`], [`Action::Pace`]). *Guarded*: done at most once, and only if the world is still as it was when it
+//! was decided ([`Action::Evacuate`]). *Answers* go back to whoever asked.
+
+use super::command::{CommandId, Verdict};
+use super::id::{ProxyId, ServerId, ServiceId, SiteId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Convergent: a service's traffic goes to `site` from now on.
+    Route {
+        /// Whose traffic.
+        service: ServiceId,
+        /// Where to.
+        site: SiteId,
+        /// The route's generation: grows with each change.
+        generation: u64,
+    },
+    /// Convergent: how eagerly a server is probed.
+    Pace {
+        /// Which server.
+        server: ServerId,
+        /// How eagerly.
+        pace: Pace,
+    },
+    /// Guarded: free the requests that a dead or hung server holds.
+    Evacuate(Evacuation),
+    /// An answer to a person.
+    Answer {
+        /// To which command.
+        command: CommandId,
+        /// What.
+        verdict: Verdict,
+    },
+}
+
+/// How eagerly a server is probed. The intervals are the prober's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// At its interval.
+    #[default]
+    Normal,
+    /// At the fast interval: something has begun to change and is not settled.
+    Fast,
+}
+
+/// Names a guarded action; grows, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ActionId(pub u64);
+
+/// Free the requests that a server holds: mark it down in HAProxy, shut its sessions down so that HAProxy retries them,
+/// and pull what is queued for it onto another site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evacuation {
+    /// The action's name.
+    pub id: ActionId,
+    /// In which HAProxy.
+    pub proxy: ProxyId,
+    /// The server.
+    pub server: ServerId,
+    /// Where it stands.
+    pub site: SiteId,
+    /// Where the service's traffic goes now: what is queued is pulled there. None when its own pool still serves.
+    pub refuge: Option<SiteId>,
+    /// Precondition: the server's health is still the verdict of this number ([`Server::epoch`](super::state::Server)).
+    pub epoch: u64,
+    /// Precondition: the route is still of this generation, and it is in force before anything is shut down.
+    pub generation: u64,
+}
+
+/// The end of a guarded action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which action.
+    pub action: ActionId,
+    /// The server it was for.
+    pub server: ServerId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a guarded action ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As intended.
+    Done,
+    /// It was tried, and this is why it failed.
+    Failed(String),
+    /// Its precondition no longer held: nothing was done.
+    Superseded,
+    /// It was begun, and nobody knows whether it was finished.
+    Unknown(String),
+}
+
+/// The desired state of one HAProxy: what its actuator makes true. A pure view of the state
+/// ([`State::desired`](super::State::desired)).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Desired {
+    /// False while another supervisor owns this HAProxy: observe, touch nothing.
+    pub active: bool,
+    /// Where each service's traffic goes. A service without an entry is unmanaged: its live route is left as it is.
+    pub routes: BTreeMap<ServiceId, DesiredRoute>,
+    /// The servers that are down, each with the number of that verdict: the precondition of evacuations.
+    pub down: BTreeMap<ServerId, u64>,
+}
+
+/// Where one service's traffic goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredRoute {
+    /// To this site's pool.
+    pub site: SiteId,
+    /// Since this change.
+    pub generation: u64,
+}

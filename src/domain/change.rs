@@ -1,0 +1,160 @@
+//! The delta of one decision: what [`State::apply`](super::State::apply) does, and what the journal keeps.
+
+use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
+use super::failover::Override;
+use super::health::Health;
+use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId};
+use super::policy::Policy;
+use super::state::{Placement, ProxyLink};
+use super::time::Boot;
+use serde::{Deserialize, Serialize};
+
+/// One change of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The process began to watch: the start-up grace runs from here.
+    Began {
+        /// When.
+        at: Boot,
+    },
+    /// A server's health, or what is counted towards another.
+    Health {
+        /// Which server.
+        server: ServerId,
+        /// Its health.
+        health: Health,
+    },
+    /// Whether a server's process lives, or what is counted towards another verdict.
+    Life {
+        /// Which server.
+        server: ServerId,
+        /// The verdict of its `live` probes.
+        life: Health,
+    },
+    /// Where a service's traffic goes.
+    Placed {
+        /// Whose.
+        service: ServiceId,
+        /// Where.
+        placement: Placement,
+    },
+    /// An HAProxy confirmed a route (it is no longer pending there), or lost it (it is pending again).
+    Confirmed {
+        /// Whose route.
+        service: ServiceId,
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// Confirmed, or pending again.
+        in_force: bool,
+    },
+    /// An automatic failover happened: the hold-down runs from here.
+    FailedOver {
+        /// Whose.
+        service: ServiceId,
+        /// When.
+        at: Boot,
+    },
+    /// An automatic failback happened: it counts towards the limit.
+    FailedBack {
+        /// Whose.
+        service: ServiceId,
+        /// When.
+        at: Boot,
+    },
+    /// A person's preference, or its end.
+    Preference {
+        /// Whose.
+        service: ServiceId,
+        /// The preference.
+        preference: Option<Override>,
+    },
+    /// When time alone may change the plan for a service.
+    Wake {
+        /// Which service.
+        service: ServiceId,
+        /// When; none: never.
+        at: Option<Boot>,
+    },
+    /// HAProxy's counters show answers from another site than the route's; none: from the route's.
+    ServedFrom {
+        /// Whose.
+        service: ServiceId,
+        /// Where answers come from.
+        elsewhere: Option<super::id::SiteId>,
+    },
+    /// How an HAProxy is reached.
+    Proxy {
+        /// Which.
+        proxy: ProxyId,
+        /// How.
+        link: ProxyLink,
+    },
+    /// How an HAProxy's configuration stands.
+    ProxyConfig {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// How.
+        config: ConfigSeen,
+    },
+    /// The worker of an HAProxy that answered last.
+    ProxyIdentity {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// Its worker.
+        identity: ProxyIdentity,
+    },
+    /// Whether an engine answers.
+    Engine {
+        /// Which.
+        engine: EngineId,
+        /// Whether.
+        found: bool,
+    },
+    /// What Docker knows of a container; none: it does not exist.
+    Container {
+        /// On which engine.
+        engine: EngineId,
+        /// Which.
+        name: ContainerName,
+        /// What.
+        seen: Option<ContainerSeen>,
+    },
+    /// Whether everything fails on the way, everywhere: it is we who are cut off.
+    CutOff(bool),
+    /// New settings.
+    Policy(Box<Policy>),
+    /// Whether decisions reach the disk in time.
+    Store(StoreHealth),
+    /// A guarded action was numbered.
+    Issued {
+        /// The number after it.
+        next: u64,
+    },
+}
+
+impl Change {
+    /// The service whose part of the state changes, if it is one service's.
+    pub fn service(&self) -> Option<ServiceId> {
+        match self {
+            Change::Health { server, .. } | Change::Life { server, .. } => Some(server.service),
+            Change::Placed { service, .. }
+            | Change::Confirmed { service, .. }
+            | Change::FailedOver { service, .. }
+            | Change::FailedBack { service, .. }
+            | Change::Preference { service, .. }
+            | Change::Wake { service, .. }
+            | Change::ServedFrom { service, .. } => Some(*service),
+            Change::Began { .. }
+            | Change::Proxy { .. }
+            | Change::ProxyConfig { .. }
+            | Change::ProxyIdentity { .. }
+            | Change::Engine { .. }
+            | Change::Container { .. }
+            | Change::CutOff(_)
+            | Change::Policy(_)
+            | Change::Store(_)
+            | Change::Issued { .. } => None,
+        }
+    }
+}

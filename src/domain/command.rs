@@ -1,0 +1,133 @@
+//! What people order, and the answer they get: accepted, already so, or denied with a reason.
+
+use super::id::{ServiceId, SiteId};
+use super::time::{Span, Wall};
+use super::witness::Cause;
+use serde::{Deserialize, Serialize};
+
+/// One order of one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Names the command within this process, so that its answer finds the way back.
+    pub id: CommandId,
+    /// Who ordered it.
+    pub by: Operator,
+    /// Why, in the person's words. Bounded by the control socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// What.
+    pub order: Order,
+}
+
+/// Names a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CommandId(pub u64);
+
+/// A person, as the kernel vouches for them (`SO_PEERCRED`, unix(7)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operator {
+    /// The user id of the process that ordered.
+    pub uid: u32,
+    /// Its process id.
+    pub pid: Option<i32>,
+    /// The user's name, where the system knows it.
+    pub name: Option<String>,
+}
+
+/// What can be ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Move a service's traffic to a site, and prefer that site from now on.
+    Failover {
+        /// Whose traffic.
+        service: ServiceId,
+        /// Where to.
+        to: SiteId,
+        /// Even though the site is not known to be healthy.
+        #[serde(default)]
+        force: bool,
+        /// The route's generation that the person looked at: denied when somebody changed it since.
+        #[serde(default)]
+        seen: Option<u64>,
+    },
+    /// Drop the override, and move traffic to the best healthy site now.
+    Failback {
+        /// Whose traffic.
+        service: ServiceId,
+        /// The route's generation that the person looked at: denied when somebody changed it since.
+        #[serde(default)]
+        seen: Option<u64>,
+    },
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is ordered.
+    Accepted {
+        /// Whether the journal held it before the answer; not when the store is degraded.
+        durable: bool,
+    },
+    /// Nothing to do: it is so already.
+    AlreadySo,
+    /// It is not done.
+    Denied(Denial),
+}
+
+/// Why an order is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denial {
+    /// There is no such service.
+    UnknownService {
+        /// What was asked for.
+        service: ServiceId,
+        /// The services there are (at most 20).
+        known: Vec<ServiceId>,
+    },
+    /// The service has no servers at that site.
+    UnknownSite {
+        /// What was asked for.
+        site: SiteId,
+        /// The sites it has.
+        known: Vec<SiteId>,
+    },
+    /// No HAProxy has been seen yet, so nobody knows where traffic is.
+    ProxyUnseen,
+    /// Another supervisor owns the HAProxy.
+    NotOwner,
+    /// The target is down.
+    TargetDown {
+        /// The site.
+        site: SiteId,
+        /// Why its first server is down.
+        cause: Cause,
+    },
+    /// The target has not yet proved that it is healthy.
+    TargetUnknown {
+        /// The site.
+        site: SiteId,
+    },
+    /// Somebody, or supervisor itself, moved the service since the person looked.
+    ChangedSince {
+        /// Where it is now.
+        site: SiteId,
+        /// When that happened.
+        at: Wall,
+        /// Who ordered it, if a person did.
+        by: Option<Operator>,
+    },
+    /// Another person's order is being carried out at this moment.
+    InProgress {
+        /// Where traffic is being moved to.
+        to: SiteId,
+        /// For how long already.
+        since: Span,
+        /// Who ordered it, if a person did.
+        by: Option<Operator>,
+    },
+    /// No site would serve.
+    NobodyServes,
+}

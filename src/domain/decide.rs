@@ -1,0 +1,137 @@
+//! One event in, one decision out.
+//!
+//! [`decide()`] works on a [`Draft`]: the state as it will be, copied only where the event touches it. Each arm records
+//! evidence; [`Draft::settle`] then asks [`plan`](super::failover::plan) where the touched service's traffic belongs, and acts on the answer.
+
+mod commanded;
+mod docker;
+mod draft;
+mod probed;
+mod proxy;
+
+use super::action::{Action, Finished, Outcome, Pace};
+use super::change::Change;
+use super::event::{ConfigSeen, Event, StoreHealth};
+use super::health::Health;
+use super::id::{ServerId, ServiceId};
+use super::policy::Policy;
+use super::reason::Reason;
+use super::state::{Placement, ProxyLink, State};
+use super::time::Now;
+use draft::Draft;
+use serde::{Deserialize, Serialize};
+
+/// What one event leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Decision {
+    /// How the state changes.
+    pub changes: Vec<Change>,
+    /// What the edges do.
+    pub actions: Vec<Action>,
+    /// What changed, for people.
+    pub reasons: Vec<Reason>,
+}
+
+impl Decision {
+    /// Whether nothing follows from the event: it is counted, not journalled.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.actions.is_empty() && self.reasons.is_empty()
+    }
+}
+
+/// How many services one [`Event::Woke`] settles at most. The loop comes back for the rest at once; what arrives in
+/// between is not kept waiting.
+const WOKE_BATCH: usize = 64;
+
+/// Decides what follows from `event` at `now`. Changes nothing itself.
+pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
+    let mut draft = Draft::new(state, now);
+    match event {
+        Event::Started => started(&mut draft),
+        Event::Probed(probed) => probed::probed(&mut draft, probed),
+        Event::Lived(probed) => probed::lived(&mut draft, probed),
+        Event::Container(event) => docker::announced(&mut draft, event),
+        Event::Containers(list) => docker::listed(&mut draft, list),
+        Event::EngineLost { engine } => docker::lost(&mut draft, *engine),
+        Event::Proxy(seen) => proxy::seen(&mut draft, seen),
+        Event::ProxyLost { proxy } => proxy::lost(&mut draft, *proxy),
+        Event::Configured(configured) => proxy::configured(&mut draft, configured),
+        Event::Routed(routed) => proxy::routed(&mut draft, routed),
+        Event::Finished(end) => finished(&mut draft, end),
+        Event::Commanded(command) => commanded::commanded(&mut draft, command),
+        Event::PolicyChanged(policy) => policy_changed(&mut draft, policy),
+        Event::Store(health) => store(&mut draft, *health),
+        Event::Woke => {
+            let due: Vec<ServiceId> = state.due(now.boot).take(WOKE_BATCH).collect();
+            due.into_iter().for_each(|service| draft.settle(service));
+        }
+    }
+    draft.decision
+}
+
+/// Nothing that was believed about health survives a start, and no route is ours until HAProxy has shown it to us.
+fn started(draft: &mut Draft<'_>) {
+    draft.push(Change::Began { at: draft.now.boot });
+    draft.push(Change::CutOff(false));
+    for (id, service) in &draft.state.services {
+        if let Placement::On(route) = &service.placement {
+            let placement = Placement::Unmanaged { last: Some(route.clone()) };
+            draft.push(Change::Placed { service: *id, placement });
+        }
+        for name in service.servers.keys() {
+            let server = ServerId { service: *id, server: *name };
+            draft.set_health(server, Health::default());
+            draft.set_life(server, Health::default());
+            draft.act(Action::Pace { server, pace: Pace::Fast });
+        }
+        draft.settle(*id);
+    }
+    for proxy in draft.state.proxies.keys() {
+        draft.push(Change::Proxy { proxy: *proxy, link: ProxyLink::Unseen });
+        draft.push(Change::ProxyConfig { proxy: *proxy, config: ConfigSeen::Untried });
+    }
+}
+
+fn finished(draft: &mut Draft<'_>, end: &Finished) {
+    let failed = match &end.outcome {
+        Outcome::Done => None,
+        Outcome::Superseded => return,
+        Outcome::Failed(words) | Outcome::Unknown(words) => Some(words.clone()),
+    };
+    draft.tell(Reason::Evacuated { server: end.server, failed });
+}
+
+fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
+    if *policy == draft.state.policy {
+        return;
+    }
+    let old = &draft.state.policy.services;
+    let added = policy.services.keys().filter(|id| !old.contains_key(id)).copied().collect();
+    let removed = old.keys().filter(|id| !policy.services.contains_key(id)).copied().collect();
+    draft.tell(Reason::PolicyChanged { added, removed });
+    draft.push(Change::Policy(Box::new(policy.clone())));
+    // Everything may be different now: settle it all on a state that has the new policy.
+    let mut next = draft.state.clone();
+    next.apply(&draft.decision.changes);
+    let mut rest = Draft::new(&next, draft.now);
+    for (id, service) in &next.services {
+        for (name, server) in &service.servers {
+            let id = ServerId { service: *id, server: *name };
+            rest.act(Action::Pace { server: id, pace: server.pace() });
+        }
+        rest.settle(*id);
+    }
+    draft.decision.changes.append(&mut rest.decision.changes);
+    draft.decision.actions.append(&mut rest.decision.actions);
+    draft.decision.reasons.append(&mut rest.decision.reasons);
+}
+
+fn store(draft: &mut Draft<'_>, health: StoreHealth) {
+    if health != draft.state.store {
+        draft.push(Change::Store(health));
+        draft.tell(Reason::Store { durable: health == StoreHealth::Durable });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! A person ordered something: it is accepted, already so, or denied with a reason.
+
+use super::Draft;
+use crate::domain::action::Action;
+use crate::domain::change::Change;
+use crate::domain::command::{Command, Denial, Operator, Order, Verdict};
+use crate::domain::event::StoreHealth;
+use crate::domain::failover::{Override, Standing, standing};
+use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::reason::Reason;
+use crate::domain::state::{Placement, ProxyLink, Route};
+use crate::domain::time::Span;
+
+pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
+    let verdict = match &command.order {
+        Order::Failover { service, to, force, seen } => {
+            failover(draft, command, *service, *to, *force, *seen)
+        }
+        Order::Failback { service, seen } => failback(draft, command, *service, *seen),
+    };
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(denial) => {
+            draft.tell(Reason::Denied { by: command.by.clone(), denial: denial.clone() });
+            Verdict::Denied(denial)
+        }
+    };
+    draft.act(Action::Answer { command: command.id, verdict });
+}
+
+fn failover(
+    draft: &mut Draft<'_>,
+    command: &Command,
+    id: ServiceId,
+    to: SiteId,
+    force: bool,
+    seen: Option<u64>,
+) -> Result<Verdict, Denial> {
+    let (service, policy) = draft.service(id).ok_or_else(|| unknown_service(draft, id))?;
+    if !policy.has_site(to) {
+        return Err(Denial::UnknownSite { site: to, known: policy.prefer.clone() });
+    }
+    let route = driven_route(draft, id)?;
+    let preferred =
+        service.preference.as_ref().map_or(policy.prefer.first() == Some(&to), |over| over.site == to);
+    if route.site == to && preferred {
+        return Ok(Verdict::AlreadySo);
+    }
+    nobody_in_between(draft, &route, seen)?;
+    let sick = match standing(service, policy, to) {
+        Standing::Healthy { .. } => None,
+        Standing::Unproven => Some(Denial::TargetUnknown { site: to }),
+        Standing::Down { cause } => Some(Denial::TargetDown { site: to, cause }),
+    };
+    let forced = match sick {
+        Some(denial) if !force => return Err(denial),
+        Some(_) => true,
+        None => false,
+    };
+    let preference = Override {
+        site: to,
+        by: command.by.clone(),
+        because: command.because.clone(),
+        at: draft.now.wall,
+        forced,
+    };
+    draft.push(Change::Preference { service: id, preference: Some(preference) });
+    if route.site == to {
+        draft.tell(Reason::PreferenceSet { service: id, site: to, by: command.by.clone() });
+    } else {
+        switch(draft, command, id, &route, to, forced);
+    }
+    draft.settle(id);
+    Ok(accepted(draft))
+}
+
+fn failback(
+    draft: &mut Draft<'_>,
+    command: &Command,
+    id: ServiceId,
+    seen: Option<u64>,
+) -> Result<Verdict, Denial> {
+    let (service, policy) = draft.service(id).ok_or_else(|| unknown_service(draft, id))?;
+    let route = driven_route(draft, id)?;
+    let preference = service.preference.clone();
+    let healthy = |site: &SiteId| matches!(standing(service, policy, *site), Standing::Healthy { .. });
+    let best = policy.prefer.iter().copied().find(healthy);
+    if preference.is_none() && (policy.prefer.first() == Some(&route.site) || best == Some(route.site)) {
+        return Ok(Verdict::AlreadySo);
+    }
+    nobody_in_between(draft, &route, seen)?;
+    let to = best.ok_or(Denial::NobodyServes)?;
+    if let Some(over) = preference {
+        draft.push(Change::Preference { service: id, preference: None });
+        draft.tell(Reason::PreferenceDropped { service: id, site: over.site, by: command.by.clone() });
+    }
+    if to != route.site {
+        switch(draft, command, id, &route, to, false);
+    }
+    draft.settle(id);
+    Ok(accepted(draft))
+}
+
+/// Moves traffic because a person wants it. What is in flight is left to finish, unless the old site is dead.
+fn switch(draft: &mut Draft<'_>, command: &Command, id: ServiceId, from: &Route, to: SiteId, forced: bool) {
+    draft.route(id, to, Some(command.by.clone()));
+    draft.tell(Reason::Switchover {
+        service: id,
+        from: from.site,
+        to,
+        by: command.by.clone(),
+        because: command.because.clone(),
+        forced,
+    });
+    if !forced {
+        draft.evacuate_site(id, from.site, to);
+    }
+}
+
+fn accepted(draft: &Draft<'_>) -> Verdict {
+    Verdict::Accepted { durable: draft.state.store == StoreHealth::Durable }
+}
+
+/// The service's route, if somebody has seen it and it is ours to change.
+fn driven_route(draft: &Draft<'_>, id: ServiceId) -> Result<Route, Denial> {
+    let (service, policy) = draft.service(id).ok_or(Denial::ProxyUnseen)?;
+    let foreign = |proxy| matches!(draft.state.proxies.get(proxy), Some(proxy) if matches!(proxy.link, ProxyLink::Foreign { .. }));
+    if policy.proxies.iter().any(foreign) {
+        return Err(Denial::NotOwner);
+    }
+    match &service.placement {
+        Placement::On(route) => Ok(route.clone()),
+        Placement::Unmanaged { .. } => Err(Denial::ProxyUnseen),
+    }
+}
+
+/// Two people at once have an order: the second hears of the first.
+fn nobody_in_between(draft: &Draft<'_>, route: &Route, seen: Option<u64>) -> Result<(), Denial> {
+    /// How long an order counts as being carried out. A switch takes milliseconds; an HAProxy that has not confirmed by
+    /// then is in trouble, and its trouble must not take the wheel out of people's hands.
+    const CARRIED_OUT_WITHIN: Span = Span::seconds(5);
+    let by: Option<Operator> = route.by.clone();
+    if seen.is_some_and(|seen| seen != route.generation) {
+        return Err(Denial::ChangedSince { site: route.site, at: route.since_wall, by });
+    }
+    let since = draft.now.boot.since(route.since);
+    let reachable = |proxy| draft.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours);
+    if by.is_some() && since < CARRIED_OUT_WITHIN && route.pending.iter().any(reachable) {
+        return Err(Denial::InProgress { to: route.site, since, by });
+    }
+    Ok(())
+}
+
+fn unknown_service(draft: &Draft<'_>, service: ServiceId) -> Denial {
+    /// More names than this help nobody to find a typing error.
+    const NAMES_MAX: usize = 20;
+    Denial::UnknownService { service, known: draft.state.services.keys().copied().take(NAMES_MAX).collect() }
+}

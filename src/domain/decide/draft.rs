@@ -1,0 +1,217 @@
+//! The decision while it is being made: the state as it will be, and what has been decided so far.
+
+use super::Decision;
+use crate::domain::action::{Action, ActionId, Evacuation};
+use crate::domain::change::Change;
+use crate::domain::command::Operator;
+use crate::domain::failover::{Plan, Stay, Why, plan, standing};
+use crate::domain::health::Health;
+use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::policy::ServicePolicy;
+use crate::domain::reason::Reason;
+use crate::domain::state::{Placement, ProxyLink, Route, Server, Service, State};
+use crate::domain::time::{Now, Span};
+use crate::domain::{failover, witness::Cause};
+use std::collections::BTreeMap;
+
+/// A decision in the making.
+pub(super) struct Draft<'a> {
+    /// The state before the event.
+    pub(super) state: &'a State,
+    /// The time of the decision.
+    pub(super) now: Now,
+    /// What has been decided.
+    pub(super) decision: Decision,
+    /// The services that the event touches, as they will be.
+    touched: BTreeMap<ServiceId, Service>,
+    next_action: u64,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(state: &'a State, now: Now) -> Draft<'a> {
+        Draft {
+            state,
+            now,
+            decision: Decision::default(),
+            touched: BTreeMap::new(),
+            next_action: state.next_action,
+        }
+    }
+
+    /// The service as it will be, and its policy.
+    pub(super) fn service(&self, id: ServiceId) -> Option<(&Service, &'a ServicePolicy)> {
+        let service = self.touched.get(&id).or_else(|| self.state.services.get(&id))?;
+        Some((service, self.state.policy.services.get(&id)?))
+    }
+
+    /// The server's health as it will be.
+    pub(super) fn health(&self, id: ServerId) -> Option<Health> {
+        Some(self.service(id.service)?.0.servers.get(&id.server)?.health)
+    }
+
+    /// Decides a change.
+    pub(super) fn push(&mut self, change: Change) {
+        if let Some(id) = change.service()
+            && let Some(before) = self.state.services.get(&id)
+        {
+            self.touched.entry(id).or_insert_with(|| before.clone()).apply(&change);
+        }
+        self.decision.changes.push(change);
+    }
+
+    /// Decides an action.
+    pub(super) fn act(&mut self, action: Action) {
+        self.decision.actions.push(action);
+    }
+
+    /// Gives a reason.
+    pub(super) fn tell(&mut self, reason: Reason) {
+        self.decision.reasons.push(reason);
+    }
+
+    /// Sets a server's health, if it differs, and probes it as eagerly as that health wants.
+    pub(super) fn set_health(&mut self, server: ServerId, health: Health) {
+        let Some(before) = self.health(server) else { return };
+        if before == health {
+            return;
+        }
+        let pace = |health| Server { health, ..Server::default() }.pace();
+        self.push(Change::Health { server, health });
+        if pace(before) != pace(health) {
+            self.act(Action::Pace { server, pace: pace(health) });
+        }
+    }
+
+    /// Sets the verdict of a server's `live` probes, if it differs. Gives back the verdict before.
+    pub(super) fn set_life(&mut self, server: ServerId, life: Health) -> Option<Health> {
+        let before = self.service(server.service)?.0.servers.get(&server.server)?.life;
+        if before != life {
+            self.push(Change::Life { server, life });
+        }
+        Some(before)
+    }
+
+    /// Asks where the service's traffic belongs, and sends it there.
+    pub(super) fn settle(&mut self, id: ServiceId) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let wake = match plan(service, policy, self.now.boot) {
+            Plan::Stay(stay) => stay.until(),
+            Plan::Move { to, why } => {
+                self.relocate(id, to, why);
+                // The new place may have something to wait for, too: a return.
+                match self.service(id).map(|(service, policy)| plan(service, policy, self.now.boot)) {
+                    Some(Plan::Stay(stay)) => stay.until(),
+                    Some(Plan::Move { .. }) | None => None,
+                }
+            }
+        };
+        if self.service(id).is_some_and(|(service, _)| service.wake != wake) {
+            self.push(Change::Wake { service: id, at: wake });
+        }
+    }
+
+    /// Moves traffic for a reason of our own.
+    fn relocate(&mut self, id: ServiceId, to: SiteId, why: Why) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let Some(from) = service.placement.site() else { return };
+        let healthy = match standing(service, policy, to) {
+            failover::Standing::Healthy { since } => self.now.boot.since(since),
+            failover::Standing::Unproven | failover::Standing::Down { .. } => Span::ZERO,
+        };
+        self.route(id, to, None);
+        let at = self.now.boot;
+        match why {
+            Why::Escape(cause) => {
+                self.push(Change::FailedOver { service: id, at });
+                self.tell(Reason::Failover { service: id, from, to, cause });
+                self.evacuate_site(id, from, to);
+            }
+            Why::Return => {
+                self.push(Change::FailedBack { service: id, at });
+                self.tell(Reason::Failback { service: id, from, to, healthy });
+            }
+            Why::SiteRemoved => self.tell(Reason::SiteRemoved { service: id, from, to }),
+        }
+    }
+
+    /// Sends the service's traffic to `to` from now on; `by` whom, if a person ordered it.
+    pub(super) fn route(&mut self, id: ServiceId, to: SiteId, by: Option<Operator>) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let generation = service.generation + 1;
+        let route = Route {
+            site: to,
+            generation,
+            since: self.now.boot,
+            since_wall: self.now.wall,
+            by,
+            pending: policy.proxies.clone(),
+        };
+        self.push(Change::Placed { service: id, placement: Placement::On(route) });
+        self.act(Action::Route { service: id, site: to, generation });
+    }
+
+    /// Frees what every stranding server at `from` holds, onto `refuge`.
+    pub(super) fn evacuate_site(&mut self, id: ServiceId, from: SiteId, refuge: SiteId) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let stranding = |server: &ServerId| {
+            service.servers.get(&server.server).is_some_and(|server| match server.health {
+                Health::Down { cause, .. } => cause.strands_requests(),
+                Health::Unknown { .. } | Health::Up { .. } => false,
+            })
+        };
+        let servers: Vec<ServerId> = policy
+            .servers_at(from)
+            .map(|server| ServerId { service: id, server })
+            .filter(stranding)
+            .collect();
+        for server in servers {
+            self.evacuate(server, from, Some(refuge));
+        }
+    }
+
+    /// A server of the serving site went down and its pool goes on without it: what it holds goes to its neighbours.
+    pub(super) fn evacuate_within_pool(&mut self, server: ServerId, site: SiteId, cause: Cause) {
+        let Some((service, policy)) = self.service(server.service) else { return };
+        let pool_serves = service.placement.site() == Some(site)
+            && matches!(standing(service, policy, site), failover::Standing::Healthy { .. });
+        if pool_serves && cause.strands_requests() {
+            self.evacuate(server, site, None);
+        }
+    }
+
+    fn evacuate(&mut self, server: ServerId, site: SiteId, refuge: Option<SiteId>) {
+        let Some((service, policy)) = self.service(server.service) else { return };
+        let Some(epoch) = service.servers.get(&server.server).map(|server| server.epoch) else { return };
+        let generation = service.generation;
+        for proxy in &policy.proxies {
+            let ours = self.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours);
+            if ours {
+                let id = ActionId(self.next_action);
+                self.next_action += 1;
+                self.push(Change::Issued { next: self.next_action });
+                let proxy = *proxy;
+                self.act(Action::Evacuate(Evacuation { id, proxy, server, site, refuge, epoch, generation }));
+            }
+        }
+    }
+
+    /// Tells why traffic stays although its site is down. Asked for when a verdict changed and nothing moved.
+    pub(super) fn tell_if_stuck(&mut self, id: ServiceId) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let Plan::Stay(stay) = plan(service, policy, self.now.boot) else { return };
+        let stuck = match stay {
+            Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::Stateful { .. } | Stay::Forced => true,
+            Stay::Preferred
+            | Stay::Unmanaged
+            | Stay::BetterSiteDown { .. }
+            | Stay::NotStableYet { .. }
+            | Stay::HoldDown { .. }
+            | Stay::FailbackLimit { .. }
+            | Stay::FailbackManual { .. } => false,
+        };
+        if stuck {
+            let site = service.placement.site();
+            self.tell(Reason::Stays { service: id, site, stay, left: None });
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A probe ended.
+
+use super::Draft;
+use crate::domain::change::Change;
+use crate::domain::event::{ContainerStatus, Probed};
+use crate::domain::failover::Override;
+use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView, WITNESS_WAIT};
+use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::reason::Reason;
+use crate::domain::state::ProxyLink;
+use crate::domain::time::Span;
+use crate::domain::witness::Evidence;
+
+pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
+    let server = probed.server;
+    let Some(before) = draft.health(server) else { return };
+    let late_by = lateness(draft, probed);
+    let evidence = match late_by {
+        Some(_) => Evidence::Void,
+        None => probed.outcome.evidence(),
+    };
+    // Most probes of most days: a server that is up answered.
+    if matches!((before, evidence), (Health::Up { bad: None, .. }, Evidence::Good)) {
+        return end_cut_off(draft);
+    }
+    // A good answer to a probe that began before the server went down is an answer from before.
+    if let (Health::Down { since, .. }, Evidence::Good) = (before, evidence)
+        && probed.started < since
+    {
+        return;
+    }
+    if let (Some(by), true) = (late_by, before.is_unsettled()) {
+        draft.tell(Reason::Late { server, by });
+    }
+    if !matches!(evidence, Evidence::Path(_) | Evidence::Void) {
+        end_cut_off(draft);
+    }
+    let bar = bar(draft, server, before, evidence);
+    judge(draft, server, before.after(evidence, probed.ended, bar));
+}
+
+/// A `live` probe ended. Its verdict is kept and told; what to do about a dead process is healing's business.
+pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
+    let server = probed.server;
+    let Some(wanted) = draft.state.policy.server(server) else { return };
+    let (site, fall) = (wanted.site, wanted.live_fall);
+    let Some(before) = draft.state.server(server).map(|server| server.life) else { return };
+    let evidence = match lateness(draft, probed) {
+        Some(_) => Evidence::Void,
+        None => probed.outcome.evidence(),
+    };
+    let path = if draft.state.cut_off { PathView::CutOff } else { PathView::Credible };
+    let bar = Bar { rise: 1, fall, ..plain_bar(draft, server, path) };
+    let after = before.after(evidence, probed.ended, bar);
+    draft.set_life(server, after);
+    if before.differs_in_verdict(&after) {
+        match (before, after) {
+            // Where Docker says that nothing runs, a silent process is no news.
+            (_, Health::Down { cause, .. }) if runs(draft, server) => {
+                draft.tell(Reason::ServerDead { server, site, cause });
+            }
+            (_, Health::Down { .. }) => {}
+            (Health::Down { .. }, Health::Up { .. }) => draft.tell(Reason::ServerLives { server, site }),
+            (_, Health::Unknown { .. } | Health::Up { .. }) => {}
+        }
+    }
+}
+
+/// Whether the server's process runs, as far as Docker tells.
+fn runs(draft: &Draft<'_>, server: ServerId) -> bool {
+    let container = draft.state.policy.server(server).and_then(|wanted| wanted.container.as_ref());
+    let seen = container
+        .and_then(|container| draft.state.engines.get(&container.engine)?.containers.get(&container.name));
+    seen.is_none_or(|seen| seen.status == ContainerStatus::Running)
+}
+
+/// By how much a result is too late to be true: against its plan, or on its way to us.
+fn lateness(draft: &Draft<'_>, probed: &Probed) -> Option<Span> {
+    let late = probed.started.since(probed.due).max(draft.now.boot.since(probed.ended));
+    (late > draft.state.policy.lateness).then_some(late)
+}
+
+fn end_cut_off(draft: &mut Draft<'_>) {
+    if !draft.state.cut_off {
+        return;
+    }
+    draft.push(Change::CutOff(false));
+    draft.tell(Reason::Reconnected);
+    // What was counted while we were cut off was about us: it must not become a verdict about them now.
+    let counted: Vec<(ServerId, Health)> = draft
+        .state
+        .services
+        .iter()
+        .flat_map(|(service, known)| {
+            known
+                .servers
+                .iter()
+                .map(|(name, server)| (ServerId { service: *service, server: *name }, server.health))
+        })
+        .filter(|(_, health)| health.run().is_some_and(|run| run.path_only))
+        .collect();
+    for (server, health) in counted {
+        let bar = plain_bar(draft, server, PathView::CutOff);
+        draft.set_health(server, health.after(Evidence::Void, draft.now.boot, bar));
+    }
+}
+
+/// What it takes for evidence about `server` to become a verdict.
+fn bar(draft: &mut Draft<'_>, server: ServerId, before: Health, evidence: Evidence) -> Bar {
+    let path = match evidence {
+        Evidence::Path(_) => path_view(draft, server, before),
+        Evidence::Good | Evidence::Hard(_) | Evidence::Full(_) | Evidence::Void => PathView::Credible,
+    };
+    plain_bar(draft, server, path)
+}
+
+pub(super) fn plain_bar(draft: &Draft<'_>, server: ServerId, path: PathView) -> Bar {
+    let (rise, fall) = draft.state.policy.server(server).map_or((1, 1), |server| (server.rise, server.fall));
+    let grace = draft.now.boot < draft.state.began + draft.state.policy.startup_grace;
+    Bar { rise, fall, grace, path }
+}
+
+/// What the rest of the world makes of a path error of `server`.
+fn path_view(draft: &mut Draft<'_>, server: ServerId, before: Health) -> PathView {
+    let now = draft.now.boot;
+    let run = before.run();
+    let (not_down, mut failing) = draft.state.path_runs();
+    if run.is_none() && !before.is_down() {
+        failing += 1;
+    }
+    // One failing server is no pattern; two or more, and not one that answers, is.
+    if failing >= 2 && failing == not_down {
+        if !draft.state.cut_off {
+            draft.push(Change::CutOff(true));
+            draft.tell(Reason::CutOff { servers: failing });
+        }
+        return PathView::CutOff;
+    }
+    let first = run.map_or(now, |run| run.first);
+    if run.and_then(|run| run.contrary).is_some_and(|at| now.since(at) <= CONTRARY_HOLDS) {
+        return PathView::Contradicted;
+    }
+    let proxies = draft.service(server.service).map(|(_, policy)| &policy.proxies);
+    let witness = proxies
+        .into_iter()
+        .flatten()
+        .any(|proxy| draft.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours));
+    if witness && now.since(first) < WITNESS_WAIT {
+        return PathView::WitnessDue;
+    }
+    PathView::Credible
+}
+
+/// A site that was forced on us and is healthy now is a preference like any other: escape is on again.
+fn end_force(draft: &mut Draft<'_>, id: ServiceId, site: SiteId) {
+    let Some((service, _)) = draft.service(id) else { return };
+    if let Some(over) = service.preference.clone().filter(|over| over.forced && over.site == site) {
+        let preference = Some(Override { forced: false, ..over });
+        draft.push(Change::Preference { service: id, preference });
+    }
+}
+
+/// Makes `after` the server's health, and sees to what follows from a new verdict.
+pub(super) fn judge(draft: &mut Draft<'_>, server: ServerId, after: Health) {
+    let Some(before) = draft.health(server) else { return };
+    let Some(site) = draft.state.policy.server(server).map(|server| server.site) else { return };
+    draft.set_health(server, after);
+    if !before.differs_in_verdict(&after) {
+        return;
+    }
+    match after {
+        Health::Up { since, .. } => {
+            let (good, after) = match before {
+                Health::Down { since: down, good, .. } => (good.saturating_add(1), Some(since.since(down))),
+                Health::Unknown { good, .. } => (good.saturating_add(1), None),
+                Health::Up { .. } => (1, None),
+            };
+            draft.tell(Reason::ServerUp { server, site, good, after });
+            end_force(draft, server.service, site);
+        }
+        Health::Down { since, cause, .. } => {
+            let run = before.run();
+            let bad = run.map_or(1, |run| run.count.saturating_add(1));
+            let took = run.map_or(Span::ZERO, |run| since.since(run.first));
+            draft.tell(Reason::ServerDown { server, site, cause, bad, took });
+            draft.evacuate_within_pool(server, site, cause);
+        }
+        Health::Unknown { .. } => {}
+    }
+    let placed = draft.service(server.service).map(|(service, _)| service.generation);
+    draft.settle(server.service);
+    if after.is_down() && placed == draft.service(server.service).map(|(service, _)| service.generation) {
+        draft.tell_if_stuck(server.service);
+    }
+}

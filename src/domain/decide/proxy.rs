@@ -1,0 +1,202 @@
+//! An HAProxy was looked at, lost, or told us that routes are in force.
+
+use super::Draft;
+use super::probed::{judge, plain_bar};
+use crate::domain::action::Action;
+use crate::domain::change::Change;
+use crate::domain::event::{ConfigSeen, Configured, ProxySeen, Routed};
+use crate::domain::health::PathView;
+use crate::domain::id::{ProxyId, ServiceId, SiteId};
+use crate::domain::reason::Reason;
+use crate::domain::state::{Placement, ProxyLink, Route};
+
+/// One look.
+pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
+    let Some(known) = draft.state.proxies.get(&seen.proxy) else { return };
+    let link = match &seen.owner {
+        Some(owner) if !seen.ours => ProxyLink::Foreign { owner: owner.clone() },
+        Some(_) | None => ProxyLink::Ours,
+    };
+    if link != known.link {
+        draft.tell(match &link {
+            ProxyLink::Foreign { owner } => Reason::ProxyForeign { proxy: seen.proxy, owner: owner.clone() },
+            ProxyLink::Ours | ProxyLink::Unseen | ProxyLink::Lost { .. } => {
+                Reason::ProxyFound { proxy: seen.proxy }
+            }
+        });
+        draft.push(Change::Proxy { proxy: seen.proxy, link: link.clone() });
+    }
+    if !link.may_drive() {
+        return;
+    }
+    let same_worker = known.identity == Some(seen.identity);
+    if !same_worker {
+        if known.identity.is_some() {
+            draft.tell(Reason::ProxyReplaced { proxy: seen.proxy, pid: seen.identity.pid });
+        }
+        draft.push(Change::ProxyIdentity { proxy: seen.proxy, identity: seen.identity });
+    }
+    hear_checks(draft, seen);
+    let routed =
+        draft.state.policy.services.iter().filter(|(_, policy)| policy.proxies.contains(&seen.proxy));
+    let services: Vec<ServiceId> = routed.map(|(id, _)| *id).collect();
+    for service in services {
+        reconcile(draft, seen, service);
+    }
+}
+
+/// The sockets do not answer. Traffic may still flow; we just cannot steer it.
+pub(super) fn lost(draft: &mut Draft<'_>, proxy: ProxyId) {
+    let Some(known) = draft.state.proxies.get(&proxy) else { return };
+    if !matches!(known.link, ProxyLink::Lost { .. }) {
+        draft.push(Change::Proxy { proxy, link: ProxyLink::Lost { since: draft.now.boot } });
+        draft.tell(Reason::ProxyLost { proxy });
+    }
+}
+
+/// The actuator tried to bring the configuration in. The same outcome again is nothing new.
+pub(super) fn configured(draft: &mut Draft<'_>, configured: &Configured) {
+    let Configured { proxy, config } = configured;
+    if draft.state.proxies.get(proxy).is_none_or(|known| known.config == *config) {
+        return;
+    }
+    draft.push(Change::ProxyConfig { proxy: *proxy, config: config.clone() });
+    let proxy = *proxy;
+    match config {
+        ConfigSeen::Untried => {}
+        ConfigSeen::InForce { revision } => {
+            draft.tell(Reason::ConfigInForce { proxy, revision: revision.clone() });
+        }
+        ConfigSeen::Refused { message } => {
+            draft.tell(Reason::ConfigRefused { proxy, message: message.clone() })
+        }
+        ConfigSeen::Unproven { message } => {
+            draft.tell(Reason::ConfigUnproven { proxy, message: message.clone() })
+        }
+    }
+}
+
+/// The actuator has read routes back: they are in force.
+pub(super) fn routed(draft: &mut Draft<'_>, routed: &Routed) {
+    for (id, generation) in &routed.generations {
+        let Some((service, _)) = draft.service(*id) else { continue };
+        let Placement::On(route) = &service.placement else { continue };
+        if route.generation == *generation && route.pending.contains(&routed.proxy) {
+            let took = draft.now.boot.since(route.since);
+            let site = route.site;
+            draft.push(Change::Confirmed { service: *id, proxy: routed.proxy, in_force: true });
+            draft.tell(Reason::RouteInForce { service: *id, site, proxy: routed.proxy, took });
+        }
+    }
+}
+
+/// HAProxy's own checks speak where our probes fail on the way.
+fn hear_checks(draft: &mut Draft<'_>, seen: &ProxySeen) {
+    for (server, check) in &seen.checks {
+        let Some(health) = draft.health(*server) else { continue };
+        let Some(run) = health.run().filter(|run| run.path_only) else { continue };
+        // Only a check that surely began after our first failure contradicts it.
+        if seen.at - check.age_at_most < run.first {
+            continue;
+        }
+        let path = if draft.state.cut_off { PathView::CutOff } else { PathView::Credible };
+        let bar = plain_bar(draft, *server, path);
+        let after = if check.layer7_ok {
+            health.after_check(
+                true,
+                seen.at,
+                super::super::health::Bar { path: PathView::Contradicted, ..bar },
+            )
+        } else {
+            health.after_check(false, seen.at, bar)
+        };
+        judge(draft, *server, after);
+    }
+}
+
+/// What HAProxy's map says against what is decided.
+fn reconcile(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
+    let Some((service, policy)) = draft.service(id) else { return };
+    let live = seen.routes.get(&id).copied().filter(|site| policy.has_site(*site));
+    match &service.placement {
+        Placement::Unmanaged { last } => {
+            // What HAProxy does now is what clients see: a start changes nothing. Our memory speaks only where HAProxy
+            // has no route at all.
+            let remembered = last.as_ref().filter(|last| policy.has_site(last.site)).cloned();
+            let first = policy.prefer.first().copied();
+            match (live, remembered, first) {
+                (Some(found), last, _) => take_on(draft, id, found, last),
+                (None, Some(last), _) => {
+                    draft.route(id, last.site, last.by);
+                    draft.tell(Reason::Reasserted { service: id, site: last.site, found: None });
+                }
+                (None, None, Some(site)) => {
+                    draft.route(id, site, None);
+                    draft.tell(Reason::Placed { service: id, site });
+                }
+                (None, None, None) => {}
+            }
+            draft.settle(id);
+            draft.tell_if_stuck(id);
+        }
+        Placement::On(route) => {
+            let pending = route.pending.contains(&seen.proxy);
+            // A look that began before the decision shows the route from before it.
+            if seen.at < route.since {
+                return;
+            }
+            let site = route.site;
+            if live == Some(site) && pending {
+                draft.push(Change::Confirmed { service: id, proxy: seen.proxy, in_force: true });
+                let took = draft.now.boot.since(route_since(draft, id));
+                draft.tell(Reason::RouteInForce { service: id, site, proxy: seen.proxy, took });
+            } else if live != Some(site) && !pending {
+                draft.push(Change::Confirmed { service: id, proxy: seen.proxy, in_force: false });
+                draft.tell(Reason::Reasserted { service: id, site, found: live });
+            }
+        }
+    }
+    compare_serving(draft, seen, id);
+}
+
+fn route_since(draft: &Draft<'_>, id: ServiceId) -> crate::domain::time::Boot {
+    let route = draft.service(id).and_then(|(service, _)| service.placement.route().map(|route| route.since));
+    route.unwrap_or(draft.now.boot)
+}
+
+/// The live route becomes ours, unchanged: nothing is told to HAProxy that it does not do already.
+fn take_on(draft: &mut Draft<'_>, id: ServiceId, site: SiteId, last: Option<Route>) {
+    let Some((service, policy)) = draft.service(id) else { return };
+    let generation = service.generation + 1;
+    // Other proxies of the service have yet to show that they agree.
+    let pending = policy.proxies.clone();
+    let route = match last.filter(|last| last.site == site) {
+        Some(last) => Route { generation, pending, ..last },
+        None => {
+            let (since, since_wall) = (draft.now.boot, draft.now.wall);
+            Route { site, generation, since, since_wall, by: None, pending }
+        }
+    };
+    draft.push(Change::Placed { service: id, placement: Placement::On(route) });
+    draft.act(Action::Route { service: id, site, generation });
+    draft.tell(Reason::Adopted { service: id, site });
+}
+
+/// Which site serves is read from HAProxy's counters, not from its map.
+fn compare_serving(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
+    let Some(serving) = seen.serving.get(&id).copied() else { return };
+    let Some((service, _)) = draft.service(id) else { return };
+    let Some(route) = service.placement.route() else { return };
+    // Right after a switch the counters still hold requests from before it.
+    if seen.at < route.since + crate::domain::time::Span::seconds(2) {
+        return;
+    }
+    let site = route.site;
+    let elsewhere = (serving != site).then_some(serving);
+    if elsewhere != service.served_from {
+        draft.push(Change::ServedFrom { service: id, elsewhere });
+        if let Some(serving) = elsewhere {
+            draft.tell(Reason::ServedElsewhere { service: id, site, serving });
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Everything that can happen, as the core hears of it.
+//!
+//! Edges observe and translate; they do not judge. Times in events are the observer's own boot times; the time of the
+//! decision is the [`Now`](super::Now) that comes with the event.
+
+use super::action::Finished;
+use super::command::Command;
+use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use super::policy::Policy;
+use super::time::{Boot, Span};
+use super::witness::ProbeOutcome;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The process began to watch; comes first, once.
+    Started,
+    /// A `ready` probe ended: it moves traffic.
+    Probed(Probed),
+    /// A `live` probe ended. It never moves traffic: it says whether a restart would be justified.
+    Lived(Probed),
+    /// Docker announced something about a container we watch.
+    Container(ContainerEvent),
+    /// Docker listed what it has: after a (re)connect, and every resync.
+    Containers(ContainerList),
+    /// An engine no longer answers, or its events ended.
+    EngineLost {
+        /// Which.
+        engine: EngineId,
+    },
+    /// An HAProxy was looked at.
+    Proxy(ProxySeen),
+    /// An HAProxy's sockets do not answer.
+    ProxyLost {
+        /// Which.
+        proxy: ProxyId,
+    },
+    /// A configuration was brought into an HAProxy, or not.
+    Configured(Configured),
+    /// Routes reached an HAProxy and were read back.
+    Routed(Routed),
+    /// A guarded action came to its end.
+    Finished(Finished),
+    /// A person ordered something.
+    Commanded(Command),
+    /// The settings were read anew and are good.
+    PolicyChanged(Box<Policy>),
+    /// The store fell behind its deadline, failed, or recovered.
+    Store(StoreHealth),
+    /// A deadline of ours came: [`State::next_deadline`](super::State::next_deadline).
+    Woke,
+}
+
+/// The result of one probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The server that was probed.
+    pub server: ServerId,
+    /// When the plan wanted it to start.
+    pub due: Boot,
+    /// When it started.
+    pub started: Boot,
+    /// When it ended.
+    pub ended: Boot,
+    /// How.
+    pub outcome: ProbeOutcome,
+}
+
+/// One announcement of Docker's event stream (Docker Engine API, `GET /events`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerEvent {
+    /// The engine that announced it.
+    pub engine: EngineId,
+    /// The container's name.
+    pub name: ContainerName,
+    /// The container's id: a new one means that it was created anew.
+    pub id: String,
+    /// When it reached us.
+    pub at: Boot,
+    /// What.
+    pub sign: ContainerSign,
+}
+
+/// What Docker announces about a container (`status` of the event).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerSign {
+    /// `start`.
+    Started,
+    /// `die`, with its exit code.
+    Died {
+        /// 0 to 255, or what Docker says.
+        exit: Option<i32>,
+    },
+    /// `oom`.
+    OutOfMemory,
+    /// `kill`: a signal was sent; by itself it says nothing about health.
+    Killed {
+        /// The signal's number.
+        signal: Option<i32>,
+    },
+    /// `stop`: the end of a `docker stop`.
+    Stopped,
+    /// `pause`.
+    Paused,
+    /// `unpause`.
+    Unpaused,
+    /// `destroy`: the container was removed.
+    Destroyed,
+}
+
+/// Every watched container of an engine, as `inspect` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerList {
+    /// The engine.
+    pub engine: EngineId,
+    /// When the listing began: an event that came later is newer.
+    pub at: Boot,
+    /// The containers there are; a watched one that is missing does not exist.
+    pub containers: BTreeMap<ContainerName, ContainerSeen>,
+}
+
+/// A container as it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSeen {
+    /// Its id.
+    pub id: String,
+    /// Its status.
+    pub status: ContainerStatus,
+}
+
+/// A container's status (Docker Engine API, `ContainerState.Status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerStatus {
+    /// Its process runs. Says nothing about health.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Docker's own policy is between two starts.
+    Restarting,
+    /// Created, never started.
+    Created,
+    /// Ended.
+    Exited {
+        /// With this code, where Docker tells.
+        exit: Option<i32>,
+        /// Killed for want of memory.
+        oom: bool,
+    },
+    /// Being removed, or dead beyond repair.
+    Dead,
+    /// A status that this version does not know: no evidence.
+    Unknown,
+}
+
+/// What one look at an HAProxy showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxySeen {
+    /// Which HAProxy.
+    pub proxy: ProxyId,
+    /// When the look began.
+    pub at: Boot,
+    /// The worker that answered.
+    pub identity: ProxyIdentity,
+    /// `OWNER` of `description supervisor=OWNER rev=HASH`; none when HAProxy runs a configuration of somebody who names no
+    /// owner (the distribution's, or our bootstrap).
+    pub owner: Option<String>,
+    /// Whether `owner` is this supervisor.
+    pub ours: bool,
+    /// The map's entries for services, as sites.
+    pub routes: BTreeMap<ServiceId, SiteId>,
+    /// HAProxy's own check of each server it knows as ours.
+    pub checks: BTreeMap<ServerId, CheckSeen>,
+    /// The site whose servers answered requests since the previous look, by HAProxy's counters, where there were any.
+    pub serving: BTreeMap<ServiceId, SiteId>,
+}
+
+/// Which process of HAProxy answered: a change means that runtime state is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyIdentity {
+    /// The worker's process id.
+    pub pid: u32,
+    /// Seconds since the Unix epoch when it started (`Start_time_sec` of `show info`).
+    pub started: i64,
+}
+
+/// HAProxy's verdict about a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSeen {
+    /// Its last check passed on layer 7 (`L7OK`): HAProxy reached the server and got the right answer.
+    pub layer7_ok: bool,
+    /// HAProxy would send it traffic.
+    pub usable: bool,
+    /// How old the last check may be at most when it was read: check interval plus timeout.
+    pub age_at_most: Span,
+}
+
+/// What became of an attempt to bring the configuration of the settings into an HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// Which HAProxy.
+    pub proxy: ProxyId,
+    /// How it ended.
+    pub config: ConfigSeen,
+}
+
+/// How an HAProxy's configuration stands against the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigSeen {
+    /// Not tried since the start.
+    #[default]
+    Untried,
+    /// HAProxy runs it.
+    InForce {
+        /// Its revision, `HASH` of `description supervisor=OWNER rev=HASH`.
+        revision: String,
+    },
+    /// It was refused, or could not be tried; HAProxy runs what it ran before.
+    Refused {
+        /// By whom and why, in their words; bounded by the actuator.
+        message: String,
+    },
+    /// Nobody could prove what HAProxy runs now.
+    Unproven {
+        /// What was seen last.
+        message: String,
+    },
+}
+
+/// Routes as they are after a switch, read back from HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed {
+    /// Which HAProxy.
+    pub proxy: ProxyId,
+    /// The generation of each service's route that is now in force.
+    pub generations: BTreeMap<ServiceId, u64>,
+    /// From the actuator's wake-up to the read-back.
+    pub took: Span,
+}
+
+/// Whether what is decided also reaches the disk in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreHealth {
+    /// It does.
+    #[default]
+    Durable,
+    /// It does not: slow, full, read-only or gone. Traffic goes on; orders are marked "not durable".
+    Degraded,
+}

@@ -1,0 +1,114 @@
+//! Standing reasons: why things are as they are, inaction included. A pure question, asked at any time.
+
+use super::event::ConfigSeen;
+use super::failover::{Plan, Stay, left, plan};
+use super::health::Health;
+use super::id::{ServerId, ServiceId};
+use super::reason::Reason;
+use super::state::{ProxyLink, State};
+use super::time::Now;
+
+/// Everything that stands for one service, the most important first. Empty if there is no such service.
+pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
+    let Some((service, policy)) = state.service(id) else { return Vec::new() };
+    let mut reasons = Vec::new();
+    if let Some(route) = service.placement.route() {
+        let age = now.boot.since(route.since);
+        reasons.push(Reason::Serving { service: id, site: route.site, since: route.since_wall, age });
+        if let Some(serving) = service.served_from {
+            reasons.push(Reason::ServedElsewhere { service: id, site: route.site, serving });
+        }
+    }
+    if let Plan::Stay(stay) = plan(service, policy, now.boot) {
+        let wait = stay.until().map(|until| left(until, now.boot));
+        reasons.push(Reason::Stays { service: id, site: service.placement.site(), stay, left: wait });
+    }
+    if let Some(preference) = &service.preference {
+        reasons.push(Reason::PreferenceHolds { service: id, preference: preference.clone() });
+    }
+    for proxy in &policy.proxies {
+        match state.proxies.get(proxy).map(|proxy| &proxy.config) {
+            Some(ConfigSeen::Refused { message }) => {
+                reasons.push(Reason::ConfigRefused { proxy: *proxy, message: message.clone() });
+            }
+            Some(ConfigSeen::Unproven { message }) => {
+                reasons.push(Reason::ConfigUnproven { proxy: *proxy, message: message.clone() });
+            }
+            Some(ConfigSeen::Untried | ConfigSeen::InForce { .. }) | None => {}
+        }
+        match state.proxies.get(proxy).map(|proxy| &proxy.link) {
+            Some(ProxyLink::Lost { .. }) => reasons.push(Reason::ProxyLost { proxy: *proxy }),
+            Some(ProxyLink::Foreign { owner }) => {
+                reasons.push(Reason::ProxyForeign { proxy: *proxy, owner: owner.clone() });
+            }
+            Some(ProxyLink::Unseen | ProxyLink::Ours) | None => {}
+        }
+    }
+    if state.cut_off {
+        reasons.push(Reason::CutOff { servers: state.path_runs().1 });
+    }
+    for (name, server) in &service.servers {
+        let server_id = ServerId { service: id, server: *name };
+        let Some(wanted) = policy.servers.get(name) else { continue };
+        let site = wanted.site;
+        if let Health::Down { cause, .. } = server.life {
+            reasons.push(Reason::ServerDead { server: server_id, site, cause });
+        }
+        match server.health {
+            Health::Down { since, cause, .. } => {
+                let took = now.boot.since(since);
+                reasons.push(Reason::ServerIsDown { server: server_id, site, cause, lasts: took });
+            }
+            Health::Unknown { bad: Some(run), .. } | Health::Up { bad: Some(run), .. } => {
+                if run.contrary.is_some() {
+                    reasons.push(Reason::PathContradicted { server: server_id, site, cause: run.cause });
+                } else {
+                    let (bad, fall) = (run.count, wanted.fall);
+                    reasons.push(Reason::ServerFailing {
+                        server: server_id,
+                        site,
+                        cause: run.cause,
+                        bad,
+                        fall,
+                    });
+                }
+            }
+            Health::Unknown { bad: None, .. } | Health::Up { bad: None, .. } => {}
+        }
+    }
+    reasons
+}
+
+/// How bad the state of a service is: the worst of them is the exit code of `--once` and of `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Served as preferred, with every server healthy.
+    Well,
+    /// Served, but not as preferred: from another site, without redundancy, or nobody knows yet.
+    Degraded,
+    /// No site of it is healthy.
+    Down,
+}
+
+/// Grades one service.
+pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
+    let Some((service, policy)) = state.service(id) else { return Grade::Down };
+    let up = service.servers.values().filter(|server| server.health.is_up()).count();
+    let down = service.servers.values().filter(|server| server.health.is_down()).count();
+    let stay = match plan(service, policy, now.boot) {
+        Plan::Stay(stay) => Some(stay),
+        Plan::Move { .. } => None,
+    };
+    let unserved = matches!(
+        stay,
+        Some(Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::Stateful { .. } | Stay::Forced)
+    );
+    if down == service.servers.len() || (up == 0 && down > 0) || unserved {
+        Grade::Down
+    } else if up == service.servers.len() && stay == Some(Stay::Preferred) && service.served_from.is_none() {
+        Grade::Well
+    } else {
+        Grade::Degraded
+    }
+}

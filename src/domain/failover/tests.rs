@@ -1,0 +1,176 @@
+//! The plan for one service, over every standing of its sites.
+
+use super::*;
+use crate::domain::id::Name;
+use crate::domain::state::{Route, Server};
+use crate::domain::testing::{name, service_policy, site};
+use crate::domain::witness::ProbeFault;
+
+const CAUSE: Cause = Cause::Probe(ProbeFault::Refused);
+const UP: Health = Health::Up { since: Boot(0), bad: None };
+const DOWN: Health = Health::Down { since: Boot(0), cause: CAUSE, good: 0 };
+const UNKNOWN: Health = Health::Unknown { good: 0, bad: None };
+const LATER: Boot = Boot(10_000_000);
+
+fn on(place: &str, healths: &[(&str, Health)]) -> Service {
+    let route = Route {
+        site: site(place),
+        generation: 1,
+        since: Boot(0),
+        since_wall: Wall(0),
+        by: None,
+        pending: [].into(),
+    };
+    let servers = healths.iter().map(|(server, health)| {
+        let server: Name = name(server);
+        (server, Server { health: *health, ..Server::default() })
+    });
+    Service { placement: Placement::On(route), servers: servers.collect(), ..Service::default() }
+}
+
+fn api(place: &str, onprem: Health, cloud: Health) -> Service {
+    on(place, &[("api-onprem", onprem), ("api-cloud", cloud)])
+}
+
+#[test]
+fn the_plan_follows_the_standing_of_both_sites() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let (onprem, cloud) = (site("onprem"), site("cloud"));
+    let escape = |to| Plan::Move { to, why: Why::Escape(CAUSE) };
+    let stay = Plan::Stay;
+    let table = [
+        ("onprem", UP, UP, stay(Stay::Preferred)),
+        ("onprem", UP, UNKNOWN, stay(Stay::Preferred)),
+        ("onprem", UP, DOWN, stay(Stay::Preferred)),
+        ("onprem", UNKNOWN, UP, stay(Stay::Preferred)),
+        ("onprem", UNKNOWN, UNKNOWN, stay(Stay::Preferred)),
+        ("onprem", UNKNOWN, DOWN, stay(Stay::Preferred)),
+        ("onprem", DOWN, UP, escape(cloud)),
+        ("onprem", DOWN, UNKNOWN, stay(Stay::NoneProven { cause: CAUSE })),
+        ("onprem", DOWN, DOWN, stay(Stay::AllDown { cause: CAUSE })),
+        ("cloud", UP, UP, Plan::Move { to: onprem, why: Why::Return }),
+        ("cloud", UP, UNKNOWN, Plan::Move { to: onprem, why: Why::Return }),
+        ("cloud", UP, DOWN, escape(onprem)),
+        ("cloud", UNKNOWN, UP, stay(Stay::BetterSiteDown { better: onprem })),
+        ("cloud", UNKNOWN, UNKNOWN, stay(Stay::BetterSiteDown { better: onprem })),
+        ("cloud", UNKNOWN, DOWN, stay(Stay::NoneProven { cause: CAUSE })),
+        ("cloud", DOWN, UP, stay(Stay::BetterSiteDown { better: onprem })),
+        ("cloud", DOWN, UNKNOWN, stay(Stay::BetterSiteDown { better: onprem })),
+        ("cloud", DOWN, DOWN, stay(Stay::AllDown { cause: CAUSE })),
+    ];
+    for (place, at_onprem, at_cloud, expected) in table {
+        let service = api(place, at_onprem, at_cloud);
+        assert_eq!(plan(&service, &policy, LATER), expected, "on {place}, {at_onprem:?}, {at_cloud:?}");
+    }
+}
+
+#[test]
+fn an_unmanaged_service_is_left_alone() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let service = Service { placement: Placement::default(), ..api("onprem", DOWN, UP) };
+    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Unmanaged));
+}
+
+#[test]
+fn failback_waits_for_the_later_of_stability_and_hold_down() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let better = site("onprem");
+    let recovered = Health::Up { since: Boot(100_000), bad: None };
+    let mut service = api("cloud", recovered, UP);
+    let at = |service: &Service, now| plan(service, &policy, Boot(now));
+    assert_eq!(
+        at(&service, 100_000),
+        Plan::Stay(Stay::NotStableYet { better, until: Boot(160_000) }),
+        "never failed over by itself: stability alone counts"
+    );
+    service.last_failover = Some(Boot(50_000));
+    assert_eq!(at(&service, 100_000), Plan::Stay(Stay::HoldDown { better, until: Boot(350_000) }));
+    assert_eq!(at(&service, 349_999), Plan::Stay(Stay::HoldDown { better, until: Boot(350_000) }));
+    assert_eq!(at(&service, 350_000), Plan::Move { to: better, why: Why::Return });
+}
+
+#[test]
+fn failback_stops_at_its_limit_until_the_oldest_no_longer_counts() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let better = site("onprem");
+    let mut service = api("cloud", UP, UP);
+    service.failbacks = vec![Boot(1_000_000), Boot(1_400_000)];
+    assert_eq!(
+        plan(&service, &policy, Boot(1_500_000)),
+        Plan::Stay(Stay::FailbackLimit { better, until: Boot(1_600_000) })
+    );
+    assert_eq!(plan(&service, &policy, Boot(1_600_000)), Plan::Move { to: better, why: Why::Return });
+}
+
+#[test]
+fn hold_down_and_limit_never_delay_an_escape() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let mut service = api("onprem", DOWN, UP);
+    service.last_failover = Some(Boot(9_999_999));
+    service.failbacks = vec![Boot(9_999_998); 2];
+    assert_eq!(plan(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::Escape(CAUSE) });
+}
+
+#[test]
+fn manual_failback_and_stateful_services_wait_for_a_person() {
+    let mut policy = service_policy("api", &["onprem", "cloud"]);
+    policy.failback.mode = FailbackMode::Manual;
+    let better = site("onprem");
+    assert_eq!(plan(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
+    policy.failback.mode = FailbackMode::Auto;
+    policy.stateful = true;
+    assert_eq!(plan(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
+    assert_eq!(plan(&api("onprem", DOWN, UP), &policy, LATER), Plan::Stay(Stay::Stateful { cause: CAUSE }));
+}
+
+#[test]
+fn a_preference_beats_the_order_but_not_reachability() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let preference = |forced| {
+        let by = Operator { uid: 0, pid: None, name: None };
+        Some(Override { site: site("cloud"), by, because: None, at: Wall(0), forced })
+    };
+    let mut service = api("cloud", UP, UP);
+    service.preference = preference(false);
+    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Preferred));
+    let mut service = api("cloud", UP, DOWN);
+    service.preference = preference(false);
+    assert_eq!(plan(&service, &policy, LATER), Plan::Move { to: site("onprem"), why: Why::Escape(CAUSE) });
+    service.preference = preference(true);
+    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Forced));
+}
+
+#[test]
+fn a_pool_serves_while_one_of_its_servers_does() {
+    let mut policy = service_policy("api", &["onprem", "cloud"]);
+    let second = policy.servers[&name("api-onprem")].clone();
+    policy.servers.insert(name("api-onprem-2"), second);
+    let mut service = api("onprem", DOWN, UP);
+    service.servers.insert(name("api-onprem-2"), Server { health: UP, ..Server::default() });
+    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Preferred));
+    service.servers.insert(name("api-onprem-2"), Server { health: UNKNOWN, ..Server::default() });
+    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Preferred), "silence of one is no evidence");
+    service.servers.insert(name("api-onprem-2"), Server { health: DOWN, ..Server::default() });
+    assert!(matches!(plan(&service, &policy, LATER), Plan::Move { .. }));
+}
+
+#[test]
+fn the_best_healthy_site_takes_over() {
+    let policy = service_policy("api", &["onprem", "cloud", "edge"]);
+    let three = |cloud, edge| on("onprem", &[("api-onprem", DOWN), ("api-cloud", cloud), ("api-edge", edge)]);
+    assert_eq!(
+        plan(&three(UP, UP), &policy, LATER),
+        Plan::Move { to: site("cloud"), why: Why::Escape(CAUSE) }
+    );
+    assert_eq!(
+        plan(&three(DOWN, UP), &policy, LATER),
+        Plan::Move { to: site("edge"), why: Why::Escape(CAUSE) }
+    );
+}
+
+#[test]
+fn a_site_that_the_settings_no_longer_have_is_left_at_once() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let service = on("edge", &[("api-onprem", DOWN), ("api-cloud", UP)]);
+    assert_eq!(plan(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::SiteRemoved });
+}

@@ -1,0 +1,134 @@
+//! What must hold whatever happens, as code: checked after every step in tests, and for each decision in the daemon.
+//!
+//! The numbers are those of ARCHITECTURE.md, "Invariants". A breach is a bug of ours; the daemon counts and logs it and
+//! goes on, because stopping would help nobody.
+
+use super::action::Action;
+use super::change::Change;
+use super::decide::Decision;
+use super::event::Event;
+use super::failover::{Standing, standing};
+use super::id::ServiceId;
+use super::reason::Reason;
+use super::state::State;
+use super::time::Now;
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// I1: traffic was sent from a site that serves to one that does not, without a person's `--force`.
+    #[error("I1: {service} was routed away from a healthy site to one that is not healthy")]
+    LeftServingSite {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+    /// I2: an automatic failback within the hold-down.
+    #[error("I2: {service} failed back within its hold-down")]
+    FailbackInHoldDown {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+    /// I9: an automatic move away from a preferred site that serves.
+    #[error("I9: {service} was moved off the site a person prefers, though it serves")]
+    OverrodeAPerson {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+    /// I11: an escape or a return to a site that is not healthy.
+    #[error("I11: {service} was moved by itself to a site that is not healthy")]
+    EscapedToUnhealthy {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+    /// I11: more automatic failbacks than allowed.
+    #[error("I11: {service} failed back more often than its limit allows")]
+    TooManyFailbacks {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+    /// A route changed and no reason says why.
+    #[error("{service} was moved without a reason")]
+    NoReason {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+}
+
+/// Checks one step: `before` is the state that `decision` was made on, `after` the state with its changes applied.
+pub fn check(before: &State, event: &Event, decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for action in &decision.actions {
+        if let Action::Route { service, .. } = action {
+            check_route(before, event, decision, after, *service, now, &mut breaches);
+        }
+    }
+    breaches
+}
+
+fn check_route(
+    before: &State,
+    event: &Event,
+    decision: &Decision,
+    after: &State,
+    id: ServiceId,
+    now: Now,
+    breaches: &mut Vec<Breach>,
+) {
+    let Some((service, policy)) = after.service(id) else { return };
+    let Some(to) = service.placement.site() else { return };
+    let reason = decision.reasons.iter().find(|reason| reason.service() == Some(id) && moves(reason));
+    let Some(reason) = reason else {
+        breaches.push(Breach::NoReason { service: id });
+        return;
+    };
+    let healthy = |site| matches!(standing(service, policy, site), Standing::Healthy { .. });
+    let old = before.services.get(&id);
+    let from = old.and_then(|old| old.placement.site()).filter(|from| *from != to && policy.has_site(*from));
+    let forced = matches!(reason, Reason::Switchover { forced: true, .. });
+    if let Some(from) = from
+        && healthy(from)
+        && !healthy(to)
+        && !forced
+    {
+        breaches.push(Breach::LeftServingSite { service: id });
+    }
+    let automatic = matches!(reason, Reason::Failover { .. } | Reason::Failback { .. });
+    if automatic && !healthy(to) {
+        breaches.push(Breach::EscapedToUnhealthy { service: id });
+    }
+    if let (true, Some(from)) = (automatic, from)
+        && service.preference.as_ref().is_some_and(|over| over.site == from)
+        && healthy(from)
+    {
+        breaches.push(Breach::OverrodeAPerson { service: id });
+    }
+    let failed_back = decision
+        .changes
+        .iter()
+        .any(|change| matches!(change, Change::FailedBack { service, .. } if *service == id));
+    if failed_back && !matches!(event, Event::Commanded(_)) {
+        let rules = &policy.failback;
+        let last = old.and_then(|old| old.last_failover);
+        if last.is_some_and(|at| now.boot < at + rules.hold_down) {
+            breaches.push(Breach::FailbackInHoldDown { service: id });
+        }
+        let recent = service.failbacks.iter().filter(|at| **at + rules.limit_window > now.boot).count();
+        if recent > usize::from(rules.limit) {
+            breaches.push(Breach::TooManyFailbacks { service: id });
+        }
+    }
+}
+
+/// Whether a reason accounts for a route.
+fn moves(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Failover { .. }
+            | Reason::Failback { .. }
+            | Reason::SiteRemoved { .. }
+            | Reason::Switchover { .. }
+            | Reason::Adopted { .. }
+            | Reason::Placed { .. }
+            | Reason::Reasserted { .. }
+    )
+}

@@ -1,0 +1,408 @@
+//! Why, as data. One code each, one rendering for all surfaces (`present.rs`).
+//!
+//! [`Decision::reasons`](super::Decision) holds what changed; [`explain`](super::explain()) answers with what stands.
+
+use super::command::{Denial, Operator};
+use super::failover::{Override, Stay};
+use super::id::{EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use super::time::{Span, Wall};
+use super::witness::Cause;
+use serde::{Deserialize, Serialize};
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Reason {
+    /// A server passed enough probes.
+    ServerUp {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// In a row.
+        good: u16,
+        /// How long it had been down or unknown, if it had been down.
+        after: Option<Span>,
+    },
+    /// A server is down.
+    ServerDown {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// Why.
+        cause: Cause,
+        /// Failures in a row; 1 for hard evidence.
+        bad: u16,
+        /// From the first failure to the verdict.
+        took: Span,
+    },
+    /// A server is down, still.
+    ServerIsDown {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// Why, at first.
+        cause: Cause,
+        /// For how long.
+        lasts: Span,
+    },
+    /// A server's process does not answer its `live` probes: a restart would be justified.
+    ServerDead {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// The latest failure.
+        cause: Cause,
+    },
+    /// A server's process answers its `live` probes again.
+    ServerLives {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+    },
+    /// Probes fail, but not yet often enough.
+    ServerFailing {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// The latest failure.
+        cause: Cause,
+        /// In a row so far.
+        bad: u16,
+        /// Needed.
+        fall: u16,
+    },
+    /// Our probes fail on the way, but HAProxy reaches the server.
+    PathContradicted {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// The latest failure.
+        cause: Cause,
+    },
+    /// Our probes fail on the way to every server of every site: it is we who are cut off, and nothing is done.
+    CutOff {
+        /// How many servers.
+        servers: u32,
+    },
+    /// Some probe reached something again.
+    Reconnected,
+    /// Traffic escaped from a site that is down.
+    Failover {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+        /// Why `from` is down.
+        cause: Cause,
+    },
+    /// Traffic returned to a better site.
+    Failback {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+        /// How long `to` has been healthy.
+        healthy: Span,
+    },
+    /// The settings no longer give the service servers where its traffic was.
+    SiteRemoved {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+    },
+    /// A person moved traffic.
+    Switchover {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+        /// Who.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+        /// Although `to` was not healthy.
+        forced: bool,
+    },
+    /// A person's preference was noted; traffic is there already.
+    PreferenceSet {
+        /// Whose.
+        service: ServiceId,
+        /// The preferred site.
+        site: SiteId,
+        /// Who.
+        by: Operator,
+    },
+    /// A person's preference was dropped.
+    PreferenceDropped {
+        /// Whose.
+        service: ServiceId,
+        /// The site that is no longer preferred.
+        site: SiteId,
+        /// Who.
+        by: Operator,
+    },
+    /// The route that HAProxy had became ours, unchanged.
+    Adopted {
+        /// Whose.
+        service: ServiceId,
+        /// Where it goes.
+        site: SiteId,
+    },
+    /// HAProxy had no route yet; the first preference was set.
+    Placed {
+        /// Whose.
+        service: ServiceId,
+        /// Where it goes.
+        site: SiteId,
+    },
+    /// HAProxy had lost or changed the route; it was set again.
+    Reasserted {
+        /// Whose.
+        service: ServiceId,
+        /// Where it goes again.
+        site: SiteId,
+        /// What HAProxy had.
+        found: Option<SiteId>,
+    },
+    /// HAProxy confirmed a route.
+    RouteInForce {
+        /// Whose.
+        service: ServiceId,
+        /// Where.
+        site: SiteId,
+        /// In which HAProxy.
+        proxy: ProxyId,
+        /// From the decision to the confirmation.
+        took: Span,
+    },
+    /// Requests that a server held were freed, or not.
+    Evacuated {
+        /// Which server.
+        server: ServerId,
+        /// None when it worked, or the actuator's words.
+        failed: Option<String>,
+    },
+    /// Traffic stays, and why.
+    Stays {
+        /// Whose.
+        service: ServiceId,
+        /// Where it is, if that is known.
+        site: Option<SiteId>,
+        /// Why.
+        stay: Stay,
+        /// For how long at least, where time alone ends it.
+        left: Option<Span>,
+    },
+    /// Where traffic is and how it came there.
+    Serving {
+        /// Whose.
+        service: ServiceId,
+        /// Where.
+        site: SiteId,
+        /// Since.
+        since: Wall,
+        /// For how long.
+        age: Span,
+    },
+    /// A person's preference is in force.
+    PreferenceHolds {
+        /// Whose.
+        service: ServiceId,
+        /// The preference.
+        preference: Override,
+    },
+    /// HAProxy answers requests of the service from another site than the route says: its own safety net works.
+    ServedElsewhere {
+        /// Whose.
+        service: ServiceId,
+        /// Where the route goes.
+        site: SiteId,
+        /// Where the answers come from.
+        serving: SiteId,
+    },
+    /// An order was not carried out.
+    Denied {
+        /// Whose order.
+        by: Operator,
+        /// Why.
+        denial: Denial,
+    },
+    /// An HAProxy answers.
+    ProxyFound {
+        /// Which.
+        proxy: ProxyId,
+    },
+    /// An HAProxy's sockets do not answer.
+    ProxyLost {
+        /// Which.
+        proxy: ProxyId,
+    },
+    /// An HAProxy was restarted or reloaded: another worker answers.
+    ProxyReplaced {
+        /// Which.
+        proxy: ProxyId,
+        /// Its new process id.
+        pid: u32,
+    },
+    /// Another supervisor owns this HAProxy: nothing is touched.
+    ProxyForeign {
+        /// Which.
+        proxy: ProxyId,
+        /// The owner in HAProxy's description.
+        owner: String,
+    },
+    /// HAProxy runs the configuration of the settings.
+    ConfigInForce {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// The revision.
+        revision: String,
+    },
+    /// HAProxy's configuration was refused, or could not be tried; it runs what it ran before.
+    ConfigRefused {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// By whom and why.
+        message: String,
+    },
+    /// Nobody could prove which configuration HAProxy runs.
+    ConfigUnproven {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// What was seen last.
+        message: String,
+    },
+    /// A Docker engine answers.
+    EngineFound {
+        /// Which.
+        engine: EngineId,
+    },
+    /// A Docker engine does not answer; probes go on.
+    EngineLost {
+        /// Which.
+        engine: EngineId,
+    },
+    /// New settings are in force.
+    PolicyChanged {
+        /// Services that are new.
+        added: Vec<ServiceId>,
+        /// Services that are gone.
+        removed: Vec<ServiceId>,
+    },
+    /// What is decided no longer reaches the disk in time, or does again.
+    Store {
+        /// Whether it reaches the disk.
+        durable: bool,
+    },
+    /// Results came too late to be true: we were frozen, and counted nothing.
+    Late {
+        /// Whose probe.
+        server: ServerId,
+        /// By how much.
+        by: Span,
+    },
+}
+
+impl Reason {
+    /// The stable code, as in JSON and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::ServerUp { .. } => "server_up",
+            Reason::ServerDown { .. } => "server_down",
+            Reason::ServerIsDown { .. } => "server_is_down",
+            Reason::ServerDead { .. } => "server_dead",
+            Reason::ServerLives { .. } => "server_lives",
+            Reason::ServerFailing { .. } => "server_failing",
+            Reason::PathContradicted { .. } => "path_contradicted",
+            Reason::CutOff { .. } => "cut_off",
+            Reason::Reconnected => "reconnected",
+            Reason::Failover { .. } => "failover",
+            Reason::Failback { .. } => "failback",
+            Reason::SiteRemoved { .. } => "site_removed",
+            Reason::Switchover { .. } => "switchover",
+            Reason::PreferenceSet { .. } => "preference_set",
+            Reason::PreferenceDropped { .. } => "preference_dropped",
+            Reason::Adopted { .. } => "adopted",
+            Reason::Placed { .. } => "placed",
+            Reason::Reasserted { .. } => "reasserted",
+            Reason::RouteInForce { .. } => "route_in_force",
+            Reason::Evacuated { .. } => "evacuated",
+            Reason::Stays { .. } => "stays",
+            Reason::Serving { .. } => "serving",
+            Reason::PreferenceHolds { .. } => "preference_holds",
+            Reason::ServedElsewhere { .. } => "served_elsewhere",
+            Reason::Denied { .. } => "denied",
+            Reason::ProxyFound { .. } => "proxy_found",
+            Reason::ProxyLost { .. } => "proxy_lost",
+            Reason::ProxyReplaced { .. } => "proxy_replaced",
+            Reason::ProxyForeign { .. } => "proxy_foreign",
+            Reason::ConfigInForce { .. } => "config_in_force",
+            Reason::ConfigRefused { .. } => "config_refused",
+            Reason::ConfigUnproven { .. } => "config_unproven",
+            Reason::EngineFound { .. } => "engine_found",
+            Reason::EngineLost { .. } => "engine_lost",
+            Reason::PolicyChanged { .. } => "policy_changed",
+            Reason::Store { .. } => "store",
+            Reason::Late { .. } => "late",
+        }
+    }
+
+    /// The service it is about, if it is about one.
+    pub fn service(&self) -> Option<ServiceId> {
+        match self {
+            Reason::ServerUp { server, .. }
+            | Reason::ServerDown { server, .. }
+            | Reason::ServerIsDown { server, .. }
+            | Reason::ServerDead { server, .. }
+            | Reason::ServerLives { server, .. }
+            | Reason::ServerFailing { server, .. }
+            | Reason::PathContradicted { server, .. }
+            | Reason::Evacuated { server, .. }
+            | Reason::Late { server, .. } => Some(server.service),
+            Reason::Failover { service, .. }
+            | Reason::Failback { service, .. }
+            | Reason::SiteRemoved { service, .. }
+            | Reason::Switchover { service, .. }
+            | Reason::PreferenceSet { service, .. }
+            | Reason::PreferenceDropped { service, .. }
+            | Reason::Adopted { service, .. }
+            | Reason::Placed { service, .. }
+            | Reason::Reasserted { service, .. }
+            | Reason::RouteInForce { service, .. }
+            | Reason::Stays { service, .. }
+            | Reason::Serving { service, .. }
+            | Reason::PreferenceHolds { service, .. }
+            | Reason::ServedElsewhere { service, .. } => Some(*service),
+            Reason::CutOff { .. }
+            | Reason::Reconnected
+            | Reason::Denied { .. }
+            | Reason::ProxyFound { .. }
+            | Reason::ProxyLost { .. }
+            | Reason::ProxyReplaced { .. }
+            | Reason::ProxyForeign { .. }
+            | Reason::ConfigInForce { .. }
+            | Reason::ConfigRefused { .. }
+            | Reason::ConfigUnproven { .. }
+            | Reason::EngineFound { .. }
+            | Reason::EngineLost { .. }
+            | Reason::PolicyChanged { .. }
+            | Reason::Store { .. } => None,
+        }
+    }
+}

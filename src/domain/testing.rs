@@ -1,0 +1,275 @@
+//! A small world for tests of the core: one service, two sites, one HAProxy, one engine; time is moved by hand.
+//!
+//! Every step goes through [`decide`] and [`State::apply`], is checked against the invariants, and is replayed from its
+//! journal form, so that each test also tests those.
+
+use super::action::{Action, ActionId, Evacuation, Outcome};
+use super::command::{Command, CommandId, Denial, Operator, Order, Verdict};
+use super::decide::{Decision, decide};
+use super::event::{
+    CheckSeen, ContainerEvent, ContainerSign, Event, Probed, ProxyIdentity, ProxySeen, Routed,
+};
+use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
+use super::invariants;
+use super::policy::{ContainerRef, FailbackMode, FailbackPolicy, Policy, ServerPolicy, ServicePolicy};
+use super::state::State;
+use super::time::{Boot, Now, Span, Wall};
+use super::witness::{ProbeFault, ProbeOutcome};
+use std::collections::BTreeMap;
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn site(text: &str) -> SiteId {
+    SiteId(name(text))
+}
+
+pub(crate) fn service(text: &str) -> ServiceId {
+    ServiceId(name(text))
+}
+
+pub(crate) fn server(text: &str) -> ServerId {
+    let (service_name, server) = text.split_once('/').unwrap();
+    ServerId { service: service(service_name), server: name(server) }
+}
+
+pub(crate) fn proxy() -> ProxyId {
+    ProxyId(name("haproxy"))
+}
+
+pub(crate) fn engine() -> EngineId {
+    EngineId(name("local"))
+}
+
+/// A service `id` with one server `<id>-<site>` at each of `sites`, rise 2, fall 2, failback after 60 s, hold-down 5 min.
+pub(crate) fn service_policy(id: &str, sites: &[&str]) -> ServicePolicy {
+    let servers = sites.iter().map(|place| {
+        let container = format!("{id}-{place}");
+        let server = ServerPolicy {
+            site: site(place),
+            container: Some(ContainerRef { engine: engine(), name: ContainerName(container.clone()) }),
+            rise: 2,
+            fall: 2,
+            live_fall: 3,
+        };
+        (name(&container), server)
+    });
+    ServicePolicy {
+        proxies: [proxy()].into(),
+        prefer: sites.iter().map(|place| site(place)).collect(),
+        servers: servers.collect(),
+        stateful: false,
+        failback: FailbackPolicy {
+            mode: FailbackMode::Auto,
+            after: Span::seconds(60),
+            hold_down: Span::seconds(300),
+            limit: 2,
+            limit_window: Span::seconds(600),
+        },
+    }
+}
+
+pub(crate) fn policy(services: &[(&str, &[&str])]) -> Policy {
+    Policy {
+        services: services.iter().map(|(id, sites)| (service(id), service_policy(id, sites))).collect(),
+        proxies: [proxy()].into(),
+        engines: [engine()].into(),
+        startup_grace: Span::seconds(5),
+        lateness: Span::seconds(2),
+    }
+}
+
+/// The world.
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) now: Now,
+    pub(crate) routes: BTreeMap<ServiceId, SiteId>,
+    pub(crate) worker: ProxyIdentity,
+    commands: u64,
+}
+
+impl World {
+    /// `api` on onprem and cloud, nothing seen yet.
+    pub(crate) fn new() -> World {
+        World::with(policy(&[("api", &["onprem", "cloud"])]))
+    }
+
+    pub(crate) fn with(policy: Policy) -> World {
+        World {
+            state: State::new(policy),
+            now: Now { boot: Boot(1_000_000), wall: Wall(1_700_000_000_000) },
+            routes: BTreeMap::new(),
+            worker: ProxyIdentity { pid: 10, started: 5 },
+            commands: 0,
+        }
+    }
+
+    /// As [`World::new`], started, HAProxy seen, both servers up, past the start-up grace; onprem serves.
+    pub(crate) fn running() -> World {
+        let mut world = World::new();
+        world.start();
+        world
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.step(Event::Started);
+        self.see_proxy();
+        for _ in 0..2 {
+            self.all_ok();
+            self.pass(50);
+        }
+        self.route_all();
+        self.pass(6_000);
+        self.see_proxy();
+    }
+
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
+        self.now.boot = self.now.boot + Span(milliseconds);
+        self.now.wall = Wall(self.now.wall.0 + i64::try_from(milliseconds).unwrap());
+    }
+
+    /// One event: decided, applied, checked, and compared with its replay from JSON.
+    pub(crate) fn step(&mut self, event: Event) -> Decision {
+        let decision = decide(&self.state, &event, self.now);
+        let before = self.state.clone();
+        self.state.apply(&decision.changes);
+        let breaches = invariants::check(&before, &event, &decision, &self.state, self.now);
+        assert_eq!(breaches, [], "after {event:?}");
+
+        let event: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
+        let mut replayed: State = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        replayed.reindex();
+        assert_eq!(decide(&replayed, &event, self.now), decision, "replay differs");
+        let stored: Decision = serde_json::from_str(&serde_json::to_string(&decision).unwrap()).unwrap();
+        replayed.apply(&stored.changes);
+        assert_eq!(replayed, self.state, "the state from the journal differs");
+        let mut rebuilt = self.state.clone();
+        rebuilt.reindex();
+        assert_eq!(rebuilt, self.state, "the index drifted");
+        decision
+    }
+
+    pub(crate) fn probe(&mut self, id: &str, outcome: ProbeOutcome) -> Decision {
+        let started = self.now.boot;
+        self.pass(1);
+        let ended = self.now.boot;
+        self.step(Event::Probed(Probed { server: server(id), due: started, started, ended, outcome }))
+    }
+
+    pub(crate) fn live(&mut self, id: &str, outcome: ProbeOutcome) -> Decision {
+        let started = self.now.boot;
+        self.pass(1);
+        let ended = self.now.boot;
+        self.step(Event::Lived(Probed { server: server(id), due: started, started, ended, outcome }))
+    }
+
+    pub(crate) fn ok(&mut self, id: &str) -> Decision {
+        self.probe(id, ProbeOutcome::Healthy { status: 200, took: Span(1) })
+    }
+
+    pub(crate) fn fail(&mut self, id: &str, fault: ProbeFault) -> Decision {
+        self.probe(id, ProbeOutcome::Failed(fault))
+    }
+
+    pub(crate) fn all_ok(&mut self) {
+        let services: Vec<_> =
+            self.state.services.iter().map(|(id, s)| (*id, s.servers.keys().copied().collect())).collect();
+        for (service, servers) in services {
+            let servers: Vec<Name> = servers;
+            for server in servers {
+                self.ok(&format!("{service}/{server}"));
+            }
+        }
+    }
+
+    pub(crate) fn container(&mut self, name: &str, sign: ContainerSign) -> Decision {
+        let at = self.now.boot;
+        let name = ContainerName(name.into());
+        self.step(Event::Container(ContainerEvent { engine: engine(), name, id: "c1".into(), at, sign }))
+    }
+
+    pub(crate) fn see_proxy(&mut self) -> Decision {
+        self.see_proxy_with(BTreeMap::new())
+    }
+
+    pub(crate) fn see_proxy_with(&mut self, checks: BTreeMap<ServerId, CheckSeen>) -> Decision {
+        let seen = ProxySeen {
+            proxy: proxy(),
+            at: self.now.boot,
+            identity: self.worker,
+            owner: Some("me".into()),
+            ours: true,
+            routes: self.routes.clone(),
+            checks,
+            serving: BTreeMap::new(),
+        };
+        self.step(Event::Proxy(seen))
+    }
+
+    /// The actuator does what is desired, and says so.
+    pub(crate) fn route_all(&mut self) -> Decision {
+        let desired = self.state.desired(proxy());
+        self.routes.extend(desired.routes.iter().map(|(id, route)| (*id, route.site)));
+        let generations = desired.routes.iter().map(|(id, route)| (*id, route.generation)).collect();
+        self.step(Event::Routed(Routed { proxy: proxy(), generations, took: Span(1) }))
+    }
+
+    pub(crate) fn order(&mut self, order: Order) -> Decision {
+        self.commands += 1;
+        let by = Operator { uid: 1000, pid: Some(1), name: Some("ada".into()) };
+        self.step(Event::Commanded(Command { id: CommandId(self.commands), by, because: None, order }))
+    }
+
+    pub(crate) fn failover(&mut self, to: &str, force: bool) -> Decision {
+        self.order(Order::Failover { service: service("api"), to: site(to), force, seen: None })
+    }
+
+    pub(crate) fn failback(&mut self) -> Decision {
+        self.order(Order::Failback { service: service("api"), seen: None })
+    }
+
+    pub(crate) fn finish(&mut self, action: ActionId, outcome: Outcome) -> Decision {
+        let finished = super::action::Finished { action, server: server("api/api-onprem"), outcome };
+        self.step(Event::Finished(finished))
+    }
+
+    /// Wakes at the next deadline; none if there is none.
+    pub(crate) fn wake(&mut self) -> Option<Decision> {
+        let at = self.state.next_deadline()?;
+        let ahead = at.since(self.now.boot);
+        self.pass(ahead.0);
+        Some(self.step(Event::Woke))
+    }
+
+    pub(crate) fn serving(&self) -> Option<String> {
+        self.state.services[&service("api")].placement.site().map(|site| site.to_string())
+    }
+}
+
+/// The codes of what changed.
+pub(crate) fn codes(decision: &Decision) -> Vec<&'static str> {
+    decision.reasons.iter().map(super::reason::Reason::code).collect()
+}
+
+pub(crate) fn evacuations(decision: &Decision) -> Vec<Evacuation> {
+    let evacuation = |action: &Action| match action {
+        Action::Evacuate(evacuation) => Some(*evacuation),
+        Action::Route { .. } | Action::Pace { .. } | Action::Answer { .. } => None,
+    };
+    decision.actions.iter().filter_map(evacuation).collect()
+}
+
+pub(crate) fn denial(decision: &Decision) -> Option<Denial> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::Answer { verdict: Verdict::Denied(denial), .. } => Some(denial.clone()),
+        Action::Answer { .. } | Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) => None,
+    })
+}
+
+pub(crate) fn accepted(decision: &Decision) -> bool {
+    decision
+        .actions
+        .iter()
+        .any(|action| matches!(action, Action::Answer { verdict: Verdict::Accepted { .. }, .. }))
+}

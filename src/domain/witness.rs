@@ -1,0 +1,161 @@
+//! What the witnesses say, and how much it weighs.
+//!
+//! Three witnesses speak about a server: our own probe, Docker, and HAProxy's check. Only what they positively report is
+//! evidence; that a container runs or that a port accepts a connection proves nothing.
+
+use super::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// How a `ready` probe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeOutcome {
+    /// The expected status and body, in time.
+    Healthy {
+        /// The HTTP status.
+        status: u16,
+        /// From the connect to the end of the body.
+        took: Span,
+    },
+    /// A connection was accepted, and nothing more was asked.
+    Connected {
+        /// How long that took.
+        took: Span,
+    },
+    /// Anything else.
+    Failed(ProbeFault),
+}
+
+/// The ways a probe fails, as far as they change what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeFault {
+    /// The kernel at the other end said that nobody listens.
+    Refused,
+    /// An answer with a status that is not expected.
+    Status(u16),
+    /// The expected status, but not the expected body, or a body beyond the bound.
+    Body,
+    /// Connected, then the connection ended before a whole answer, or what came was no HTTP.
+    Broken,
+    /// Connected, then no whole answer in time.
+    Silent,
+    /// The TLS handshake failed: wrong or expired certificate, no common protocol.
+    Tls,
+    /// No connection in time.
+    ConnectTimeout,
+    /// No route to the host or network.
+    Unreachable,
+    /// The name could not be resolved.
+    Dns,
+    /// We could not even try: no descriptor or port left on our side.
+    OwnResources,
+}
+
+/// What Docker reports about a container, as far as it is evidence against its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerFault {
+    /// It exited.
+    Died {
+        /// With this code, where Docker tells.
+        exit: Option<i32>,
+    },
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+    /// Somebody froze it (`docker pause`).
+    Paused,
+}
+
+/// Why a server is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Our own probe found it so.
+    Probe(ProbeFault),
+    /// Docker reported it.
+    Container(ContainerFault),
+}
+
+/// What evidence is worth: how many times it must be heard before it acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Speaks for the server.
+    Good,
+    /// Acts at once: it cannot be a passing disturbance of ours.
+    Hard(Cause),
+    /// Acts after `fall` in a row: the server was reached and did not do its work.
+    Full(Cause),
+    /// Acts after `fall` in a row, unless somebody else reaches the server, or nobody reaches anything.
+    Path(Cause),
+    /// Says nothing, and voids what was counted: it is too late to be true.
+    Void,
+}
+
+impl ProbeOutcome {
+    /// The weight of this outcome when it arrives in time.
+    pub fn evidence(self) -> Evidence {
+        let fault = match self {
+            ProbeOutcome::Healthy { .. } | ProbeOutcome::Connected { .. } => return Evidence::Good,
+            ProbeOutcome::Failed(fault) => fault,
+        };
+        let cause = Cause::Probe(fault);
+        match fault {
+            ProbeFault::Refused => Evidence::Hard(cause),
+            ProbeFault::Status(_)
+            | ProbeFault::Body
+            | ProbeFault::Broken
+            | ProbeFault::Silent
+            | ProbeFault::Tls => Evidence::Full(cause),
+            ProbeFault::ConnectTimeout
+            | ProbeFault::Unreachable
+            | ProbeFault::Dns
+            | ProbeFault::OwnResources => Evidence::Path(cause),
+        }
+    }
+}
+
+impl Cause {
+    /// Whether requests that are inside the server, or queued for it, will not be answered.
+    ///
+    /// A server that answers, even wrongly, finishes what it has begun: cutting its sessions would lose work. One that is
+    /// silent, frozen or gone holds on to requests until their clients give up.
+    pub fn strands_requests(self) -> bool {
+        match self {
+            Cause::Container(
+                ContainerFault::Died { .. } | ContainerFault::OutOfMemory | ContainerFault::Paused,
+            ) => true,
+            Cause::Probe(fault) => match fault {
+                ProbeFault::Refused
+                | ProbeFault::Silent
+                | ProbeFault::ConnectTimeout
+                | ProbeFault::Unreachable => true,
+                ProbeFault::Status(_)
+                | ProbeFault::Body
+                | ProbeFault::Broken
+                | ProbeFault::Tls
+                | ProbeFault::Dns
+                | ProbeFault::OwnResources => false,
+            },
+        }
+    }
+
+    /// The cause in one stable word, for metrics and JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Cause::Container(ContainerFault::Died { .. }) => "container_died",
+            Cause::Container(ContainerFault::OutOfMemory) => "out_of_memory",
+            Cause::Container(ContainerFault::Paused) => "container_paused",
+            Cause::Probe(ProbeFault::Refused) => "connection_refused",
+            Cause::Probe(ProbeFault::Status(_)) => "bad_status",
+            Cause::Probe(ProbeFault::Body) => "bad_body",
+            Cause::Probe(ProbeFault::Broken) => "broken_answer",
+            Cause::Probe(ProbeFault::Silent) => "silent",
+            Cause::Probe(ProbeFault::Tls) => "tls",
+            Cause::Probe(ProbeFault::ConnectTimeout) => "connect_timeout",
+            Cause::Probe(ProbeFault::Unreachable) => "unreachable",
+            Cause::Probe(ProbeFault::Dns) => "dns",
+            Cause::Probe(ProbeFault::OwnResources) => "own_resources",
+        }
+    }
+}
