@@ -6,3 +6,5 @@
 pub mod chain;
 pub mod domain;
 
+pub mod settings;
+

@@ -1,0 +1,84 @@
+//! What the operator wrote down: file → raw → checked.
+//!
+//! Owns the format of the settings file, its defaults and bounds, and every message about a mistake in it. Docs:
+//! `docs/settings.md`; a commented sample with every key: `docs/supervisor.sample.toml`.
+//!
+//! ```text
+//!   supervisor.toml ─┐ source   strict            layer               check_*
+//!   supervisor.d/*  ─┼───────► each file alone ─► config merges ─► Raw ──────► Settings
+//!   SUPERVISOR__*   ─┘         (line, column)     (last one wins)    │
+//!                                                                   └► Problems: all of them, each with its place
+//! ```
+//!
+//! The rest of the program sees only the checked [`Settings`]. What the core must know is in [`Settings::policy`]; the
+//! other parts are for the edges. Nothing here acts on what it reads: a bad reload is an `Err`, and the caller keeps what
+//! it has.
+
+mod check;
+mod check_engine;
+mod check_probe;
+mod check_proxy;
+mod check_service;
+mod checker;
+mod examples;
+mod key;
+mod layer;
+mod limits;
+mod model;
+mod problem;
+mod raw;
+mod source;
+mod strict;
+mod value;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use layer::ENVIRONMENT_PREFIX;
+pub use model::{
+    Address, Bind, Check, ConfigMode, EngineAddress, EngineSettings, HttpCheck, LogFormat, LogLevel,
+    LogSettings, Mode, Observe, ProbeSettings, ProxySettings, ProxyTimeouts, Scheme, ServerSettings,
+    ServiceSettings, Settings, StatusSet,
+};
+pub use problem::{Place, Problem, Problems};
+pub use source::Fingerprint;
+
+use checker::Checker;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Where the settings are unless `--config` names another file.
+pub const DEFAULT_PATH: &str = "/etc/supervisor/supervisor.toml";
+
+impl Settings {
+    /// Reads `path`, its drop-ins (`supervisor.d/*.toml` beside `supervisor.toml`) and this process's environment.
+    pub fn load(path: &Path) -> Result<Settings, Problems> {
+        Settings::load_with(path, std::env::vars_os())
+    }
+
+    /// [`Settings::load`] with an environment of the caller's.
+    pub fn load_with(
+        path: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Settings, Problems> {
+        let (documents, unreadable) = source::read(path);
+        let layered = layer::merge(path, &documents, unreadable, environment);
+        let mut checker = Checker::new(&layered);
+        let settings = check::settings(&mut checker, &layered.raw);
+        Problems::none_or(layered.problems.iter().cloned().chain(checker.into_problems()).collect())?;
+        Ok(settings)
+    }
+
+    /// The keys in which `new` differs and that a running daemon cannot take over: it must be started again.
+    pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
+        let keys = [
+            ("state_dir", self.state_dir != new.state_dir),
+            ("control_socket", self.control_socket != new.control_socket),
+            ("status.listen", self.status_listen != new.status_listen),
+            ("log.format", self.log.format != new.log.format),
+            ("log.level", self.log.level != new.log.level),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}

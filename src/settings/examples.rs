@@ -1,0 +1,152 @@
+//! For each key, a line that is right. Every message about a mistake ends with one.
+
+use super::key::Key;
+
+/// An example for `key`.
+pub(crate) fn of(key: &Key) -> Option<&'static str> {
+    let example = match key.segments().as_slice() {
+        ["state_dir"] => r#"state_dir = "/var/lib/supervisor""#,
+        ["control_socket"] => r#"control_socket = "/run/supervisor/control.sock""#,
+        ["startup_grace"] => r#"startup_grace = "5s""#,
+        ["lateness"] => r#"lateness = "2s""#,
+        ["status"] => "[status]",
+        ["status", "listen"] => r#"listen = "127.0.0.1:9480""#,
+        ["log"] => "[log]",
+        ["log", "format"] => r#"format = "json""#,
+        ["log", "level"] => r#"level = "info""#,
+        ["engines"] | ["engines", _] => "[engines.local]",
+        ["engines", _, key] => engine(key)?,
+        ["sites"] | ["sites", _] => "[sites.onprem]",
+        ["sites", _, "engine"] => r#"engine = "local""#,
+        ["proxies"] | ["proxies", _] => "[proxies.haproxy-server]",
+        ["proxies", _, "timeouts", key] => timeout(key)?,
+        ["proxies", _, key] => proxy(key)?,
+        ["services"] | ["services", _] => "[services.api]",
+        ["services", _, "ready" | "live", key] => probe(key)?,
+        ["services", _, "failback", key] => failback(key)?,
+        ["services", _, "servers"] | ["services", _, "servers", _] => "[services.api.servers.api-onprem]",
+        ["services", _, "servers", _, "ready" | "live", key] => probe(key)?,
+        ["services", _, "servers", _, key] => server(key)?,
+        ["services", _, key] => service(key)?,
+        _ => return None,
+    };
+    Some(example)
+}
+
+/// Whether the value of `key` is a list.
+pub(crate) fn is_list(key: &Key) -> bool {
+    matches!(
+        key.segments().as_slice(),
+        ["proxies", _, "resolvers"]
+            | ["services", _, "prefer" | "proxies"]
+            | ["services", _, "ready" | "live", "status"]
+            | ["services", _, "servers", _, "ready" | "live", "status"]
+    )
+}
+
+fn engine(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "address" => r#"address = "unix:///var/run/docker.sock""#,
+        "resync" => r#"resync = "30s""#,
+        _ => return None,
+    })
+}
+
+fn proxy(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "config" => r#"config = "managed""#,
+        "config_file" => r#"config_file = "/etc/haproxy/haproxy.cfg""#,
+        "config_path" => r#"config_path = "/etc/haproxy/haproxy.cfg""#,
+        "master_socket" => r#"master_socket = "/run/haproxy/master.sock""#,
+        "admin_socket" => r#"admin_socket = "/run/haproxy/admin.sock""#,
+        "admin_path" => r#"admin_path = "/run/haproxy/admin.sock""#,
+        "admin_mode" => r#"admin_mode = "660""#,
+        "admin_gid" => "admin_gid = 999",
+        "map_file" => r#"map_file = "/var/lib/haproxy/maps/routes.map""#,
+        "map_path" => r#"map_path = "/var/lib/haproxy/maps/routes.map""#,
+        "state_file" => r#"state_file = "/var/lib/haproxy/maps/servers.state""#,
+        "state_path" => r#"state_path = "/var/lib/haproxy/maps/servers.state""#,
+        "container" => r#"container = "haproxy-server""#,
+        "engine" => r#"engine = "local""#,
+        "haproxy_binary" => r#"haproxy_binary = "haproxy""#,
+        "template" => r#"template = "/etc/supervisor/haproxy.cfg.tera""#,
+        "observe" => r#"observe = "layer4""#,
+        "resolvers" => r#"resolvers = ["127.0.0.11:53"]"#,
+        "maxconn" => "maxconn = 4096",
+        "metrics_bind" => r#"metrics_bind = "*:8405""#,
+        "reload_timeout" => r#"reload_timeout = "10s""#,
+        "reload_interval" => r#"reload_interval = "2s""#,
+        "timeouts" => r#"timeouts = { connect = "1s" }"#,
+        _ => return None,
+    })
+}
+
+fn timeout(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "connect" => r#"connect = "1s""#,
+        "queue" => r#"queue = "1s""#,
+        "client" => r#"client = "30s""#,
+        "server" => r#"server = "15s""#,
+        _ => return None,
+    })
+}
+
+fn service(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "bind" => r#"bind = "*:8080""#,
+        "mode" => r#"mode = "http""#,
+        "host" => r#"host = "api.example.com""#,
+        "prefer" => r#"prefer = ["onprem", "cloud"]"#,
+        "proxies" => r#"proxies = ["haproxy-server"]"#,
+        "stateful" => "stateful = true",
+        "retry_reads_after" => r#"retry_reads_after = "1200ms""#,
+        "ready" => r#"ready = { path = "/health" }"#,
+        "live" => r#"live = { path = "/live" }"#,
+        "failback" => r#"failback = { after = "60s" }"#,
+        _ => return None,
+    })
+}
+
+fn failback(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "mode" => r#"mode = "auto""#,
+        "after" => r#"after = "60s""#,
+        "hold_down" => r#"hold_down = "5m""#,
+        "limit" => "limit = 2",
+        "limit_window" => r#"limit_window = "10m""#,
+        _ => return None,
+    })
+}
+
+fn server(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "site" => r#"site = "onprem""#,
+        "address" => r#"address = "api-onprem:5000""#,
+        "container" => r#"container = "api-onprem""#,
+        "engine" => r#"engine = "local""#,
+        "maxconn" => "maxconn = 32",
+        "ready" => r#"ready = { path = "/health" }"#,
+        "live" => r#"live = { path = "/live" }"#,
+        _ => return None,
+    })
+}
+
+fn probe(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "check" => r#"check = "http""#,
+        "scheme" => r#"scheme = "http""#,
+        "host" => r#"host = "api.example.com""#,
+        "path" => r#"path = "/health""#,
+        "status" => r#"status = "200-299""#,
+        "contains" => r#"contains = "ok""#,
+        "max_body" => r#"max_body = "64KiB""#,
+        "keep_alive" => "keep_alive = false",
+        "interval" => r#"interval = "1s""#,
+        "timeout" => r#"timeout = "1s""#,
+        "fast_interval" => r#"fast_interval = "250ms""#,
+        "jitter_percent" => "jitter_percent = 10",
+        "rise" => "rise = 2",
+        "fall" => "fall = 3",
+        _ => return None,
+    })
+}

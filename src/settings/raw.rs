@@ -1,0 +1,227 @@
+//! The settings as they are written: everything optional, nothing checked but its type.
+//!
+//! Unknown keys are refused, and there is neither `flatten` nor `untagged`: both lose the place of an error. Words such
+//! as `http` or `tcp` are text here and are checked later, so that they get the same message from a file and from the
+//! environment. Numbers are `i64` for the same reason: their bounds are ours, not a type's.
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The root.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Raw {
+    pub(crate) state_dir: Option<String>,
+    pub(crate) control_socket: Option<String>,
+    pub(crate) startup_grace: Option<RawSpan>,
+    pub(crate) lateness: Option<RawSpan>,
+    pub(crate) status: RawStatusPage,
+    pub(crate) log: RawLog,
+    pub(crate) engines: BTreeMap<String, RawEngine>,
+    pub(crate) sites: BTreeMap<String, RawSite>,
+    pub(crate) proxies: BTreeMap<String, RawProxy>,
+    pub(crate) services: BTreeMap<String, RawService>,
+}
+
+/// `[status]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawStatusPage {
+    pub(crate) listen: Option<String>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLog {
+    pub(crate) format: Option<String>,
+    pub(crate) level: Option<String>,
+}
+
+/// `[engines.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawEngine {
+    pub(crate) address: Option<String>,
+    pub(crate) resync: Option<RawSpan>,
+}
+
+/// `[sites.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawSite {
+    pub(crate) engine: Option<String>,
+}
+
+/// `[proxies.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawProxy {
+    pub(crate) config: Option<String>,
+    pub(crate) config_file: Option<String>,
+    pub(crate) config_path: Option<String>,
+    pub(crate) master_socket: Option<String>,
+    pub(crate) admin_socket: Option<String>,
+    pub(crate) admin_path: Option<String>,
+    pub(crate) admin_mode: Option<String>,
+    pub(crate) admin_gid: Option<i64>,
+    pub(crate) map_file: Option<String>,
+    pub(crate) map_path: Option<String>,
+    pub(crate) state_file: Option<String>,
+    pub(crate) state_path: Option<String>,
+    pub(crate) container: Option<String>,
+    pub(crate) engine: Option<String>,
+    pub(crate) haproxy_binary: Option<String>,
+    pub(crate) template: Option<String>,
+    pub(crate) observe: Option<String>,
+    pub(crate) resolvers: Option<Vec<String>>,
+    pub(crate) maxconn: Option<i64>,
+    pub(crate) metrics_bind: Option<String>,
+    pub(crate) reload_timeout: Option<RawSpan>,
+    pub(crate) reload_interval: Option<RawSpan>,
+    pub(crate) timeouts: RawTimeouts,
+}
+
+/// `[proxies.NAME.timeouts]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTimeouts {
+    pub(crate) connect: Option<RawSpan>,
+    pub(crate) queue: Option<RawSpan>,
+    pub(crate) client: Option<RawSpan>,
+    pub(crate) server: Option<RawSpan>,
+}
+
+/// `[services.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawService {
+    pub(crate) bind: Option<String>,
+    pub(crate) mode: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) prefer: Option<Vec<String>>,
+    pub(crate) proxies: Option<Vec<String>>,
+    pub(crate) stateful: Option<bool>,
+    pub(crate) retry_reads_after: Option<RawSpan>,
+    pub(crate) ready: RawProbe,
+    pub(crate) live: RawProbe,
+    pub(crate) failback: RawFailback,
+    pub(crate) servers: BTreeMap<String, RawServer>,
+}
+
+/// `[services.NAME.failback]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawFailback {
+    pub(crate) mode: Option<String>,
+    pub(crate) after: Option<RawSpan>,
+    pub(crate) hold_down: Option<RawSpan>,
+    pub(crate) limit: Option<i64>,
+    pub(crate) limit_window: Option<RawSpan>,
+}
+
+/// `[services.NAME.servers.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawServer {
+    pub(crate) site: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) container: Option<String>,
+    pub(crate) engine: Option<String>,
+    pub(crate) maxconn: Option<i64>,
+    pub(crate) ready: RawProbe,
+    pub(crate) live: RawProbe,
+}
+
+/// `ready = { … }` and `live = { … }`, of a service or of one server
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawProbe {
+    pub(crate) check: Option<String>,
+    pub(crate) scheme: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) status: Option<RawStatus>,
+    pub(crate) contains: Option<String>,
+    pub(crate) max_body: Option<RawSize>,
+    pub(crate) keep_alive: Option<bool>,
+    pub(crate) interval: Option<RawSpan>,
+    pub(crate) timeout: Option<RawSpan>,
+    pub(crate) fast_interval: Option<RawSpan>,
+    pub(crate) jitter_percent: Option<i64>,
+    pub(crate) rise: Option<i64>,
+    pub(crate) fall: Option<i64>,
+}
+
+/// A duration as written; its own type so that a bare number is refused by name.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RawSpan(pub(crate) String);
+
+/// A size as written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RawSize(pub(crate) String);
+
+/// Statuses as written, each part `200` or `200-299`: from `200`, `"200-299, 304"` or `[200, "300-399"]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RawStatus(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for RawSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawSpan, D::Error> {
+        deserializer.deserialize_str(Text("a duration with its unit in quotes")).map(RawSpan)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawSize, D::Error> {
+        deserializer.deserialize_str(Text("a size with its unit in quotes")).map(RawSize)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawStatus, D::Error> {
+        deserializer.deserialize_any(Statuses).map(RawStatus)
+    }
+}
+
+/// Takes text only, and says what the text should be.
+struct Text(&'static str);
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+struct Statuses;
+
+impl<'de> Visitor<'de> for Statuses {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a status, a range of them, or a list")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(text.split(',').map(|part| part.trim().to_owned()).collect())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Vec<String>, E> {
+        Ok(vec![number.to_string()])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<String>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(RawStatus(parts)) = elements.next_element()? {
+            all.extend(parts);
+        }
+        Ok(all)
+    }
+}
