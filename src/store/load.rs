@@ -1,0 +1,236 @@
+//! Reading back: the newest state that can be told, and what could not be read.
+//!
+//! The state is the newest snapshot that can be read, plus every later change up to the first that cannot: a state that
+//! was true once is worth more than one that was patched together. A file that SQLite itself finds damaged is set aside
+//! whole, so that supervisor has a store to write to; nothing is deleted but the file set aside before it.
+
+use super::journal;
+use super::schema::{self, OpenError};
+use crate::domain::{Boot, Change, Now, State, Wall};
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+
+/// How many snapshots are tried, newest first. If a day of them is unreadable, so is the rest.
+const SNAPSHOTS_TRIED: i64 = 24;
+
+/// How many records are applied to a snapshot at most: several times what a segment of the default size holds, and a few
+/// seconds of work.
+const RECORDS_APPLIED: usize = 200_000;
+
+/// What a damaged database is renamed to, plus SQLite's suffixes. One of them is kept: a disk that damages a store every
+/// day must not fill up with them.
+const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// The state as it was last stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The state, on the clock of `boot_id`.
+    pub state: State,
+    /// When it last changed.
+    pub at: Now,
+    /// The boot that `at` and the state's moments belong to.
+    pub boot_id: String,
+    /// The last record in it.
+    pub seq: u64,
+}
+
+/// Something that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// A snapshot; an older one was used.
+    #[error("the snapshot {seq}, by supervisor {binary_version}, cannot be read: an older one is used")]
+    Snapshot {
+        /// Its number.
+        seq: u64,
+        /// Who wrote it: perhaps a newer version.
+        binary_version: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A record; what came later is not in the state.
+    #[error("the record {seq} cannot be read: the state is that of the record {last_good}")]
+    Record {
+        /// Its number.
+        seq: u64,
+        /// The last one in the state.
+        last_good: u64,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// Records are missing where none should; what came later is not in the state.
+    #[error(
+        "records are missing between {last_good} and {next}: the state is that of the record {last_good}"
+    )]
+    Hole {
+        /// The last one in the state.
+        last_good: u64,
+        /// The next one there is.
+        next: u64,
+    },
+    /// Too many records since the last snapshot.
+    #[error(
+        "more than {RECORDS_APPLIED} records since the last snapshot: the state is that of the record {last_good}"
+    )]
+    TooMany {
+        /// The last one in the state.
+        last_good: u64,
+    },
+    /// The database as such.
+    #[error("the store was damaged and is set aside as {kept}: what could be read of it is used")]
+    File {
+        /// Where it is now.
+        kept: PathBuf,
+        /// SQLite's words.
+        source: rusqlite::Error,
+    },
+}
+
+/// What was found in the database.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) stored: Option<Stored>,
+    /// The highest number in use.
+    pub(super) tip: u64,
+    pub(super) damage: Vec<Damage>,
+}
+
+impl Stored {
+    /// The state on the clock of the boot `boot_id`, at `now`. After a reboot every moment keeps its distance, counted
+    /// from when the state last changed: what had 40 s left has 40 s left.
+    pub fn on_boot(mut self, boot_id: &str, now: Now) -> State {
+        if self.boot_id != boot_id {
+            self.state.shift_clock(self.at, now);
+        }
+        self.state
+    }
+}
+
+/// Opens the database in `dir` and reads it. A damaged file is set aside, and an empty one begun.
+pub(super) fn open(dir: &Path) -> Result<(Connection, Found), OpenError> {
+    let path = dir.join(schema::FILE);
+    let mut found = Found::default();
+    let broken = match schema::open(&path) {
+        Ok(conn) => match read(&conn, &mut found) {
+            Ok(()) => return Ok((conn, found)),
+            Err(source) if schema::is_damage(&source) => source,
+            Err(source) => return Err(OpenError::of(&path, source)),
+        },
+        Err(OpenError::Damaged { source, .. }) => source,
+        Err(error) => return Err(error),
+    };
+    let kept = set_aside(&path)?;
+    let tip = found.stored.as_ref().map_or(0, |stored| stored.seq);
+    found.tip = found.tip.max(tip);
+    found.damage.push(Damage::File { kept, source: broken });
+    Ok((schema::open(&path)?, found))
+}
+
+/// Moves the database out of the way, with its log; answers with its new path.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, OpenError> {
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let kept = with(path, DAMAGED_SUFFIX);
+    for suffix in ["", "-wal", "-shm"] {
+        let (from, to) = (with(path, suffix), with(&kept, suffix));
+        // An old log must not be taken for the new file's.
+        let _ = std::fs::remove_file(&to);
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(OpenError::SetAside { path: path.to_path_buf(), source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(kept)
+}
+
+/// Reads into `found` as far as it goes; an error is SQLite's, and leaves what was found before it.
+pub(super) fn read(conn: &Connection, found: &mut Found) -> rusqlite::Result<()> {
+    let tip = journal::tip(conn);
+    found.tip = *tip.as_ref().unwrap_or(&0);
+    let mut snapshots = conn.prepare(
+        "SELECT seq, boot_id, boot_ms, wall_ms, binary_version, state,
+             coalesce((SELECT text FROM policy WHERE id = snapshot.policy), '')
+         FROM snapshot ORDER BY seq DESC LIMIT ?",
+    )?;
+    let mut rows = snapshots.query([SNAPSHOTS_TRIED])?;
+    // The snapshots that cannot be read, as far as their clocks matter: oldest last.
+    let mut skipped: Vec<Boundary> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let boundary = Boundary {
+            seq: journal::from_sql(row.get(0)?),
+            boot_id: journal::read_text(row, 1)?,
+            at: Now { boot: Boot(row.get(2)?), wall: Wall(row.get(3)?) },
+        };
+        match journal::read_state(row, 5, 6)? {
+            Ok(state) => {
+                let Boundary { seq, boot_id, at } = boundary;
+                let stored = found.stored.insert(Stored { state, at, boot_id, seq });
+                apply_later(conn, stored, skipped, &mut found.damage)?;
+                break;
+            }
+            Err(source) => {
+                let damage = Damage::Snapshot {
+                    seq: boundary.seq,
+                    binary_version: journal::read_text(row, 4)?,
+                    source,
+                };
+                found.damage.push(damage);
+                skipped.push(boundary);
+            }
+        }
+    }
+    tip.map(|_| ())
+}
+
+/// Where another clock may begin.
+struct Boundary {
+    seq: u64,
+    boot_id: String,
+    at: Now,
+}
+
+fn apply_later(
+    conn: &Connection,
+    stored: &mut Stored,
+    mut skipped: Vec<Boundary>,
+    damage: &mut Vec<Damage>,
+) -> rusqlite::Result<()> {
+    let mut later =
+        conn.prepare("SELECT seq, boot_ms, wall_ms, changes FROM journal WHERE seq > ? ORDER BY seq")?;
+    let mut rows = later.query([journal::to_sql(stored.seq)])?;
+    let mut applied = 0;
+    while let Some(row) = rows.next()? {
+        let (seq, last_good) = (journal::from_sql(row.get(0)?), stored.seq);
+        if seq != last_good + 1 {
+            damage.push(Damage::Hole { last_good, next: seq });
+            break;
+        }
+        if applied >= RECORDS_APPLIED {
+            damage.push(Damage::TooMany { last_good });
+            break;
+        }
+        match serde_json::from_slice::<Vec<Change>>(row.get_ref(3)?.as_bytes()?) {
+            Ok(changes) => {
+                while let Some(boundary) = skipped.pop_if(|boundary| boundary.seq < seq) {
+                    if boundary.boot_id != stored.boot_id {
+                        stored.state.shift_clock(stored.at, boundary.at);
+                        stored.boot_id = boundary.boot_id;
+                    }
+                }
+                stored.state.apply(&changes);
+                stored.at = Now { boot: Boot(row.get(1)?), wall: Wall(row.get(2)?) };
+                stored.seq = seq;
+                applied += 1;
+            }
+            Err(source) => {
+                damage.push(Damage::Record { seq, last_good, source });
+                break;
+            }
+        }
+    }
+    Ok(())
+}
