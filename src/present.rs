@@ -1,0 +1,298 @@
+//! The one rendering of decisions into words: CLI, page, log and mail all say what is said here.
+//!
+//! The core gives reasons as codes with data ([`Reason`]); this room turns them into sentences a colleague would write.
+//! Plain ASCII, the words of ARCHITECTURE.md ("Words"), one line each, no full stop at the end. It decides nothing, reads
+//! no clock, and never shows the name of one of our types.
+//!
+//! - [`reason`], [`log_level`]: what changed or stands.
+//! - [`cause`], [`site_is_down`]: why a server, or a site, does not serve.
+//! - [`denial`], [`verdict`], [`plan`]: what a person is told about an order.
+//! - [`evidence`], [`container`], [`operator`], [`time`]: the small pieces.
+
+mod order;
+mod pieces;
+
+pub use order::{denial, plan, verdict};
+pub use pieces::{cause, container, evidence, operator, server, site_is_down, time};
+
+use crate::domain::Reason;
+use crate::domain::failover::{Override, Stay};
+use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// How loudly a transition is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Of interest to somebody who looks for something.
+    Debug,
+    /// A transition, as the journal keeps it.
+    Info,
+    /// Worth waking someone.
+    Warn,
+}
+
+/// One reason, as one sentence.
+pub fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::ServerUp { server: id, site, good, after } => {
+            let again = after.map(|span| format!(" again, after {span}")).unwrap_or_default();
+            format!("{} ({site}) is up{again}: {}", server(*id), in_a_row(*good, "good probe"))
+        }
+        Reason::ServerDown { server: id, site, cause: why, bad, took } => {
+            let run = if *bad > 1 { format!(", {bad} times in a row within {took}") } else { String::new() };
+            format!("{} ({site}) is down: {}{run}", server(*id), cause(*why))
+        }
+        Reason::ServerIsDown { server: id, site, cause: why, lasts } => {
+            format!("{} ({site}) has been down for {lasts}: {}", server(*id), cause(*why))
+        }
+        Reason::ServerDead { server: id, site, cause: why } => {
+            format!("{} ({site}) runs, but does not live: {}; a restart would be justified", server(*id), cause(*why))
+        }
+        Reason::ServerLives { server: id, site } => format!("{} ({site}) lives again", server(*id)),
+        Reason::ServerFailing { server: id, site, cause: why, bad, fall } => {
+            format!("{} ({site}) fails its probes, {bad} of {fall} so far: {}", server(*id), cause(*why))
+        }
+        Reason::PathContradicted { server: id, site, cause: why } => format!(
+            "{} ({site}) counts as up: our own probe fails ({}), but HAProxy reaches it, so the fault is on our path",
+            server(*id),
+            cause(*why)
+        ),
+        Reason::CutOff { servers } => format!(
+            "supervisor itself seems cut off: no probe reaches any of the {servers} servers, at any site; nothing is moved"
+        ),
+        Reason::Reconnected => "supervisor reaches servers again".to_owned(),
+        Reason::Failover { service, from, to, cause } => {
+            format!("{service}: traffic moved from {from} to {to}: {}", site_is_down(*from, *cause))
+        }
+        Reason::Failback { service, from, to, healthy } => {
+            format!("{service}: traffic moved back from {from} to {to}: {to} has been healthy for {healthy}")
+        }
+        Reason::SiteRemoved { service, from, to } => {
+            format!("{service}: traffic moved from {from} to {to}: the settings no longer name servers at {from}")
+        }
+        Reason::Switchover { service, from, to, by, because, forced } => {
+            let force = if *forced { format!(", although {to} was not healthy") } else { String::new() };
+            let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
+            format!("{service}: traffic moved from {from} to {to} by order of {}{force}{words}", operator(by))
+        }
+        Reason::PreferenceSet { service, site, by } => {
+            format!("{service}: traffic is on {site} already; {} prefers {site} from now on", operator(by))
+        }
+        Reason::PreferenceDropped { service, site, by } => {
+            format!("{service}: {} ended the override that preferred {site}", operator(by))
+        }
+        Reason::Adopted { service, site } => {
+            format!("{service}: traffic is on {site}, as HAProxy had it; nothing was changed")
+        }
+        Reason::Placed { service, site } => {
+            format!("{service}: traffic goes to {site}: HAProxy had no route for it yet")
+        }
+        Reason::Reasserted { service, site, found } => match found {
+            Some(found) => {
+                format!("{service}: traffic was set to {site} again: HAProxy was sending it to {found}")
+            }
+            None => format!("{service}: traffic was set to {site} again: HAProxy had lost its route"),
+        },
+        Reason::RouteInForce { service, site, proxy, took } => {
+            format!("{service}: {proxy} sends traffic to {site}, {took} after the decision")
+        }
+        Reason::Evacuated { server: id, failed: None } => {
+            format!("{}: the requests it held were freed", server(*id))
+        }
+        Reason::Evacuated { server: id, failed: Some(words) } => {
+            format!("{}: the requests it held could not be freed: {}", server(*id), pieces::one_line(words))
+        }
+        Reason::Stays { service, site, stay: why, left } => stay(*service, *site, *why, *left),
+        Reason::Serving { service, site, since, age } => {
+            format!("{service} is served from {site}, for {age} (since {})", time(*since))
+        }
+        Reason::PreferenceHolds { service, preference } => preference_holds(*service, preference),
+        Reason::ServedElsewhere { service, site, serving } => format!(
+            "{service}: the route goes to {site}, but {serving} gives the answers: HAProxy's own safety net is at work"
+        ),
+        Reason::Denied { by, denial: why } => {
+            format!("an order of {} was not carried out: {}", operator(by), denial(why))
+        }
+        Reason::ProxyFound { proxy } => format!("HAProxy {proxy} answers"),
+        Reason::ProxyLost { proxy } => {
+            format!("HAProxy {proxy} does not answer on its sockets: traffic stays as it was set last")
+        }
+        Reason::ProxyReplaced { proxy, pid } => {
+            format!("HAProxy {proxy} was restarted or reloaded: process {pid} answers now")
+        }
+        Reason::ProxyForeign { proxy, owner } => format!(
+            "HAProxy {proxy} belongs to another supervisor ({}): nothing is touched; `supervisor run --take-over` claims it",
+            pieces::one_line(owner)
+        ),
+        Reason::ConfigInForce { proxy, revision } => {
+            format!("HAProxy {proxy} runs the configuration of the settings (rev {revision})")
+        }
+        Reason::ConfigRefused { proxy, message } => format!(
+            "HAProxy {proxy} goes on with its old configuration, the new one was refused: {}",
+            one_line(message)
+        ),
+        Reason::ConfigUnproven { proxy, message } => format!(
+            "HAProxy {proxy}: nobody could prove which configuration it runs now: {}",
+            one_line(message)
+        ),
+        Reason::EngineFound { engine } => format!("Docker engine {engine} answers"),
+        Reason::EngineLost { engine } => {
+            format!("Docker engine {engine} does not answer: its containers are judged by probes alone")
+        }
+        Reason::PolicyChanged { added, removed } => policy_changed(added, removed),
+        Reason::Store { durable: true } => "what is decided reaches the disk in time again".to_owned(),
+        Reason::Store { durable: false } => {
+            "what is decided no longer reaches the disk in time: traffic is still moved, orders are not durable".to_owned()
+        }
+        Reason::Late { server: id, by } => {
+            format!("{}: a probe's result came {by} late and was not counted: supervisor was held up", server(*id))
+        }
+    }
+}
+
+/// HAProxy speaks in several lines; a reason is one.
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// How loudly `reason` is logged. [`Level::Warn`] asks: is it worth waking someone?
+pub fn log_level(reason: &Reason) -> Level {
+    match reason {
+        Reason::ServerDown { .. }
+        | Reason::ServerDead { .. }
+        | Reason::CutOff { .. }
+        | Reason::Failover { .. }
+        | Reason::SiteRemoved { .. }
+        | Reason::Reasserted { .. }
+        | Reason::Evacuated { failed: Some(_), .. }
+        | Reason::ServedElsewhere { .. }
+        | Reason::ProxyLost { .. }
+        | Reason::ProxyForeign { .. }
+        | Reason::ConfigRefused { .. }
+        | Reason::ConfigUnproven { .. }
+        | Reason::EngineLost { .. }
+        | Reason::Store { durable: false } => Level::Warn,
+        Reason::Stays { stay, .. } => match stay {
+            Stay::AllDown { .. }
+            | Stay::NoneProven { .. }
+            | Stay::Stateful { .. }
+            | Stay::FailbackLimit { .. } => Level::Warn,
+            Stay::Preferred
+            | Stay::Unmanaged
+            | Stay::BetterSiteDown { .. }
+            | Stay::NotStableYet { .. }
+            | Stay::HoldDown { .. }
+            | Stay::FailbackManual { .. }
+            | Stay::Forced => Level::Info,
+        },
+        Reason::ServerUp { .. }
+        | Reason::ServerIsDown { .. }
+        | Reason::ServerLives { .. }
+        | Reason::PathContradicted { .. }
+        | Reason::Reconnected
+        | Reason::Failback { .. }
+        | Reason::Switchover { .. }
+        | Reason::PreferenceSet { .. }
+        | Reason::PreferenceDropped { .. }
+        | Reason::Adopted { .. }
+        | Reason::Placed { .. }
+        | Reason::RouteInForce { .. }
+        | Reason::Evacuated { failed: None, .. }
+        | Reason::Serving { .. }
+        | Reason::PreferenceHolds { .. }
+        | Reason::Denied { .. }
+        | Reason::ProxyFound { .. }
+        | Reason::ProxyReplaced { .. }
+        | Reason::ConfigInForce { .. }
+        | Reason::EngineFound { .. }
+        | Reason::PolicyChanged { .. }
+        | Reason::Store { durable: true } => Level::Info,
+        Reason::ServerFailing { .. } | Reason::Late { .. } => Level::Debug,
+    }
+}
+
+/// Why traffic stays where it is.
+fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>) -> String {
+    let Some(site) = site else {
+        return format!(
+            "{service}: nobody knows yet where its traffic goes, because HAProxy has not been seen; nothing is moved until then"
+        );
+    };
+    let wait = match left {
+        Some(left) => format!("; failback in {left}"),
+        None => String::new(),
+    };
+    match stay {
+        Stay::Preferred => format!("{service} stays on {site}: it is the preferred site"),
+        Stay::Unmanaged => format!("{service} stays on {site}: HAProxy has not been seen yet"),
+        Stay::BetterSiteDown { better } => {
+            format!("{service} stays on {site}: {better} is preferred, but is not healthy")
+        }
+        Stay::NotStableYet { better, .. } => {
+            format!("{service} stays on {site}: {better} is healthy again, but not for long enough{wait}")
+        }
+        Stay::HoldDown { better, .. } => {
+            format!(
+                "{service} stays on {site}: {better} is healthy again, but the last failover is recent{wait}"
+            )
+        }
+        Stay::FailbackLimit { better, .. } => format!(
+            "{service} stays on {site}: {better} is healthy again, but traffic went to and fro too often{wait}, \
+             or at once with `supervisor failback {service}`"
+        ),
+        Stay::FailbackManual { better } => format!(
+            "{service} stays on {site}: {better} is healthy, but a person decides about failback: \
+             `supervisor failback {service}`"
+        ),
+        Stay::AllDown { cause } => format!(
+            "{service} stays on {site}, though it does not serve: every other site is down too; {}",
+            site_is_down(site, cause)
+        ),
+        Stay::NoneProven { cause } => format!(
+            "{service} stays on {site}, though it does not serve: no other site has proved yet that it is healthy; {}",
+            site_is_down(site, cause)
+        ),
+        Stay::Stateful { cause } => format!(
+            "{service} stays on {site}, though it does not serve: the service is stateful, so a person decides: \
+             `supervisor failover {service} --to SITE`; {}",
+            site_is_down(site, cause)
+        ),
+        Stay::Forced => format!(
+            "{service} stays on {site}, though it is not healthy: a person forced it there; \
+             `supervisor failback {service}` ends that"
+        ),
+    }
+}
+
+fn preference_holds(service: ServiceId, preference: &Override) -> String {
+    let words = preference
+        .because
+        .as_deref()
+        .map(|text| format!(" ({})", pieces::one_line(text)))
+        .unwrap_or_default();
+    format!(
+        "{service}: {} prefers {} since {}{words}; no expiry, `supervisor failback {service}` ends it",
+        operator(&preference.by),
+        preference.site,
+        time(preference.at)
+    )
+}
+
+fn policy_changed(added: &[ServiceId], removed: &[ServiceId]) -> String {
+    let part = |what: &str, names: &[ServiceId]| {
+        if names.is_empty() { String::new() } else { format!("; {what}: {}", pieces::list(names)) }
+    };
+    format!("new settings are in force{}{}", part("new services", added), part("removed services", removed))
+}
+
+fn in_a_row(count: u16, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s in a row"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What a person is told about an order: what it would do, that it is done, or why not.
+
+use super::pieces::{cause, list, operator, server, time};
+use crate::domain::Decision;
+use crate::domain::action::Action;
+use crate::domain::command::{Denial, Order, Verdict};
+use crate::domain::reason::Reason;
+
+/// Why an order is not carried out, and what would help.
+pub fn denial(denial: &Denial) -> String {
+    match denial {
+        Denial::UnknownService { service, known } if known.is_empty() => {
+            format!("there is no service {service}; the settings name none")
+        }
+        Denial::UnknownService { service, known } => {
+            format!("there is no service {service}; there is {}", list(known))
+        }
+        Denial::UnknownSite { site, known } => {
+            format!("the service has no servers at {site}; it has some at {}", list(known))
+        }
+        Denial::ProxyUnseen => "HAProxy has not been seen yet, so nobody knows where traffic is; \
+             try again when `supervisor status` shows it"
+            .to_owned(),
+        Denial::NotOwner => "HAProxy belongs to another supervisor; give the order there, \
+             or claim it with `supervisor run --take-over`"
+            .to_owned(),
+        Denial::TargetDown { site, cause: why } => {
+            format!("{site} is down: {}; --force moves traffic there all the same", cause(*why))
+        }
+        Denial::TargetUnknown { site } => {
+            format!("{site} has not proved yet that it is healthy; --force moves traffic there all the same")
+        }
+        Denial::ChangedSince { site, at, by } => {
+            let whom = by.as_ref().map_or("supervisor".to_owned(), operator);
+            format!(
+                "{whom} moved the traffic to {site} at {}, after you looked; look again and repeat the order if it still stands",
+                time(*at)
+            )
+        }
+        Denial::InProgress { to, since, by } => {
+            let whose =
+                by.as_ref().map_or("another order".to_owned(), |by| format!("an order of {}", operator(by)));
+            format!(
+                "{whose}, given {since} ago, is still moving the traffic to {to}; try again when that is done"
+            )
+        }
+        Denial::NobodyServes => {
+            "no site of the service is healthy, so there is nowhere to fail back to".to_owned()
+        }
+    }
+}
+
+/// The answer to an order, as one sentence.
+pub fn verdict(order: &Order, verdict: &Verdict) -> String {
+    match (order, verdict) {
+        (Order::Failover { service, to, .. }, Verdict::Accepted { durable }) => {
+            format!("{service} goes to {to}, and prefers it from now on{}", not_durable(*durable))
+        }
+        (Order::Failback { service, .. }, Verdict::Accepted { durable }) => {
+            format!("{service} goes back to its best healthy site{}", not_durable(*durable))
+        }
+        (Order::Failover { service, to, .. }, Verdict::AlreadySo) => {
+            format!("{service} is on {to} already, and prefers it; nothing to do")
+        }
+        (Order::Failback { service, .. }, Verdict::AlreadySo) => {
+            format!("{service} is on its best healthy site already, without an override; nothing to do")
+        }
+        (_, Verdict::Denied(why)) => denial(why),
+    }
+}
+
+fn not_durable(durable: bool) -> &'static str {
+    if durable { "" } else { " (not durable: the disk is behind, so a crash now would forget the order)" }
+}
+
+/// What a decision would do, one step a line: the answer to `--dry-run`. Empty when nothing would be done.
+pub fn plan(decision: &Decision) -> Vec<String> {
+    let from_reasons = decision.reasons.iter().filter_map(step_of_reason);
+    from_reasons.chain(decision.actions.iter().filter_map(step_of_action)).collect()
+}
+
+fn step_of_reason(reason: &Reason) -> Option<String> {
+    match reason {
+        Reason::Switchover { service, from, to, forced, .. } => {
+            let force = if *forced { ", although it is not healthy" } else { "" };
+            Some(format!("move {service} from {from} to {to}{force}"))
+        }
+        Reason::PreferenceSet { service, site, .. } => {
+            Some(format!("leave {service} on {site}, and prefer {site} from now on"))
+        }
+        Reason::PreferenceDropped { service, site, .. } => {
+            Some(format!("end the override that prefers {site} for {service}"))
+        }
+        // These follow from the same event by themselves; with an order they say what happens next.
+        Reason::Failover { service, from, to, .. }
+        | Reason::Failback { service, from, to, .. }
+        | Reason::SiteRemoved { service, from, to } => Some(format!("move {service} from {from} to {to}")),
+        Reason::Adopted { service, site } => Some(format!("leave {service} on {site}, as HAProxy has it")),
+        Reason::Placed { service, site } => {
+            Some(format!("send {service} to {site}: HAProxy has no route for it"))
+        }
+        Reason::Reasserted { service, site, .. } => Some(format!("send {service} to {site} again")),
+        Reason::ServerUp { .. }
+        | Reason::ServerDown { .. }
+        | Reason::ServerIsDown { .. }
+        | Reason::ServerDead { .. }
+        | Reason::ServerLives { .. }
+        | Reason::ServerFailing { .. }
+        | Reason::PathContradicted { .. }
+        | Reason::CutOff { .. }
+        | Reason::Reconnected
+        | Reason::RouteInForce { .. }
+        | Reason::Evacuated { .. }
+        | Reason::Stays { .. }
+        | Reason::Serving { .. }
+        | Reason::PreferenceHolds { .. }
+        | Reason::ServedElsewhere { .. }
+        | Reason::Denied { .. }
+        | Reason::ProxyFound { .. }
+        | Reason::ProxyLost { .. }
+        | Reason::ProxyReplaced { .. }
+        | Reason::ProxyForeign { .. }
+        | Reason::ConfigInForce { .. }
+        | Reason::ConfigRefused { .. }
+        | Reason::ConfigUnproven { .. }
+        | Reason::EngineFound { .. }
+        | Reason::EngineLost { .. }
+        | Reason::PolicyChanged { .. }
+        | Reason::Store { .. }
+        | Reason::Late { .. } => None,
+    }
+}
+
+fn step_of_action(action: &Action) -> Option<String> {
+    match action {
+        Action::Evacuate(evacuation) => {
+            let refuge =
+                evacuation.refuge.map(|site| format!(", and send them to {site}")).unwrap_or_default();
+            Some(format!(
+                "free the requests that {} still holds in HAProxy {}{refuge}",
+                server(evacuation.server),
+                evacuation.proxy
+            ))
+        }
+        // A route is told by the reason that caused it; the rest is no business of the person who asked.
+        Action::Route { .. } | Action::Pace { .. } | Action::Answer { .. } => None,
+    }
+}

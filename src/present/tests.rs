@@ -1,0 +1,558 @@
+use super::*;
+use crate::domain::action::{Action, ActionId, Evacuation};
+use crate::domain::command::{Denial, Operator, Order, Verdict};
+use crate::domain::event::ContainerStatus;
+use crate::domain::failover::{Override, Stay};
+use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::time::{Boot, Span, Wall};
+use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome};
+use crate::domain::{Decision, Reason};
+use std::collections::BTreeSet;
+
+const API: &str = "api";
+const AT: Wall = Wall(1_787_300_102_123);
+
+fn api() -> ServiceId {
+    API.parse().unwrap()
+}
+
+fn onprem() -> SiteId {
+    "onprem".parse().unwrap()
+}
+
+fn cloud() -> SiteId {
+    "cloud".parse().unwrap()
+}
+
+fn api_onprem() -> ServerId {
+    ServerId { service: api(), server: "api-onprem".parse().unwrap() }
+}
+
+fn alice() -> Operator {
+    Operator { uid: 1000, pid: Some(7), name: Some("alice".to_owned()) }
+}
+
+fn killed() -> Cause {
+    Cause::Container(ContainerFault::Died { exit: Some(137) })
+}
+
+fn silent() -> Cause {
+    Cause::Probe(ProbeFault::Silent)
+}
+
+fn stays(stay: Stay, left: Option<u64>) -> Reason {
+    Reason::Stays { service: api(), site: Some(cloud()), stay, left: left.map(Span) }
+}
+
+/// Every reason, with the sentence for it and its loudness.
+fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
+    let (service, server, by) = (api(), api_onprem(), alice());
+    let proxy = "edge".parse().unwrap();
+    let engine = "docker".parse().unwrap();
+    let (better, until) = (onprem(), Boot(0));
+    let preference = Override {
+        site: cloud(),
+        by: alice(),
+        because: Some("db upgrade".to_owned()),
+        at: AT,
+        forced: false,
+    };
+    vec![
+        (
+            Reason::ServerUp { server, site: onprem(), good: 2, after: Some(Span(42_000)) },
+            Level::Info,
+            "api-onprem (onprem) is up again, after 42 s: 2 good probes in a row",
+        ),
+        (
+            Reason::ServerUp { server, site: onprem(), good: 1, after: None },
+            Level::Info,
+            "api-onprem (onprem) is up: 1 good probe",
+        ),
+        (
+            Reason::ServerDown { server, site: onprem(), cause: silent(), bad: 2, took: Span(310) },
+            Level::Warn,
+            "api-onprem (onprem) is down: connected, but no answer in time, 2 times in a row within 310 ms",
+        ),
+        (
+            Reason::ServerDown { server, site: onprem(), cause: killed(), bad: 1, took: Span(0) },
+            Level::Warn,
+            "api-onprem (onprem) is down: its container was killed (exit 137)",
+        ),
+        (
+            Reason::ServerIsDown { server, site: onprem(), cause: silent(), lasts: Span(61_000) },
+            Level::Info,
+            "api-onprem (onprem) has been down for 1 min 1 s: connected, but no answer in time",
+        ),
+        (
+            Reason::ServerDead { server, site: onprem(), cause: silent() },
+            Level::Warn,
+            "api-onprem (onprem) runs, but does not live: connected, but no answer in time; a restart would be justified",
+        ),
+        (Reason::ServerLives { server, site: onprem() }, Level::Info, "api-onprem (onprem) lives again"),
+        (
+            Reason::ServerFailing {
+                server,
+                site: onprem(),
+                cause: Cause::Probe(ProbeFault::Status(500)),
+                bad: 1,
+                fall: 2,
+            },
+            Level::Debug,
+            "api-onprem (onprem) fails its probes, 1 of 2 so far: its health check answers with status 500",
+        ),
+        (
+            Reason::PathContradicted {
+                server,
+                site: onprem(),
+                cause: Cause::Probe(ProbeFault::ConnectTimeout),
+            },
+            Level::Info,
+            "api-onprem (onprem) counts as up: our own probe fails (no connection in time), but HAProxy reaches it, \
+             so the fault is on our path",
+        ),
+        (
+            Reason::CutOff { servers: 4 },
+            Level::Warn,
+            "supervisor itself seems cut off: no probe reaches any of the 4 servers, at any site; nothing is moved",
+        ),
+        (Reason::Reconnected, Level::Info, "supervisor reaches servers again"),
+        (
+            Reason::Failover { service, from: onprem(), to: cloud(), cause: killed() },
+            Level::Warn,
+            "api: traffic moved from onprem to cloud: onprem's container was killed (exit 137)",
+        ),
+        (
+            Reason::Failover { service, from: onprem(), to: cloud(), cause: silent() },
+            Level::Warn,
+            "api: traffic moved from onprem to cloud: onprem is down (connected, but no answer in time)",
+        ),
+        (
+            Reason::Failback { service, from: cloud(), to: onprem(), healthy: Span(30_000) },
+            Level::Info,
+            "api: traffic moved back from cloud to onprem: onprem has been healthy for 30 s",
+        ),
+        (
+            Reason::SiteRemoved { service, from: onprem(), to: cloud() },
+            Level::Warn,
+            "api: traffic moved from onprem to cloud: the settings no longer name servers at onprem",
+        ),
+        (
+            Reason::Switchover {
+                service,
+                from: onprem(),
+                to: cloud(),
+                by: by.clone(),
+                because: Some("db upgrade".to_owned()),
+                forced: false,
+            },
+            Level::Info,
+            "api: traffic moved from onprem to cloud by order of alice: db upgrade",
+        ),
+        (
+            Reason::Switchover {
+                service,
+                from: onprem(),
+                to: cloud(),
+                by: Operator { name: None, ..alice() },
+                because: None,
+                forced: true,
+            },
+            Level::Info,
+            "api: traffic moved from onprem to cloud by order of user 1000, although cloud was not healthy",
+        ),
+        (
+            Reason::PreferenceSet { service, site: cloud(), by: by.clone() },
+            Level::Info,
+            "api: traffic is on cloud already; alice prefers cloud from now on",
+        ),
+        (
+            Reason::PreferenceDropped { service, site: cloud(), by: by.clone() },
+            Level::Info,
+            "api: alice ended the override that preferred cloud",
+        ),
+        (
+            Reason::Adopted { service, site: cloud() },
+            Level::Info,
+            "api: traffic is on cloud, as HAProxy had it; nothing was changed",
+        ),
+        (
+            Reason::Placed { service, site: onprem() },
+            Level::Info,
+            "api: traffic goes to onprem: HAProxy had no route for it yet",
+        ),
+        (
+            Reason::Reasserted { service, site: cloud(), found: Some(onprem()) },
+            Level::Warn,
+            "api: traffic was set to cloud again: HAProxy was sending it to onprem",
+        ),
+        (
+            Reason::Reasserted { service, site: cloud(), found: None },
+            Level::Warn,
+            "api: traffic was set to cloud again: HAProxy had lost its route",
+        ),
+        (
+            Reason::RouteInForce { service, site: cloud(), proxy, took: Span(4) },
+            Level::Info,
+            "api: edge sends traffic to cloud, 4 ms after the decision",
+        ),
+        (
+            Reason::Evacuated { server, failed: None },
+            Level::Info,
+            "api-onprem: the requests it held were freed",
+        ),
+        (
+            Reason::Evacuated { server, failed: Some("No such server.\n".to_owned()) },
+            Level::Warn,
+            "api-onprem: the requests it held could not be freed: No such server",
+        ),
+        (
+            Reason::Stays { service, site: None, stay: Stay::Unmanaged, left: None },
+            Level::Info,
+            "api: nobody knows yet where its traffic goes, because HAProxy has not been seen; \
+             nothing is moved until then",
+        ),
+        (stays(Stay::Preferred, None), Level::Info, "api stays on cloud: it is the preferred site"),
+        (stays(Stay::Unmanaged, None), Level::Info, "api stays on cloud: HAProxy has not been seen yet"),
+        (
+            stays(Stay::BetterSiteDown { better }, None),
+            Level::Info,
+            "api stays on cloud: onprem is preferred, but is not healthy",
+        ),
+        (
+            stays(Stay::NotStableYet { better, until }, Some(9_000)),
+            Level::Info,
+            "api stays on cloud: onprem is healthy again, but not for long enough; failback in 9 s",
+        ),
+        (
+            stays(Stay::HoldDown { better, until }, Some(42_000)),
+            Level::Info,
+            "api stays on cloud: onprem is healthy again, but the last failover is recent; failback in 42 s",
+        ),
+        (
+            stays(Stay::FailbackLimit { better, until }, Some(300_000)),
+            Level::Warn,
+            "api stays on cloud: onprem is healthy again, but traffic went to and fro too often; failback in 5 min, \
+             or at once with `supervisor failback api`",
+        ),
+        (
+            stays(Stay::FailbackManual { better }, None),
+            Level::Info,
+            "api stays on cloud: onprem is healthy, but a person decides about failback: `supervisor failback api`",
+        ),
+        (
+            stays(Stay::AllDown { cause: silent() }, None),
+            Level::Warn,
+            "api stays on cloud, though it does not serve: every other site is down too; \
+             cloud is down (connected, but no answer in time)",
+        ),
+        (
+            stays(Stay::NoneProven { cause: silent() }, None),
+            Level::Warn,
+            "api stays on cloud, though it does not serve: no other site has proved yet that it is healthy; \
+             cloud is down (connected, but no answer in time)",
+        ),
+        (
+            stays(Stay::Stateful { cause: killed() }, None),
+            Level::Warn,
+            "api stays on cloud, though it does not serve: the service is stateful, so a person decides: \
+             `supervisor failover api --to SITE`; cloud's container was killed (exit 137)",
+        ),
+        (
+            stays(Stay::Forced, None),
+            Level::Info,
+            "api stays on cloud, though it is not healthy: a person forced it there; \
+             `supervisor failback api` ends that",
+        ),
+        (
+            Reason::Serving { service, site: cloud(), since: AT, age: Span(192_000) },
+            Level::Info,
+            "api is served from cloud, for 3 min 12 s (since 2026-08-21T08:15:02.123Z)",
+        ),
+        (
+            Reason::PreferenceHolds { service, preference },
+            Level::Info,
+            "api: alice prefers cloud since 2026-08-21T08:15:02.123Z (db upgrade); no expiry, \
+             `supervisor failback api` ends it",
+        ),
+        (
+            Reason::ServedElsewhere { service, site: onprem(), serving: cloud() },
+            Level::Warn,
+            "api: the route goes to onprem, but cloud gives the answers: HAProxy's own safety net is at work",
+        ),
+        (
+            Reason::Denied { by, denial: Denial::NobodyServes },
+            Level::Info,
+            "an order of alice was not carried out: no site of the service is healthy, \
+             so there is nowhere to fail back to",
+        ),
+        (Reason::ProxyFound { proxy }, Level::Info, "HAProxy edge answers"),
+        (
+            Reason::ProxyLost { proxy },
+            Level::Warn,
+            "HAProxy edge does not answer on its sockets: traffic stays as it was set last",
+        ),
+        (
+            Reason::ProxyReplaced { proxy, pid: 4711 },
+            Level::Info,
+            "HAProxy edge was restarted or reloaded: process 4711 answers now",
+        ),
+        (
+            Reason::ProxyForeign { proxy, owner: "f00d".to_owned() },
+            Level::Warn,
+            "HAProxy edge belongs to another supervisor (f00d): nothing is touched; \
+             `supervisor run --take-over` claims it",
+        ),
+        (
+            Reason::ConfigInForce { proxy, revision: "a1b2".to_owned() },
+            Level::Info,
+            "HAProxy edge runs the configuration of the settings (rev a1b2)",
+        ),
+        (
+            Reason::ConfigRefused { proxy, message: "[ALERT] line 3\n  unknown keyword".to_owned() },
+            Level::Warn,
+            "HAProxy edge goes on with its old configuration, the new one was refused: [ALERT] line 3; unknown keyword",
+        ),
+        (
+            Reason::ConfigUnproven { proxy, message: "no new worker".to_owned() },
+            Level::Warn,
+            "HAProxy edge: nobody could prove which configuration it runs now: no new worker",
+        ),
+        (Reason::EngineFound { engine }, Level::Info, "Docker engine docker answers"),
+        (
+            Reason::EngineLost { engine },
+            Level::Warn,
+            "Docker engine docker does not answer: its containers are judged by probes alone",
+        ),
+        (
+            Reason::PolicyChanged { added: vec![api()], removed: vec!["shop".parse().unwrap()] },
+            Level::Info,
+            "new settings are in force; new services: api; removed services: shop",
+        ),
+        (Reason::PolicyChanged { added: vec![], removed: vec![] }, Level::Info, "new settings are in force"),
+        (
+            Reason::Store { durable: false },
+            Level::Warn,
+            "what is decided no longer reaches the disk in time: traffic is still moved, orders are not durable",
+        ),
+        (Reason::Store { durable: true }, Level::Info, "what is decided reaches the disk in time again"),
+        (
+            Reason::Late { server, by: Span(2_400) },
+            Level::Debug,
+            "api-onprem: a probe's result came 2.4 s late and was not counted: supervisor was held up",
+        ),
+    ]
+}
+
+#[test]
+fn every_reason_reads_as_written_here() {
+    for (given, level, words) in golden_reasons() {
+        assert_eq!(reason(&given), words);
+        assert_eq!(log_level(&given), level, "{words}");
+    }
+}
+
+#[test]
+fn the_table_has_every_reason_there_is() {
+    // The codes in the source of `Reason::code`: a new variant cannot be forgotten here.
+    let source = include_str!("../domain/reason.rs");
+    let codes: BTreeSet<&str> =
+        source.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
+    assert!(codes.len() > 30, "the source of the codes was not understood: {codes:?}");
+    let golden: BTreeSet<&str> = golden_reasons().iter().map(|(reason, ..)| reason.code()).collect();
+    assert_eq!(golden, codes);
+}
+
+#[test]
+fn words_are_plain_ascii_on_one_line_and_never_name_our_types() {
+    let words = golden_reasons().into_iter().map(|(given, ..)| reason(&given));
+    for words in words.chain(golden_denials().into_iter().map(|(given, _)| denial(&given))) {
+        assert!(words.is_ascii() && !words.contains('\n'), "{words}");
+        assert!(!words.contains("::") && !words.contains("Span") && !words.ends_with('.'), "{words}");
+    }
+}
+
+/// Every denial, with the sentence for it.
+fn golden_denials() -> Vec<(Denial, &'static str)> {
+    let at = AT;
+    vec![
+        (
+            Denial::UnknownService {
+                service: "shopp".parse().unwrap(),
+                known: vec![api(), "shop".parse().unwrap()],
+            },
+            "there is no service shopp; there is api, shop",
+        ),
+        (
+            Denial::UnknownService { service: api(), known: vec![] },
+            "there is no service api; the settings name none",
+        ),
+        (
+            Denial::UnknownSite { site: "mars".parse().unwrap(), known: vec![onprem(), cloud()] },
+            "the service has no servers at mars; it has some at onprem, cloud",
+        ),
+        (
+            Denial::ProxyUnseen,
+            "HAProxy has not been seen yet, so nobody knows where traffic is; \
+             try again when `supervisor status` shows it",
+        ),
+        (
+            Denial::NotOwner,
+            "HAProxy belongs to another supervisor; give the order there, \
+             or claim it with `supervisor run --take-over`",
+        ),
+        (
+            Denial::TargetDown { site: cloud(), cause: Cause::Probe(ProbeFault::Refused) },
+            "cloud is down: the connection is refused, so nothing listens there; \
+             --force moves traffic there all the same",
+        ),
+        (
+            Denial::TargetUnknown { site: cloud() },
+            "cloud has not proved yet that it is healthy; --force moves traffic there all the same",
+        ),
+        (
+            Denial::ChangedSince { site: cloud(), at, by: Some(alice()) },
+            "alice moved the traffic to cloud at 2026-08-21T08:15:02.123Z, after you looked; \
+             look again and repeat the order if it still stands",
+        ),
+        (
+            Denial::ChangedSince { site: cloud(), at, by: None },
+            "supervisor moved the traffic to cloud at 2026-08-21T08:15:02.123Z, after you looked; \
+             look again and repeat the order if it still stands",
+        ),
+        (
+            Denial::InProgress { to: cloud(), since: Span(7), by: Some(alice()) },
+            "an order of alice, given 7 ms ago, is still moving the traffic to cloud; \
+             try again when that is done",
+        ),
+        (Denial::NobodyServes, "no site of the service is healthy, so there is nowhere to fail back to"),
+    ]
+}
+
+#[test]
+fn every_denial_reads_as_written_here() {
+    let mut seen = BTreeSet::new();
+    for (given, words) in golden_denials() {
+        assert_eq!(denial(&given), words);
+        // Written out, so that a new denial does not compile until it has a number, and then has no golden words.
+        seen.insert(match given {
+            Denial::UnknownService { .. } => 0,
+            Denial::UnknownSite { .. } => 1,
+            Denial::ProxyUnseen => 2,
+            Denial::NotOwner => 3,
+            Denial::TargetDown { .. } => 4,
+            Denial::TargetUnknown { .. } => 5,
+            Denial::ChangedSince { .. } => 6,
+            Denial::InProgress { .. } => 7,
+            Denial::NobodyServes => 8,
+        });
+    }
+    assert_eq!(seen.len(), 9);
+}
+
+#[test]
+fn every_probe_fault_and_exit_code_has_its_own_words() {
+    use ProbeFault::*;
+    let faults =
+        [Refused, Status(503), Body, Broken, Silent, Tls, ConnectTimeout, Unreachable, Dns, OwnResources];
+    let words: BTreeSet<String> = faults.iter().map(|fault| cause(Cause::Probe(*fault))).collect();
+    assert_eq!(words.len(), faults.len());
+
+    let exits = [None, Some(0), Some(1), Some(130), Some(134), Some(137), Some(139), Some(143)];
+    let said = exits.map(|exit| cause(Cause::Container(ContainerFault::Died { exit })));
+    assert_eq!(
+        said,
+        [
+            "its container died",
+            "its container ended by itself (exit 0)",
+            "its container died (exit 1)",
+            "its container was ended by signal 2 (exit 130)",
+            "its container aborted (exit 134)",
+            "its container was killed (exit 137)",
+            "its container crashed with a segmentation fault (exit 139)",
+            "its container was told to stop (exit 143)",
+        ]
+    );
+}
+
+#[test]
+fn a_server_carries_its_service_only_where_its_name_does_not_say_it() {
+    assert_eq!(server(api_onprem()), "api-onprem");
+    assert_eq!(server(ServerId { service: api(), server: "s1".parse().unwrap() }), "api/s1");
+}
+
+#[test]
+fn the_last_probe_reads_as_evidence() {
+    assert_eq!(evidence(ProbeOutcome::Healthy { status: 200, took: Span(3) }), "200 in 3 ms");
+    assert_eq!(evidence(ProbeOutcome::Connected { took: Span(1) }), "connected in 1 ms");
+    assert_eq!(evidence(ProbeOutcome::Failed(ProbeFault::Silent)), "connected, but no answer in time");
+    assert_eq!(container(ContainerStatus::Exited { exit: Some(137), oom: false }), "exited (137)");
+}
+
+#[test]
+fn foreign_text_stays_one_bounded_line() {
+    let nasty = format!("a\nb\u{1b}[31m{}", "x".repeat(1000));
+    let words = reason(&Reason::Evacuated { server: api_onprem(), failed: Some(nasty) });
+    assert!(!words.chars().any(char::is_control), "{words:?}");
+    assert!(words.len() < 400, "{} bytes", words.len());
+}
+
+#[test]
+fn a_plan_tells_the_steps_of_an_order_and_nothing_else() {
+    let decision = Decision {
+        reasons: vec![
+            Reason::Switchover {
+                service: api(),
+                from: onprem(),
+                to: cloud(),
+                by: alice(),
+                because: None,
+                forced: false,
+            },
+            Reason::ServerFailing { server: api_onprem(), site: onprem(), cause: silent(), bad: 1, fall: 2 },
+        ],
+        actions: vec![
+            Action::Route { service: api(), site: cloud(), generation: 2 },
+            Action::Evacuate(Evacuation {
+                id: ActionId(1),
+                proxy: "edge".parse().unwrap(),
+                server: api_onprem(),
+                site: onprem(),
+                refuge: Some(cloud()),
+                epoch: 1,
+                generation: 2,
+            }),
+        ],
+        changes: vec![],
+    };
+    assert_eq!(
+        plan(&decision),
+        [
+            "move api from onprem to cloud",
+            "free the requests that api-onprem still holds in HAProxy edge, and send them to cloud",
+        ]
+    );
+}
+
+#[test]
+fn verdicts_say_what_was_ordered_and_whether_it_is_kept() {
+    let to_cloud = Order::Failover { service: api(), to: cloud(), force: false, seen: None };
+    let back = Order::Failback { service: api(), seen: None };
+    let said = [
+        verdict(&to_cloud, &Verdict::Accepted { durable: true }),
+        verdict(&to_cloud, &Verdict::AlreadySo),
+        verdict(&back, &Verdict::Accepted { durable: false }),
+        verdict(&back, &Verdict::AlreadySo),
+        verdict(&back, &Verdict::Denied(Denial::NobodyServes)),
+    ];
+    assert_eq!(
+        said,
+        [
+            "api goes to cloud, and prefers it from now on",
+            "api is on cloud already, and prefers it; nothing to do",
+            "api goes back to its best healthy site (not durable: the disk is behind, \
+             so a crash now would forget the order)",
+            "api is on its best healthy site already, without an override; nothing to do",
+            "no site of the service is healthy, so there is nowhere to fail back to",
+        ]
+    );
+}
