@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod domain;
 
+pub mod control;
 pub mod present;
 pub mod settings;
 pub mod store;

@@ -1,0 +1,136 @@
+//! The words on the wire, version 1 (`/api/v1`). Fields may be added to answers; nothing is renamed or removed within a
+//! version. Requests with unknown fields are refused: a misspelt `dry_run` must not become an order.
+
+use crate::domain::command::Order;
+use crate::domain::id::{ServiceId, SiteId};
+use serde::{Deserialize, Serialize};
+
+/// Where orders go.
+pub const COMMANDS_PATH: &str = "/api/v1/commands";
+
+/// The longest body of a request. An order has a few hundred bytes; this leaves room and bounds what a stranger can make
+/// us keep.
+pub const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// The longest reason a person can give, in characters: a sentence or two, which every log line can carry.
+pub const BECAUSE_MAX_CHARS: usize = 300;
+
+/// The body of `POST /api/v1/commands`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandBody {
+    /// What is ordered.
+    pub order: OrderBody,
+    /// Why, in the person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An order, as it is written: `{"failover": {"service": "api", "to": "cloud"}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OrderBody {
+    /// Move a service's traffic to a site, and prefer that site from now on.
+    Failover {
+        /// Whose traffic.
+        service: ServiceId,
+        /// Where to.
+        to: SiteId,
+        /// Even though the site is not known to be healthy.
+        #[serde(default)]
+        force: bool,
+        /// The generation of the route that the person looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
+    /// Drop the override, and move traffic to the best healthy site.
+    Failback {
+        /// Whose traffic.
+        service: ServiceId,
+        /// The generation of the route that the person looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
+}
+
+impl From<OrderBody> for Order {
+    fn from(body: OrderBody) -> Order {
+        match body {
+            OrderBody::Failover { service, to, force, seen } => Order::Failover { service, to, force, seen },
+            OrderBody::Failback { service, seen } => Order::Failback { service, seen },
+        }
+    }
+}
+
+/// The answer to an order. Made by the daemon; this room only carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What became of it.
+    pub verdict: Answer,
+    /// The same in one sentence.
+    pub words: String,
+    /// Whether it was only asked what would be done.
+    pub dry_run: bool,
+    /// Whether the journal held an accepted order before this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
+    /// Why it was denied, as data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<serde_json::Value>,
+    /// The steps that are taken, or would be.
+    #[serde(default)]
+    pub plan: Vec<String>,
+    /// The route that was ordered, if traffic moves: it is in force when the status shows this generation, or a later
+    /// one, with no HAProxy pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteOrdered>,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is ordered (or would be, in a dry run).
+    Accepted,
+    /// Nothing to do.
+    AlreadySo,
+    /// It is not done.
+    Denied,
+}
+
+/// A route that an order set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteOrdered {
+    /// Where traffic goes.
+    pub site: SiteId,
+    /// The route's generation.
+    pub generation: u64,
+}
+
+/// The body of every answer that is an error of form or of transport: 4xx and 5xx without a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong, and what to do.
+    pub error: String,
+}
+
+impl CommandBody {
+    /// Checks what the types cannot.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(because) = &self.because else { return Ok(()) };
+        if because.chars().count() > BECAUSE_MAX_CHARS {
+            return Err(format!(
+                "`because` is longer than {BECAUSE_MAX_CHARS} characters; give the reason in a sentence"
+            ));
+        }
+        if because.chars().any(char::is_control) {
+            return Err(
+                "`because` contains line breaks or other control characters; write it on one line".to_owned()
+            );
+        }
+        Ok(())
+    }
+}
