@@ -6,8 +6,13 @@
 pub mod chain;
 pub mod domain;
 
+pub mod clock;
 pub mod control;
+pub mod jitter;
 pub mod present;
 pub mod settings;
 pub mod store;
+pub mod task;
+
+pub mod probe;
 
