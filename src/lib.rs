@@ -14,5 +14,6 @@ pub mod settings;
 pub mod store;
 pub mod task;
 
+pub mod actuator;
 pub mod probe;
 

@@ -1,0 +1,26 @@
+//! Docker, as a witness and as a hand: what an engine announces about containers, and commands inside them.
+//!
+//! ```text
+//!   engine ──/events──► reader ──buffer──► watcher ──Container────► hard lane
+//!          ──inspect─────────────────────►   │    ──Containers──►
+//!          ──/_ping──► heartbeat ──failed──►  │    ──EngineLost──►
+//! ```
+//!
+//! One task per engine ([`watch()`]), and it never gives up: an engine that is gone costs its evidence, not the job. What a
+//! container's death means is the core's to say.
+//!
+//! What is read: `GET /version`, `/info`, `/_ping`, `/events`, `/containers/NAME/json`. What is done: `POST
+//! /containers/NAME/exec`, `/exec/ID/start` ([`Engine::exec`]). A proxy in front of the socket need allow no more.
+//!
+//! bollard logs the bodies of requests and answers at `debug`, and with them the environment of containers: the log's
+//! filter must hold `bollard` at `info`, whatever a person asks for.
+
+mod engine;
+mod exec;
+mod session;
+mod translate;
+mod watch;
+
+pub use engine::{Address, AddressError, Engine, EngineError};
+pub use exec::Ran;
+pub use watch::watch;
