@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod docker;
+mod haproxy;
 mod probe;
 mod purity;
 mod scenario;

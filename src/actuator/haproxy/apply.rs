@@ -1,0 +1,476 @@
+//! Changes HAProxy's configuration, or leaves everything as it was, and knows which.
+//!
+//! ```text
+//! same revision? ─► write beside ─► haproxy -c ─► binds free? ─► keep last good ─► state file ─► rename ─► reload
+//!      │                                │ no          │ no                                                  │
+//!      ▼                                ▼             ▼                     new worker with our revision ◄──┤
+//!  Unchanged                         Rejected      Rejected                            = Applied            │
+//!                                                                 old worker stays: restore = Rejected   ◄──┤
+//!                                                                 neither in time           = Unknown    ◄──┘
+//! ```
+//!
+//! What counts is never an exit code or a reply alone. 2.6 answers nothing at all to `reload`; so the processes before and
+//! after are compared, and the new worker must say our revision. A reload is sent once; only where HAProxy says that it did
+//! not begin (`Another reload is still in progress`) is it sent again.
+
+use super::binds;
+use super::client::{Client, ClientError, Recipient};
+use super::command::Command;
+use super::files::{self, FileError};
+use super::reply::{self, Info, Processes, ReloadReply};
+use super::runtime::{Runtime, RuntimeError, Worker};
+use super::server_state;
+use super::template::{self, Rendered};
+use super::validate::{Validate, ValidateError, Validation};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a reload may take until it is called unknown. Thousands of backends load in a second or two; a bind conflict
+/// takes two; a slow name server adds some.
+pub const APPLY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long the master may refuse connections before a reload is given up unsent. It re-executes itself in 0.1 s to 2 s.
+const MASTER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The first and the longest pause between two looks at a reload.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LONGEST: Duration = Duration::from_millis(100);
+
+/// How often a reload that HAProxy did not begin, because of another one, is sent.
+const BUSY_TRIES: u32 = 3;
+
+/// One HAProxy's configuration.
+#[derive(Clone)]
+pub struct Target {
+    /// Its sockets.
+    pub runtime: Runtime,
+    /// The file, as we see it. Its directory must be ours to write.
+    pub config_file: PathBuf,
+    /// The server state file, as we see it.
+    pub state_file: PathBuf,
+    /// The map of routes, as we see it.
+    pub map_file: PathBuf,
+    /// Who asks HAProxy's binary.
+    pub validator: Arc<dyn Validate>,
+    /// Whether new binds can be tried from here.
+    pub binds: BindCheck,
+    /// How long a reload may take: [`APPLY_DEADLINE`].
+    pub deadline: Duration,
+}
+
+/// Whether new binds are tried before a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindCheck {
+    /// We share HAProxy's network.
+    Local,
+    /// HAProxy has a network of its own.
+    Skip,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// HAProxy runs this configuration already.
+    Unchanged,
+    /// A new worker runs it.
+    Applied {
+        /// The new worker.
+        pid: u32,
+        /// From the reload to the proof.
+        took: Duration,
+        /// What HAProxy warned of.
+        warnings: String,
+    },
+    /// The old configuration is on disk, and the old worker serves.
+    Rejected {
+        /// Who refused.
+        stage: Stage,
+        /// HAProxy's words, or ours where it has none.
+        message: String,
+    },
+    /// Neither could be proved in time. The new file stays: HAProxy's binary accepted it. Look again before anything else.
+    Unknown {
+        /// What was seen last.
+        message: String,
+    },
+}
+
+/// Who refused a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// `haproxy -c`.
+    Validation,
+    /// The bind check.
+    Binds,
+    /// The reload itself.
+    Reload,
+}
+
+/// Why nothing was tried. Everything is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// HAProxy does not answer.
+    #[error("HAProxy cannot be asked what it runs, so its configuration is left alone")]
+    NotReachable(#[source] RuntimeError),
+    /// No verdict.
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Brings `rendered` into HAProxy. An error means that nothing was changed.
+pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, ApplyError> {
+    let live = target.runtime.info().await.map_err(ApplyError::NotReachable)?;
+    let old_file = on_disk(target).await?;
+    if live.description.as_deref() == Some(&rendered.description) {
+        if old_file.as_deref() != Some(&rendered.text) {
+            // Somebody changed the file but not HAProxy: the next start must find what runs now.
+            files::replace_in_background(target.config_file.clone(), rendered.text.clone().into()).await?;
+        }
+        return Ok(Outcome::Unchanged);
+    }
+    let before = processes_patiently(&target.runtime).await.map_err(ApplyError::NotReachable)?;
+    let candidate = match validated(target, rendered).await? {
+        Ok(candidate) => candidate,
+        Err(message) => return Ok(Outcome::Rejected { stage: Stage::Validation, message }),
+    };
+    if let Some(message) = bind_conflict(target, old_file.as_deref(), rendered).await {
+        return Ok(Outcome::Rejected { stage: Stage::Binds, message });
+    }
+    keep_last_good(target, &live, old_file.as_deref()).await?;
+    carry_state_over(target, &rendered.text).await?;
+    let config_file = target.config_file.clone();
+    if let Err(error) = blocking(target, move || files::put_in_place(candidate.file, &config_file)).await {
+        // Renamed but not synced is possible; what HAProxy runs is what must be on disk.
+        restore(target, old_file).await?;
+        return Err(error.into());
+    }
+
+    let started = Instant::now();
+    let outcome = match reload(target, &before, &live, rendered).await {
+        Reloaded::Loaded(pid) => {
+            // The file has served. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
+            forget_state(target).await;
+            Outcome::Applied { pid, took: started.elapsed(), warnings: candidate.warnings }
+        }
+        Reloaded::Failed(message) => match restore(target, old_file).await {
+            Ok(()) => {
+                Outcome::Rejected { stage: Stage::Reload, message: serving(target, &live, message).await }
+            }
+            Err(error) => Outcome::Unknown { message: not_restored(&message, &error) },
+        },
+        Reloaded::NotSent(source) => match restore(target, old_file).await {
+            Ok(()) => return Err(ApplyError::NotReachable(source.into())),
+            Err(error) => Outcome::Unknown { message: not_restored(&source.to_string(), &error) },
+        },
+        Reloaded::Unknown(message) => Outcome::Unknown { message },
+    };
+    Ok(outcome)
+}
+
+/// Writes `rendered` where a HAProxy that does not run will find it when it starts; checked, but not loaded.
+/// Gives HAProxy's complaint if it would not load it; then nothing was written.
+pub async fn install(target: &Target, rendered: &Rendered) -> Result<Result<(), String>, ApplyError> {
+    let candidate = match validated(target, rendered).await? {
+        Ok(candidate) => candidate,
+        Err(message) => return Ok(Err(message)),
+    };
+    let config_file = target.config_file.clone();
+    blocking(target, move || files::put_in_place(candidate.file, &config_file)).await?;
+    Ok(Ok(()))
+}
+
+struct Candidate {
+    file: tempfile::NamedTempFile,
+    warnings: String,
+}
+
+/// The file beside the target, once HAProxy accepted it; or HAProxy's complaint.
+async fn validated(target: &Target, rendered: &Rendered) -> Result<Result<Candidate, String>, ApplyError> {
+    let (config_file, text) = (target.config_file.clone(), rendered.text.clone());
+    let (map_file, state_file) = (target.map_file.clone(), target.state_file.clone());
+    let file = blocking(target, move || {
+        // HAProxy refuses a configuration whose map is not there, and warns of a missing state file. Without an entry in
+        // the map each service goes to its preferred site.
+        files::create_if_missing(&map_file, b"")?;
+        files::create_if_missing(&state_file, server_state::NOTHING.as_bytes())?;
+        files::write_beside(&config_file, text.as_bytes())
+    })
+    .await?;
+    let verdict = target.validator.validate(file.path()).await?;
+    // People know the file by its own name.
+    let name = |path: &std::path::Path| {
+        path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let named = |said: String| said.replace(&name(file.path()), &name(&target.config_file));
+    Ok(match verdict {
+        Validation::Accepted { warnings } => {
+            let warnings = named(warnings);
+            Ok(Candidate { file, warnings })
+        }
+        Validation::Refused { message } => Err(named(message)),
+    })
+}
+
+async fn bind_conflict(target: &Target, old: Option<&str>, rendered: &Rendered) -> Option<String> {
+    if target.binds == BindCheck::Skip {
+        return None;
+    }
+    let (old, new) = (old.unwrap_or_default().to_owned(), rendered.text.clone());
+    // A task that is cancelled with the runtime found nothing; then nothing follows either.
+    let conflict = tokio::task::spawn_blocking(move || binds::conflict(&old, &new)).await.ok()?;
+    conflict.map(|(address, error)| {
+        format!(
+            "{address} cannot be bound ({error}): HAProxy would stop serving for two seconds to find that out"
+        )
+    })
+}
+
+/// Keeps the file that HAProxy runs now beside the new one, as `….last-good`.
+async fn keep_last_good(target: &Target, live: &Info, old_file: Option<&str>) -> Result<(), FileError> {
+    let Some(old) = old_file else { return Ok(()) };
+    let mut path = target.config_file.clone().into_os_string();
+    path.push(".last-good");
+    let path = PathBuf::from(path);
+    let described = live.description.as_deref().and_then(template::parse_description);
+    let runs_now = described.is_some_and(|(_, revision)| revision == template::revision(old));
+    let old = old.to_owned();
+    blocking(target, move || {
+        // A file that is not what HAProxy runs is kept only where there is nothing better.
+        if runs_now || files::read_if_there(&path)?.is_none() {
+            files::replace(&path, old.as_bytes())?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A HAProxy that cannot tell its servers' states reloads without them, as it would by itself.
+async fn carry_state_over(target: &Target, config: &str) -> Result<(), FileError> {
+    let dump = target.runtime.ask(Worker::Current, &Command::show_servers_state()).await;
+    let kept = dump.ok().and_then(|reply| server_state::carry_over(&reply, config).ok());
+    let kept = kept.unwrap_or_else(|| server_state::NOTHING.to_owned());
+    files::replace_in_background(target.state_file.clone(), kept.into()).await
+}
+
+async fn forget_state(target: &Target) {
+    let written = files::replace_in_background(target.state_file.clone(), server_state::NOTHING.into()).await;
+    if let Err(error) = written {
+        tracing::warn!(error = &error as &dyn std::error::Error, "old server states stay in the state file");
+    }
+}
+
+async fn restore(target: &Target, old_file: Option<String>) -> Result<(), FileError> {
+    let path = target.config_file.clone();
+    blocking(target, move || match old_file {
+        Some(text) => files::replace(&path, text.as_bytes()),
+        None => {
+            std::fs::remove_file(&path).map_err(|source| FileError::Step { step: "remove", path, source })
+        }
+    })
+    .await
+}
+
+fn not_restored(message: &str, error: &FileError) -> String {
+    format!(
+        "{message}\nThe old file could not be restored, so the next start would load the new one: {error}"
+    )
+}
+
+/// Adds to `message` whether the old worker still serves.
+async fn serving(target: &Target, live: &Info, message: String) -> String {
+    match target.runtime.info().await {
+        Ok(now) if now.pid == live.pid => message,
+        Ok(now) => {
+            format!("{message}\nThe old file is restored, but worker {} serves, not {}", now.pid, live.pid)
+        }
+        Err(error) => format!("{message}\nThe old file is restored, but HAProxy does not answer: {error}"),
+    }
+}
+
+/// What came of a reload.
+enum Reloaded {
+    Loaded(u32),
+    Failed(String),
+    NotSent(ClientError),
+    Unknown(String),
+}
+
+async fn reload(target: &Target, before: &Processes, live: &Info, rendered: &Rendered) -> Reloaded {
+    let ends = Instant::now() + target.deadline;
+    let Some(master) = target.runtime.master() else {
+        // `processes_patiently` has asked the master before.
+        return Reloaded::Unknown("there is no master socket to reload over".to_owned());
+    };
+    let mut before = before.clone();
+    for _ in 0..BUSY_TRIES {
+        let hint = match send_reload(master, ends).await {
+            Ok(hint) => hint,
+            Err(error) if error.nothing_was_sent() => return Reloaded::NotSent(error),
+            // It may have arrived: the processes will tell.
+            Err(error) => ReloadReply::Other(error.to_string()),
+        };
+        if hint == ReloadReply::Busy {
+            // Ours was not begun. Once the other one has ended, either it took our file along or ours is sent again.
+            match settle_other(target, &before, rendered, ends).await {
+                Ok(Some(pid)) => return Reloaded::Loaded(pid),
+                Ok(None) => match processes_patiently(&target.runtime).await {
+                    Ok(now) => before = now,
+                    Err(error) => return Reloaded::Unknown(error.to_string()),
+                },
+                Err(message) => return Reloaded::Unknown(message),
+            }
+            continue;
+        }
+        return settle(target, &before, live, rendered, hint, ends).await;
+    }
+    Reloaded::Unknown(format!("HAProxy was busy with other reloads {BUSY_TRIES} times"))
+}
+
+/// Sends it once; connecting is repeated, because a master that re-executes itself refuses connections.
+async fn send_reload(master: &Client, ends: Instant) -> Result<ReloadReply, ClientError> {
+    let patience = ends.min(Instant::now() + MASTER_PATIENCE);
+    loop {
+        let client = master.clone().with_deadline(ends.saturating_duration_since(Instant::now()));
+        match client.raw(Recipient::Owner, &Command::reload()).await {
+            Ok(text) => return Ok(reply::reload(&text)),
+            Err(error) if error.nothing_was_sent() && Instant::now() < patience => sleep(LOOK_LONGEST).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Looks until the processes and the worker's description prove one or the other.
+async fn settle(
+    target: &Target,
+    before: &Processes,
+    live: &Info,
+    rendered: &Rendered,
+    hint: ReloadReply,
+    ends: Instant,
+) -> Reloaded {
+    let mut pause = LOOK_FIRST;
+    let mut seen;
+    loop {
+        seen = match target.runtime.processes().await {
+            Ok(now) => match judge(before, &now) {
+                Judged::Failed => return Reloaded::Failed(why(hint, target)),
+                Judged::NotYet => "the reload has not begun, or has not ended".to_owned(),
+                Judged::Loaded => match target.runtime.info().await {
+                    Ok(info) if info.description.as_deref() == Some(&rendered.description) => {
+                        return Reloaded::Loaded(info.pid);
+                    }
+                    Ok(info) if info.pid == live.pid => "the old worker still answers".to_owned(),
+                    Ok(info) => format!(
+                        "HAProxy reloaded, but its worker {} says {:?}: does it read {}?",
+                        info.pid,
+                        info.description.unwrap_or_default(),
+                        target.config_file.display()
+                    ),
+                    Err(error) => error.to_string(),
+                },
+            },
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() + pause >= ends {
+            break;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_LONGEST);
+    }
+    Reloaded::Unknown(format!("no proof within {:?}: {seen}", target.deadline))
+}
+
+/// Waits for somebody else's reload. Gives the worker if that one runs our configuration.
+async fn settle_other(
+    target: &Target,
+    before: &Processes,
+    rendered: &Rendered,
+    ends: Instant,
+) -> Result<Option<u32>, String> {
+    while Instant::now() < ends {
+        sleep(LOOK_LONGEST).await;
+        let Ok(now) = target.runtime.processes().await else { continue };
+        if matches!(judge(before, &now), Judged::NotYet) {
+            continue;
+        }
+        let Ok(info) = target.runtime.info().await else { continue };
+        let ours = info.description.as_deref() == Some(&rendered.description);
+        return Ok(ours.then_some(info.pid));
+    }
+    Err("another reload did not end in time".to_owned())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    NotYet,
+    /// A new worker serves; which configuration it has is another question.
+    Loaded,
+    /// The old worker was kept.
+    Failed,
+}
+
+/// Compares the processes. After a good reload `failed` is 0 and the worker a new one; after a bad one `failed` has grown
+/// and the worker is the old one.
+fn judge(before: &Processes, now: &Processes) -> Judged {
+    let known = |pid: u32| before.workers.iter().any(|worker| worker.pid == pid);
+    let new_worker = now.workers.iter().any(|worker| !known(worker.pid));
+    if now.master.pid != before.master.pid {
+        // HAProxy was started anew: it has read the file that is there now.
+        return if now.workers.is_empty() { Judged::NotYet } else { Judged::Loaded };
+    }
+    if now.master.reloads == before.master.reloads {
+        return Judged::NotYet;
+    }
+    match (now.failed, new_worker) {
+        (0, true) => Judged::Loaded,
+        (failed, false) if failed > before.failed => Judged::Failed,
+        _ => Judged::NotYet,
+    }
+}
+
+fn why(hint: ReloadReply, target: &Target) -> String {
+    match hint {
+        ReloadReply::Failed(log) if !log.is_empty() => log,
+        ReloadReply::Other(said) => said,
+        ReloadReply::Silent | ReloadReply::Loaded | ReloadReply::Failed(_) | ReloadReply::Busy => format!(
+            "HAProxy kept its old worker at the reload although `-c` accepts {}; this version gives no reason over its \
+             socket, its log has it. Most likely an address of a `bind` line is taken",
+            target.config_file.display()
+        ),
+    }
+}
+
+async fn processes_patiently(runtime: &Runtime) -> Result<Processes, RuntimeError> {
+    let patience = Instant::now() + MASTER_PATIENCE;
+    loop {
+        match runtime.processes().await {
+            Ok(processes) => return Ok(processes),
+            Err(error @ RuntimeError::NoMaster(_)) => return Err(error),
+            Err(error) if Instant::now() >= patience => return Err(error),
+            Err(_) => sleep(LOOK_LONGEST).await,
+        }
+    }
+}
+
+async fn on_disk(target: &Target) -> Result<Option<String>, FileError> {
+    let path = target.config_file.clone();
+    let bytes = blocking(target, move || files::read_if_there(&path)).await?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Files are synced, which may take long on a busy disk: not on the threads that move traffic.
+async fn blocking<T: Send + 'static>(
+    target: &Target,
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    let cancelled = FileError::Cancelled(target.config_file.clone());
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(cancelled))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The task that keeps one HAProxy's configuration as the settings want it: renders, applies, reports, looks again.
+//!
+//! It takes no hint: at each turn it renders what is wanted now and compares it with what HAProxy says it runs. It never
+//! touches an HAProxy that another supervisor owns.
+
+use super::apply::{ApplyError, Outcome, Target, apply, install};
+use super::template::{self, Model, Rendered};
+use crate::chain::chain;
+use crate::domain::ProxyId;
+use crate::domain::event::{ConfigSeen, Configured, Event};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// How often what runs is compared with what is wanted. A template that was edited, or a configuration that somebody
+/// replaced, is seen within this time; HAProxy is asked one `show info` for it.
+const TURN: Duration = Duration::from_secs(5);
+
+/// How long after a failed turn the next one comes: an HAProxy that has just started is not kept waiting for a whole turn.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a refused configuration is left alone before it is tried again unchanged, at first and at most. What changes it
+/// (settings, template) is tried at once; the repetition is for what lies outside: a port that was freed, a certificate.
+const REFUSED_FIRST: Duration = Duration::from_secs(60);
+const REFUSED_LONGEST: Duration = Duration::from_secs(30 * 60);
+
+/// How much of HAProxy's complaint goes into the journal and onto the page: its first lines name file, line and keyword.
+const MESSAGE_MAX: usize = 2_000;
+
+/// The largest template that is read. The built-in one has a hundredth of it; more is a mistake, such as a log.
+const TEMPLATE_MAX: u64 = 1 << 20;
+
+/// What one HAProxy is to run.
+#[derive(Clone)]
+pub struct Wanted {
+    /// Where.
+    pub target: Target,
+    /// What.
+    pub model: Model,
+    /// The operator's own template; the built-in one without.
+    pub template: Option<PathBuf>,
+    /// Become the owner of an HAProxy that another supervisor owns (`run --take-over`).
+    pub take_over: bool,
+    /// At least so long from one reload to the next.
+    pub reload_interval: Duration,
+}
+
+/// Why nothing was rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The template cannot be read.
+    #[error("cannot read the template {}", path.display())]
+    Read {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It cannot be rendered.
+    #[error(transparent)]
+    Template(#[from] template::TemplateError),
+}
+
+/// The configuration that is wanted.
+pub async fn render(wanted: &Wanted) -> Result<Rendered, RenderError> {
+    let text = match &wanted.template {
+        None => template::DEFAULT_TEMPLATE.to_owned(),
+        Some(path) => {
+            let from = path.clone();
+            let read = tokio::task::spawn_blocking(move || read_template(&from)).await;
+            // Cancelled: the program ends, and nobody reads the result.
+            let read = read.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
+            read.map_err(|source| RenderError::Read { path: path.clone(), source })?
+        }
+    };
+    Ok(template::render(&wanted.model, &text)?)
+}
+
+/// The operator's template. A name that leads to a pipe, a device or a log without end must not hold us up.
+fn read_template(path: &Path) -> io::Result<String> {
+    let refuse = |words: String| Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    // Non-blocking, so that a pipe cannot hold us in `open`.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+    if !file.metadata()?.is_file() {
+        return refuse("it is no regular file".to_owned());
+    }
+    let mut text = String::new();
+    file.take(TEMPLATE_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > TEMPLATE_MAX {
+        return refuse(format!("it has more than {TEMPLATE_MAX} bytes (1 MiB): is it the right file?"));
+    }
+    Ok(text)
+}
+
+/// Keeps one HAProxy's configuration until the channel of what is wanted closes.
+pub async fn run(proxy: ProxyId, mut wanted: watch::Receiver<Arc<Wanted>>, events: mpsc::Sender<Event>) {
+    let mut keeper = Keeper::default();
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        let (pause, config) = match keeper.turn(&now).await {
+            Turn::Quiet => (TURN, None),
+            Turn::Waits => (RETRY, None),
+            Turn::Ended(config) => (TURN, Some(config)),
+        };
+        if let Some(config) = config {
+            // A closed lane means that the daemon ends.
+            let _ = events.send(Event::Configured(Configured { proxy, config })).await;
+        }
+        // Both are cancel-safe: a change is kept by the channel, a pause is only a pause.
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+enum Turn {
+    /// It runs what is wanted, or is not ours: nothing to say.
+    Quiet,
+    /// It cannot be asked, or was reloaded a moment ago.
+    Waits,
+    /// Something came of it.
+    Ended(ConfigSeen),
+}
+
+/// What is remembered from turn to turn, so that nothing is tried again in vain.
+#[derive(Default)]
+struct Keeper {
+    last_reload: Option<Instant>,
+    refused: Option<Refused>,
+}
+
+/// A revision that HAProxy did not take. A reload that fails stops new connections for up to two seconds, so it is not
+/// repeated by the clock of the turns.
+struct Refused {
+    revision: String,
+    until: Instant,
+    pause: Duration,
+}
+
+impl Keeper {
+    async fn turn(&mut self, wanted: &Wanted) -> Turn {
+        let rendered = match render(wanted).await {
+            Ok(rendered) => rendered,
+            Err(error) => return refused(&chain(&error)),
+        };
+        if !wanted.take_over && owned_by_another(wanted).await {
+            return Turn::Quiet;
+        }
+        if self.holds_back(&rendered.revision) {
+            return Turn::Quiet;
+        }
+        if self.last_reload.is_some_and(|at| at.elapsed() < wanted.reload_interval) {
+            return Turn::Waits;
+        }
+        match apply(&wanted.target, &rendered).await {
+            Ok(outcome) => self.conclude(outcome, rendered.revision),
+            Err(ApplyError::NotReachable(_)) => prepare(wanted, &rendered).await,
+            Err(error @ (ApplyError::Validate(_) | ApplyError::File(_))) => refused(&chain(&error)),
+        }
+    }
+
+    fn conclude(&mut self, outcome: Outcome, revision: String) -> Turn {
+        let config = match outcome {
+            Outcome::Unchanged => ConfigSeen::InForce { revision },
+            Outcome::Applied { pid, took, warnings } => {
+                tracing::info!(pid, took_ms = took.as_millis(), warnings, "HAProxy was reloaded");
+                self.last_reload = Some(Instant::now());
+                ConfigSeen::InForce { revision }
+            }
+            Outcome::Rejected { message: words, .. } => {
+                self.hold_back(revision);
+                return refused(&words);
+            }
+            Outcome::Unknown { message: words } => {
+                self.last_reload = Some(Instant::now());
+                self.hold_back(revision);
+                return Turn::Ended(ConfigSeen::Unproven { message: message(&words) });
+            }
+        };
+        self.refused = None;
+        Turn::Ended(config)
+    }
+
+    fn holds_back(&self, revision: &str) -> bool {
+        self.refused
+            .as_ref()
+            .is_some_and(|refused| refused.revision == revision && Instant::now() < refused.until)
+    }
+
+    fn hold_back(&mut self, revision: String) {
+        let before = self.refused.take().filter(|refused| refused.revision == revision);
+        let pause = before.map_or(REFUSED_FIRST, |refused| (refused.pause * 2).min(REFUSED_LONGEST));
+        self.refused = Some(Refused { revision, until: Instant::now() + pause, pause });
+    }
+}
+
+fn refused(words: &str) -> Turn {
+    Turn::Ended(ConfigSeen::Refused { message: message(words) })
+}
+
+/// An HAProxy that does not run finds its configuration when it starts: unless it has it already, or it is another's.
+async fn prepare(wanted: &Wanted, rendered: &Rendered) -> Turn {
+    let text = tokio::fs::read_to_string(&wanted.target.config_file).await.unwrap_or_default();
+    let description = text.lines().find_map(|line| line.trim_start().strip_prefix("description "));
+    let there = description.map(|words| words.trim_matches('"')).and_then(template::parse_description);
+    let foreign = there.is_some_and(|(owner, _)| owner != wanted.model.proxy.owner.as_str());
+    if text == rendered.text || (foreign && !wanted.take_over) {
+        return Turn::Waits;
+    }
+    match install(&wanted.target, rendered).await {
+        Ok(Ok(())) | Err(ApplyError::NotReachable(_) | ApplyError::Validate(_)) => Turn::Waits,
+        Ok(Err(words)) => refused(&words),
+        Err(error @ ApplyError::File(_)) => refused(&chain(&error)),
+    }
+}
+
+async fn owned_by_another(wanted: &Wanted) -> bool {
+    let Ok(info) = wanted.target.runtime.info().await else { return false };
+    let owner = info.description.as_deref().and_then(template::parse_description);
+    owner.is_some_and(|(owner, _)| owner != wanted.model.proxy.owner.as_str())
+}
+
+fn message(words: &str) -> String {
+    words.chars().take(MESSAGE_MAX).collect()
+}

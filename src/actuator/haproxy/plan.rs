@@ -1,0 +1,178 @@
+//! From the settings to what this room works with: the configuration's model, the sockets, the driver.
+
+use super::apply::{BindCheck, Target};
+use super::client::Client;
+use super::ident::{Ident, IdentError};
+use super::reconcile::Driver;
+use super::runtime::Runtime;
+use super::template::{
+    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts,
+};
+use super::validate::Validate;
+use crate::domain::policy::ServicePolicy;
+use crate::domain::time::{Boot, Span};
+use crate::domain::{ProxyId, ServerId, ServiceId, SiteId};
+use crate::settings::{self, Check, Observe, ProbeSettings, ProxySettings, ServiceSettings, Settings};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often an HAProxy is looked at. Five looks fit into the five seconds in which its real state must be the decided one
+/// or an alarm.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// HAProxy's own checks are the safety net for when we are gone, not the first to know: they need not be as eager as our
+/// probes, and must not be the first to give up.
+const CHECK_INTERVAL_MIN: Span = Span(1_000);
+const CHECK_TIMEOUT_MIN: Span = Span(1_000);
+
+/// The model of `proxy`'s configuration.
+pub fn model(
+    settings: &Settings,
+    proxy: ProxyId,
+    wanted: &ProxySettings,
+    owner: &str,
+) -> Result<Model, IdentError> {
+    let mut services = Vec::new();
+    for (id, service) in &settings.services {
+        if let Some(policy) =
+            settings.policy.services.get(id).filter(|policy| policy.proxies.contains(&proxy))
+        {
+            services.push(service_model(settings, *id, service, policy, wanted.observe)?);
+        }
+    }
+    Ok(Model { proxy: proxy_model(wanted, owner)?, services })
+}
+
+/// What applies a configuration to `proxy`.
+pub fn target(wanted: &ProxySettings, validator: Arc<dyn Validate>) -> Target {
+    Target {
+        runtime: runtime(wanted),
+        config_file: wanted.config_file.clone(),
+        state_file: wanted.state_file.clone(),
+        map_file: wanted.map_file.clone(),
+        validator,
+        // A container has a network of its own: what is free here says nothing about there.
+        binds: if wanted.container.is_some() { BindCheck::Skip } else { BindCheck::Local },
+        deadline: wanted.reload_timeout.duration(),
+    }
+}
+
+/// What keeps `proxy`'s routes.
+pub fn driver(
+    settings: &Settings,
+    proxy: ProxyId,
+    wanted: &ProxySettings,
+    owner: &str,
+    take_over: bool,
+    clock: fn() -> Boot,
+) -> Result<Driver, IdentError> {
+    let check_age = |(id, service): (&ServiceId, &ServiceSettings)| {
+        let check = check_model(&service.ready);
+        (*id, Span::from(check.interval) + Span::from(check.timeout))
+    };
+    Ok(Driver {
+        proxy,
+        owner: owner.to_owned(),
+        take_over,
+        runtime: runtime(wanted),
+        map_path: path_text(&wanted.map_path).parse()?,
+        map_file: wanted.map_file.clone(),
+        look_every: LOOK_EVERY,
+        check_age: settings.services.iter().map(check_age).collect(),
+        clock,
+    })
+}
+
+/// The sockets of one HAProxy.
+pub fn runtime(wanted: &ProxySettings) -> Runtime {
+    Runtime::new(Client::unix(&wanted.admin_socket), Some(Client::unix(&wanted.master_socket)))
+}
+
+fn proxy_model(wanted: &ProxySettings, owner: &str) -> Result<ProxyModel, IdentError> {
+    Ok(ProxyModel {
+        owner: owner.parse()?,
+        admin_socket: path_text(&wanted.admin_path),
+        socket_mode: wanted.admin_mode.clone(),
+        socket_gid: wanted.admin_gid,
+        map_path: path_text(&wanted.map_path).parse()?,
+        state_file: path_text(&wanted.state_path),
+        maxconn: wanted.maxconn,
+        nameservers: wanted.resolvers.iter().map(ToString::to_string).collect(),
+        metrics_bind: wanted.metrics_bind.map(|bind| bind.to_string()),
+        timeouts: Timeouts {
+            connect: wanted.timeouts.connect.duration(),
+            queue: wanted.timeouts.queue.duration(),
+            client: wanted.timeouts.client.duration(),
+            server: wanted.timeouts.server.duration(),
+        },
+    })
+}
+
+fn service_model(
+    settings: &Settings,
+    id: ServiceId,
+    service: &ServiceSettings,
+    policy: &ServicePolicy,
+    observe: Observe,
+) -> Result<ServiceModel, IdentError> {
+    let pool = |site: &SiteId| pool_model(settings, id, policy, *site);
+    Ok(ServiceModel {
+        name: ident(id.as_str())?,
+        mode: match service.mode {
+            settings::Mode::Http => Mode::Http,
+            settings::Mode::Tcp => Mode::Tcp,
+        },
+        bind: service.bind.to_string(),
+        host: service.host.clone(),
+        pools: policy.prefer.iter().map(pool).collect::<Result<_, _>>()?,
+        check: check_model(&service.ready),
+        stateful: policy.stateful,
+        observe: observe == Observe::Layer4,
+        retry_reads_after: service.retry_reads_after.map(Span::duration),
+    })
+}
+
+fn pool_model(
+    settings: &Settings,
+    service: ServiceId,
+    policy: &ServicePolicy,
+    site: SiteId,
+) -> Result<PoolModel, IdentError> {
+    let mut servers = Vec::new();
+    for server in policy.servers_at(site) {
+        if let Some(known) = settings.servers.get(&ServerId { service, server }) {
+            let address = known.address.to_string();
+            servers.push(ServerModel { name: ident(server.as_str())?, address, maxconn: known.maxconn });
+        }
+    }
+    Ok(PoolModel { site: ident(site.as_str())?, servers })
+}
+
+fn check_model(ready: &ProbeSettings) -> CheckModel {
+    let http = match &ready.check {
+        Check::Connect => None,
+        // HAProxy's check has no expectation about the body here: it is a safety net, and keeps to the status.
+        Check::Http(check) => Some(HttpCheck {
+            path: check.path.clone(),
+            host: check.host.clone().unwrap_or_else(|| "haproxy".to_owned()),
+            status: check.status.to_string(),
+        }),
+    };
+    CheckModel {
+        http,
+        interval: ready.interval.max(CHECK_INTERVAL_MIN).duration(),
+        timeout: ready.timeout.max(CHECK_TIMEOUT_MIN).duration(),
+        fall: ready.fall,
+        rise: ready.rise,
+    }
+}
+
+fn ident(text: &str) -> Result<Ident, IdentError> {
+    text.parse()
+}
+
+/// Paths are checked by the settings: letters, digits and a few signs.
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,410 @@
+//! The task that keeps one HAProxy as it is decided: looks each second, writes what differs, reads it back, reports.
+//!
+//! ```text
+//!   watch Desired ──► set_routes ──► Event::Routed ──► map file (a task of its own: a disk never delays a switch)
+//!   every second  ──► observe    ──► Event::Proxy / ProxyLost; what differs from Desired is set again
+//!   Evacuation    ──► precondition still true? ──► evacuate (a task of its own) ──► Event::Finished
+//! ```
+//!
+//! It takes no hint about what changed and decides nothing. It touches nothing before its first look, nothing while it is
+//! told to be passive, and nothing in a HAProxy that another supervisor owns.
+
+use super::evacuate::{EvacuateError, Evacuee, Refuge, close_rescue_line, evacuate};
+use super::files;
+use super::ident::{Ident, MapPath};
+use super::naming;
+use super::observe::{Observed, observe};
+use super::runtime::Runtime;
+use super::switch::{OldWorkers, Routes, SwitchError, Switched, map_file, set_routes};
+use crate::chain::chain;
+use crate::domain::action::{Desired, DesiredRoute, Evacuation, Finished, Outcome};
+use crate::domain::event::{CheckSeen, Event, ProxyIdentity, ProxySeen, Routed};
+use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::time::{Boot, Span};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Evacuations at once. Each takes at most a few seconds; more wait in their channel.
+const EVACUATIONS_MAX: usize = 8;
+
+/// The pause before a map file that could not be written is tried again, and its bound. The file matters only when
+/// HAProxy starts anew, so it may take its time.
+const FILE_RETRY: Duration = Duration::from_secs(1);
+const FILE_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// One HAProxy as the settings describe it.
+#[derive(Debug, Clone)]
+pub struct Driver {
+    /// Its name.
+    pub proxy: ProxyId,
+    /// Our `OWNER`.
+    pub owner: String,
+    /// Treat another owner's HAProxy as ours (`run --take-over`).
+    pub take_over: bool,
+    /// Its sockets.
+    pub runtime: Runtime,
+    /// The map, as HAProxy sees it.
+    pub map_path: MapPath,
+    /// The map's file, as we see it.
+    pub map_file: PathBuf,
+    /// How often to look.
+    pub look_every: Duration,
+    /// How old a check of HAProxy's may be, by service: its interval plus its timeout.
+    pub check_age: BTreeMap<ServiceId, Span>,
+    /// The boot clock.
+    pub clock: fn() -> Boot,
+}
+
+impl Driver {
+    /// Whether an HAProxy whose description names this owner, or none, is ours to write to.
+    fn owns(&self, owner: Option<&str>) -> bool {
+        self.take_over || owner.is_none_or(|owner| owner == self.owner)
+    }
+
+    /// What a look shows, in the core's words; with an earlier look, also who served since then.
+    fn translate(&self, at: Boot, seen: &Observed, before: Option<&Observed>) -> ProxySeen {
+        let mut checks = BTreeMap::new();
+        for ((backend, server), state) in &seen.servers {
+            let Some((service, _)) = naming::pool_of(backend) else { continue };
+            let (Ok(service), Ok(name)) = (service.parse::<ServiceId>(), server.parse()) else { continue };
+            let Some(age_at_most) = self.check_age.get(&service).copied() else { continue };
+            let layer7_ok = state.check_status.as_deref() == Some("L7OK");
+            let check = CheckSeen { layer7_ok, usable: state.usable, age_at_most };
+            checks.insert(ServerId { service, server: name }, check);
+        }
+        let mut serving = BTreeMap::new();
+        let served = before.map(|before| seen.served_since(before)).unwrap_or_default();
+        for (service, sites) in served {
+            let most = sites.into_iter().max_by_key(|(_, count)| *count);
+            if let (Ok(service), Some(Ok(site))) = (service.parse(), most.map(|(site, _)| site.parse())) {
+                serving.insert(service, site);
+            }
+        }
+        ProxySeen {
+            proxy: self.proxy,
+            at,
+            identity: ProxyIdentity { pid: seen.pid, started: seen.started },
+            owner: seen.owner.clone(),
+            ours: self.owns(seen.owner.as_deref()),
+            routes: live_routes(seen),
+            checks,
+            serving,
+        }
+    }
+}
+
+/// Looks once: [`Event::Proxy`] or [`Event::ProxyLost`].
+pub async fn look(driver: &Driver) -> Event {
+    let at = (driver.clock)();
+    match observe(&driver.runtime, &driver.map_path).await {
+        Ok(seen) => Event::Proxy(driver.translate(at, &seen, None)),
+        Err(_) => Event::ProxyLost { proxy: driver.proxy },
+    }
+}
+
+/// Drives one HAProxy until the channel of what is desired closes.
+///
+/// Dropping it stops between two exchanges at the latest; HAProxy stays as it is, but for a rescue line that an evacuation
+/// may have open: the next start closes it.
+pub async fn run(
+    driver: Driver,
+    mut desired: watch::Receiver<Desired>,
+    evacuations: &mut mpsc::Receiver<Evacuation>,
+    events: mpsc::Sender<Event>,
+) {
+    let (file, written) = watch::channel(None);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_file(driver.map_file.clone(), written));
+    let mut this = Reconciler { driver, events, file, last: None, in_force: BTreeMap::new(), lagging: false };
+    let mut rescues: JoinSet<Finished> = JoinSet::new();
+    let mut looks = interval(this.driver.look_every);
+    // A late look is not made up for: the next one sees everything.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut evacuations_open = true;
+    loop {
+        // Each branch is cancel-safe: `changed`, `recv`, `tick` and `join_next` lose nothing when another one wins. A new
+        // route goes first: it moves traffic, and evacuations wait for it.
+        tokio::select! {
+            biased;
+            changed = desired.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let wanted = desired.borrow_and_update().clone();
+                this.route(&wanted).await;
+            }
+            order = evacuations.recv(), if evacuations_open && rescues.len() < EVACUATIONS_MAX => match order {
+                None => evacuations_open = false,
+                Some(order) => {
+                    // Published before the order was sent, so it is there by now; its switch must come first.
+                    let wanted = desired.borrow_and_update().clone();
+                    this.route(&wanted).await;
+                    match this.precondition(&order, &wanted) {
+                        Ok(rescue) => {
+                            rescues.spawn(rescue.carry_out(this.driver.runtime.clone(), order));
+                        }
+                        Err(outcome) => this.tell(finished(&order, outcome)).await,
+                    }
+                }
+            },
+            Some(done) = rescues.join_next() => match done {
+                Ok(done) => this.tell(Event::Finished(done)).await,
+                // Its order is lost with it; the core's own deadline calls it unknown.
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "an evacuation ended badly"),
+            },
+            _ = looks.tick() => {
+                let wanted = desired.borrow().clone();
+                this.look(&wanted, rescues.is_empty()).await;
+            }
+        }
+    }
+}
+
+struct Reconciler {
+    driver: Driver,
+    events: mpsc::Sender<Event>,
+    /// What the map file shall hold; none until there is something.
+    file: watch::Sender<Option<String>>,
+    /// The last look that succeeded; none while HAProxy does not answer.
+    last: Option<Observed>,
+    /// What was read back since the last change. Not trusted across a look that shows otherwise.
+    in_force: BTreeMap<ServiceId, DesiredRoute>,
+    /// An old worker did not take the last switch.
+    lagging: bool,
+}
+
+impl Reconciler {
+    /// Whether HAProxy may be written to.
+    fn may_write(&self, wanted: &Desired) -> bool {
+        wanted.active && self.last.as_ref().is_some_and(|seen| self.driver.owns(seen.owner.as_deref()))
+    }
+
+    async fn look(&mut self, wanted: &Desired, no_rescue_runs: bool) {
+        let at = (self.driver.clock)();
+        let seen = match observe(&self.driver.runtime, &self.driver.map_path).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                if self.last.take().is_some() {
+                    tracing::warn!(proxy = %self.driver.proxy, error = &error as &dyn std::error::Error, "HAProxy is lost");
+                }
+                self.in_force.clear();
+                self.tell(Event::ProxyLost { proxy: self.driver.proxy }).await;
+                return;
+            }
+        };
+        let live = live_routes(&seen);
+        self.in_force.retain(|service, route| live.get(service) == Some(&route.site));
+        let event = Event::Proxy(self.driver.translate(at, &seen, self.last.as_ref()));
+        let open: Vec<(Ident, Ident)> = seen
+            .open_rescue_lines()
+            .filter_map(|(backend, line)| Some((backend.parse().ok()?, line.parse().ok()?)))
+            .collect();
+        self.last = Some(seen);
+        self.tell(event).await;
+        if no_rescue_runs && self.may_write(wanted) {
+            for (backend, line) in open {
+                if let Err(error) = close_rescue_line(&self.driver.runtime, &backend, &line).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a rescue line stays open");
+                }
+            }
+        }
+        if self.lagging {
+            self.in_force.clear();
+        }
+        self.route(wanted).await;
+    }
+
+    /// Sets every route that is not known to be in force, and reports those that were read back.
+    async fn route(&mut self, wanted: &Desired) {
+        if !self.may_write(wanted) {
+            return;
+        }
+        let began = (self.driver.clock)();
+        let missing: BTreeMap<ServiceId, DesiredRoute> = wanted
+            .routes
+            .iter()
+            .filter(|(service, route)| self.in_force.get(*service) != Some(*route))
+            .map(|(service, route)| (*service, *route))
+            .collect();
+        if !missing.is_empty() {
+            let done = self.set(&missing).await;
+            if !done.is_empty() {
+                let generations = done.iter().map(|(service, route)| (*service, route.generation)).collect();
+                self.in_force.extend(done);
+                let took = (self.driver.clock)().since(began);
+                self.tell(Event::Routed(Routed { proxy: self.driver.proxy, generations, took })).await;
+            }
+        }
+        self.publish_file(wanted);
+    }
+
+    /// All at once; if that is refused, each by itself, so that one service without a backend does not hold the others.
+    async fn set(
+        &mut self,
+        missing: &BTreeMap<ServiceId, DesiredRoute>,
+    ) -> BTreeMap<ServiceId, DesiredRoute> {
+        let runtime = &self.driver.runtime;
+        let map = &self.driver.map_path;
+        let mut lagging = false;
+        let mut done = BTreeMap::new();
+        match set_routes(runtime, map, &in_haproxy(missing)).await {
+            Ok(switched) => {
+                lagging |= lags(&switched);
+                done.clone_from(missing);
+            }
+            Err(SwitchError::NoSuchBackend { .. } | SwitchError::NotInForce { .. }) if missing.len() > 1 => {
+                for (service, route) in missing {
+                    let one = BTreeMap::from([(*service, *route)]);
+                    match set_routes(runtime, map, &in_haproxy(&one)).await {
+                        Ok(switched) => {
+                            lagging |= lags(&switched);
+                            done.insert(*service, *route);
+                        }
+                        Err(error) => refused(&self.driver, &error),
+                    }
+                }
+            }
+            Err(error) => refused(&self.driver, &error),
+        }
+        self.lagging = lagging;
+        done
+    }
+
+    /// What the file shall hold: what is there, and over it what is decided. Services without a decision keep theirs.
+    fn publish_file(&self, wanted: &Desired) {
+        if wanted.routes.is_empty() {
+            return;
+        }
+        let there = self.last.as_ref().and_then(|seen| seen.routes.as_ref()).into_iter().flatten();
+        let mut whole: Routes =
+            there.filter_map(|(key, value)| Some((key.parse().ok()?, value.parse().ok()?))).collect();
+        whole.extend(in_haproxy(&wanted.routes));
+        let text = map_file(&whole);
+        self.file.send_if_modified(|now| {
+            let new = now.as_ref() != Some(&text);
+            *now = Some(text);
+            new
+        });
+    }
+
+    /// What to do, if the world is still the one that the order was decided in.
+    fn precondition(&self, order: &Evacuation, wanted: &Desired) -> Result<Rescue, Outcome> {
+        if order.proxy != self.driver.proxy || !self.may_write(wanted) {
+            return Err(Outcome::Superseded);
+        }
+        let service = order.server.service;
+        let route = wanted.routes.get(&service);
+        if wanted.down.get(&order.server) != Some(&order.epoch)
+            || route.map(|route| route.generation) != Some(order.generation)
+        {
+            return Err(Outcome::Superseded);
+        }
+        if self.in_force.get(&service) != route {
+            return Err(Outcome::Failed("the route away from it is not in force".to_owned()));
+        }
+        Rescue::of(order).map_err(|error| Outcome::Failed(error.to_string()))
+    }
+
+    /// A closed channel means that the daemon ends; the loop ends with it.
+    async fn tell(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// An evacuation in HAProxy's words.
+struct Rescue {
+    evacuee: Evacuee,
+    refuge: Option<Refuge>,
+}
+
+impl Rescue {
+    fn of(order: &Evacuation) -> Result<Rescue, super::ident::IdentError> {
+        let service = order.server.service.as_str();
+        let backend = naming::pool_backend(service, order.site.as_str())?;
+        let evacuee = Evacuee { backend, server: order.server.server.as_str().parse()? };
+        let refuge = order.refuge.filter(|site| *site != order.site).map(|site| {
+            let line = naming::rescue_line(site.as_str())?;
+            Ok(Refuge { line, backend: naming::pool_backend(service, site.as_str())? })
+        });
+        Ok(Rescue { evacuee, refuge: refuge.transpose()? })
+    }
+
+    async fn carry_out(self, runtime: Runtime, order: Evacuation) -> Finished {
+        let outcome = match evacuate(&runtime, &self.evacuee, self.refuge.as_ref()).await {
+            Ok(_) => Outcome::Done,
+            Err(error @ EvacuateError::LeftOpen { .. }) => Outcome::Unknown(chain(&error)),
+            Err(error) => Outcome::Failed(chain(&error)),
+        };
+        Finished { action: order.id, server: order.server, outcome }
+    }
+}
+
+fn finished(order: &Evacuation, outcome: Outcome) -> Event {
+    Event::Finished(Finished { action: order.id, server: order.server, outcome })
+}
+
+fn refused(driver: &Driver, error: &SwitchError) {
+    // An HAProxy that does not run our configuration yet gets it within moments; the routes follow by themselves.
+    if matches!(error, SwitchError::NoSuchMap(_)) {
+        tracing::debug!(proxy = %driver.proxy, %error, "the routes wait for HAProxy's configuration");
+        return;
+    }
+    tracing::warn!(proxy = %driver.proxy, error = error as &dyn std::error::Error, "HAProxy does not take its routes");
+}
+
+/// Whether a worker that still has clients routes otherwise.
+fn lags(switched: &Switched) -> bool {
+    match &switched.old_workers {
+        OldWorkers::Told(told) => told.values().any(Result::is_err),
+        OldWorkers::Unknown(_) => true,
+        OldWorkers::Unreachable => false,
+    }
+}
+
+/// Services and sites as keys and values of the map. Their names are stricter than HAProxy's, so none is left out.
+fn in_haproxy(routes: &BTreeMap<ServiceId, DesiredRoute>) -> Routes {
+    let entry = |(service, route): (&ServiceId, &DesiredRoute)| {
+        let backend = naming::pool_backend(service.as_str(), route.site.as_str()).ok()?;
+        Some((service.as_str().parse().ok()?, backend))
+    };
+    routes.iter().filter_map(entry).collect()
+}
+
+/// The map's entries that lead a service to one of its pools.
+fn live_routes(seen: &Observed) -> BTreeMap<ServiceId, SiteId> {
+    let entry = |(key, backend): (&String, &String)| {
+        let (service, site) = naming::pool_of(backend)?;
+        (service == key).then_some(())?;
+        Some((service.parse().ok()?, site.parse().ok()?))
+    };
+    seen.routes.iter().flatten().filter_map(entry).collect()
+}
+
+/// Writes the map file whenever it is to hold something else. Ends with the task that owns the sender.
+async fn keep_file(path: PathBuf, mut wanted: watch::Receiver<Option<String>>) {
+    let mut pause = FILE_RETRY;
+    loop {
+        let text = wanted.borrow_and_update().clone();
+        if let Some(text) = text {
+            match files::replace_in_background(path.clone(), text.into()).await {
+                Ok(()) => pause = FILE_RETRY,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "HAProxy would start with old routes"
+                    );
+                    sleep(pause).await;
+                    pause = (pause * 2).min(FILE_RETRY_MAX);
+                    continue;
+                }
+            }
+        }
+        if wanted.changed().await.is_err() {
+            return;
+        }
+    }
+}

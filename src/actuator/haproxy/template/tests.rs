@@ -1,0 +1,208 @@
+use super::*;
+
+fn ident(text: &str) -> Ident {
+    text.parse().unwrap()
+}
+
+fn server(name: &str, address: &str) -> ServerModel {
+    ServerModel { name: ident(name), address: address.into(), maxconn: None }
+}
+
+fn pool(site: &str, servers: Vec<ServerModel>) -> PoolModel {
+    PoolModel { site: ident(site), servers }
+}
+
+fn service(name: &str, bind: &str, pools: Vec<PoolModel>) -> ServiceModel {
+    ServiceModel {
+        name: ident(name),
+        mode: Mode::Http,
+        bind: bind.into(),
+        host: None,
+        pools,
+        check: CheckModel {
+            http: Some(HttpCheck { path: "/health".into(), host: name.into(), status: "200".into() }),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            fall: 2,
+            rise: 2,
+        },
+        stateful: false,
+        retry_reads_after: Some(Duration::from_millis(1200)),
+        observe: true,
+    }
+}
+
+/// The stack of `make demo`: one service, two sites, names resolved by Docker.
+fn demo() -> Model {
+    Model {
+        proxy: ProxyModel {
+            owner: ident("0123abcd"),
+            admin_socket: "/run/haproxy/admin.sock".into(),
+            socket_mode: "660".into(),
+            socket_gid: Some(99),
+            map_path: "/etc/haproxy/maps/routes.map".parse().unwrap(),
+            state_file: "/run/haproxy/server-state".into(),
+            maxconn: 4000,
+            nameservers: vec!["127.0.0.11:53".into()],
+            metrics_bind: Some("*:8405".into()),
+            timeouts: Timeouts::default(),
+        },
+        services: vec![service(
+            "api",
+            "*:8080",
+            vec![
+                pool("onprem", vec![server("api-onprem", "api-onprem:5000")]),
+                pool("cloud", vec![server("api-cloud", "api-cloud:5000")]),
+            ],
+        )],
+    }
+}
+
+fn text(model: &Model) -> String {
+    render(model, DEFAULT_TEMPLATE).unwrap_or_else(|error| panic!("{error}")).text
+}
+
+#[test]
+fn the_demo_renders_as_recorded() {
+    let rendered = text(&demo());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/actuator/haproxy/template/demo.cfg");
+        std::fs::write(path, &rendered).unwrap();
+    }
+    assert_eq!(rendered, include_str!("demo.cfg"), "run with UPDATE_GOLDEN=1 if the change is meant");
+}
+
+#[test]
+fn the_revision_is_a_hash_of_all_but_the_description() {
+    let one = render(&demo(), DEFAULT_TEMPLATE).unwrap();
+    assert_eq!(one.revision, revision(&one.text));
+    assert_eq!(parse_description(&one.description), Some(("0123abcd", one.revision.as_str())));
+    let mut model = demo();
+    model.proxy.owner = ident("another");
+    assert_eq!(
+        render(&model, DEFAULT_TEMPLATE).unwrap().revision,
+        one.revision,
+        "the owner is no part of it"
+    );
+    model.proxy.maxconn += 1;
+    assert_ne!(render(&model, DEFAULT_TEMPLATE).unwrap().revision, one.revision);
+    // The published test value.
+    assert_eq!(fnv1a(b"a".iter().copied()), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    assert_ne!(revision("a\nb"), revision("ab"));
+}
+
+#[test]
+fn descriptions_of_others_are_not_ours() {
+    for other in
+        ["", "my proxy", "supervisor=", "supervisor=a", "supervisor=a rev=", "supervisor=a rev=b c", "rev=b"]
+    {
+        assert_eq!(parse_description(other), None, "{other:?}");
+    }
+}
+
+#[test]
+fn every_pool_has_the_next_site_as_backup_and_a_rescue_line_for_each_other() {
+    let mut model = demo();
+    model.services[0].pools[1].servers.push(server("api-cloud-2", "10.0.0.2:5000"));
+    model.services[0].pools.push(pool("third", vec![server("t1", "10.0.1.1:5000")]));
+    let text = text(&model);
+    let lines = |backend: &str| -> Vec<String> {
+        let start = text.split(&format!("\nbackend {backend} ")).nth(1).unwrap();
+        let body = start.split("\n\n").next().unwrap();
+        let names = body.lines().filter_map(|line| line.trim().strip_prefix("server "));
+        names.map(|rest| rest.split(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        lines("api__onprem"),
+        ["api-onprem", "x__cloud__api-cloud", "x__cloud__api-cloud-2", "r__cloud", "r__third"]
+    );
+    assert_eq!(lines("api__third"), ["t1", "x__onprem", "r__onprem", "r__cloud"]);
+    assert!(text.contains("backup no-check track api__cloud/api-cloud-2\n"), "{text}");
+}
+
+#[test]
+fn a_stateful_service_has_no_lines_of_other_sites() {
+    let mut model = demo();
+    model.services[0].stateful = true;
+    let text = text(&model);
+    assert!(!text.contains("backup") && !text.contains("r__") && !text.contains("allbackups"), "{text}");
+}
+
+#[test]
+fn services_on_one_bind_are_told_apart_by_host() {
+    let mut model = demo();
+    let mut web = model.services[0].clone();
+    web.name = ident("web");
+    web.host = Some("Web.Example".into());
+    model.services.push(web);
+    let rendered = text(&model);
+    assert_eq!(rendered.matches("\nfrontend fe__").count(), 1);
+    let with_host = rendered.find("if { req.hdr(host),host_only,lower -m str web.example }").unwrap();
+    let without = rendered.find("%[str(api),map_str(/etc/haproxy/maps/routes.map,api__onprem)]\n").unwrap();
+    assert!(with_host < without, "the rule without a host must come last");
+    assert!(rendered.contains("\n    default_backend api__onprem\n"));
+
+    model.services[0].host = Some("api.example".into());
+    assert!(text(&model).contains("\n    default_backend be_unrouted\n"), "an unknown host is nobody's");
+
+    model.services[0].host = None;
+    model.services[1].host = None;
+    let error = render(&model, DEFAULT_TEMPLATE).unwrap_err();
+    assert!(matches!(error, TemplateError::Bind { .. }), "{error}");
+    model.services[1].mode = Mode::Tcp;
+    assert!(matches!(render(&model, DEFAULT_TEMPLATE), Err(TemplateError::Bind { .. })));
+}
+
+#[test]
+fn a_tcp_service_has_no_http_options() {
+    let mut model = demo();
+    model.services[0].mode = Mode::Tcp;
+    model.services[0].check.http = None;
+    model.proxy.metrics_bind = None;
+    let rendered = text(&model);
+    let own = rendered.split("\nfrontend ").nth(1).unwrap().split("backend be_unrouted").next().unwrap();
+    assert!(!own.contains("http"), "{own}");
+    assert!(own.contains("on-marked-down shutdown-sessions"));
+}
+
+#[test]
+fn values_that_could_inject_a_directive_are_refused_by_name() {
+    type Change = fn(&mut Model);
+    let cases: [(&str, Change); 9] = [
+        ("bind", |m| m.services[0].bind = "*:8080\n    acl x".into()),
+        ("bind", |m| m.services[0].bind = "*".into()),
+        ("bind", |m| m.services[0].bind = "*:0".into()),
+        ("host", |m| m.services[0].host = Some("a b".into())),
+        ("server address", |m| m.services[0].pools[0].servers[0].address = "a:1 backup".into()),
+        ("check path", |m| m.services[0].check.http.as_mut().unwrap().path = "/a b".into()),
+        ("check status", |m| m.services[0].check.http.as_mut().unwrap().status = "2xx".into()),
+        ("socket", |m| m.proxy.admin_socket = "/run/a b".into()),
+        ("server name", |m| m.services[0].pools[0].servers[0].name = ident("r__cloud")),
+    ];
+    for (what, change) in cases {
+        let mut model = demo();
+        change(&mut model);
+        let error = render(&model, DEFAULT_TEMPLATE).unwrap_err();
+        assert!(matches!(&error, TemplateError::Value { what: w, .. } if *w == what), "{what}: {error}");
+    }
+    let mut model = demo();
+    model.services[0].pools.clear();
+    assert!(matches!(render(&model, DEFAULT_TEMPLATE), Err(TemplateError::NoServer(_))));
+}
+
+#[test]
+fn an_error_in_a_users_template_is_shown_with_its_line() {
+    let template = "global\n    description supervisor={{ proxy.owner }} rev={{ revision }}\n    maxconn {{ proxy.maxcon }}\n";
+    let error = render(&demo(), template).unwrap_err().to_string();
+    assert!(error.contains("maxcon") && error.contains(":3:"), "{error}");
+    let error = render(&demo(), "global\n{% if %}\n").unwrap_err().to_string();
+    assert!(error.contains(":2:"), "{error}");
+}
+
+#[test]
+fn a_users_template_cannot_print_a_text_with_blanks_nor_leave_the_description_out() {
+    let described = "description supervisor={{ proxy.owner }} rev={{ revision }}\n";
+    let error = render(&demo(), &format!("{described}{{{{ \"a b\" }}}}")).unwrap_err();
+    assert!(matches!(error, TemplateError::Template(_)), "{error}");
+    assert!(matches!(render(&demo(), "global\n"), Err(TemplateError::NoDescription)));
+}

@@ -1,0 +1,359 @@
+//! A HAProxy of its own for each test: started from the shipped template in a temporary directory, on loopback ports that
+//! the kernel chose, with upstream servers inside the test. Ended by process id.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+use supervisor::actuator::haproxy::template::{
+    CheckModel, DEFAULT_TEMPLATE, HttpCheck, Mode, Model, PoolModel, ProxyModel, Rendered, ServerModel,
+    ServiceModel, Timeouts, render,
+};
+use supervisor::actuator::haproxy::{
+    APPLY_DEADLINE, BindCheck, Client, Ident, LocalBinary, MapPath, Routes, Runtime, Target,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a client of the design waits.
+pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Lab {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) model: Model,
+    pub(crate) onprem: Upstream,
+    pub(crate) cloud: Upstream,
+    pub(crate) port: u16,
+    haproxy: Child,
+}
+
+impl Lab {
+    /// One service `api` at two sites; `change` may alter the model before HAProxy starts.
+    pub(crate) async fn start(change: impl FnOnce(&mut Model)) -> Lab {
+        let (onprem, cloud) = (Upstream::start("onprem").await, Upstream::start("cloud").await);
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut model = model(dir.path(), port, onprem.port, cloud.port);
+        change(&mut model);
+        let rendered = render(&model, DEFAULT_TEMPLATE).unwrap();
+        std::fs::write(dir.path().join("haproxy.cfg"), &rendered.text).unwrap();
+        std::fs::write(dir.path().join("state"), "1\n").unwrap();
+        std::fs::write(dir.path().join("routes.map"), "api api__onprem\n").unwrap();
+        let haproxy = spawn(dir.path());
+        let lab = Lab { dir, model, onprem, cloud, port, haproxy };
+        lab.answers().await;
+        lab
+    }
+
+    async fn answers(&self) {
+        let runtime = self.runtime();
+        until("HAProxy answers on both sockets", async || {
+            runtime.info().await.is_ok() && runtime.processes().await.is_ok()
+        })
+        .await;
+    }
+
+    /// Ends HAProxy as a crash of its container would: nothing is saved.
+    pub(crate) fn stop(&mut self) {
+        end(&mut self.haproxy);
+    }
+
+    pub(crate) async fn start_again(&mut self) {
+        self.haproxy = spawn(self.dir.path());
+        self.answers().await;
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        let client = |name| Client::unix(self.dir.path().join(name));
+        Runtime::new(client("admin.sock"), Some(client("master.sock")))
+    }
+
+    pub(crate) fn map(&self) -> MapPath {
+        self.model.proxy.map_path.clone()
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.dir.path().join("haproxy.cfg")
+    }
+
+    pub(crate) fn target(&self, binds: BindCheck) -> Target {
+        Target {
+            runtime: self.runtime(),
+            config_file: self.config_file(),
+            state_file: self.dir.path().join("state"),
+            map_file: self.dir.path().join("routes.map"),
+            validator: Arc::new(LocalBinary(binary())),
+            binds,
+            deadline: APPLY_DEADLINE,
+        }
+    }
+
+    /// The model with `change`, rendered.
+    pub(crate) fn rendered(&self, change: impl FnOnce(&mut Model)) -> Rendered {
+        let mut model = self.model.clone();
+        change(&mut model);
+        render(&model, DEFAULT_TEMPLATE).unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Which site answers a new connection.
+    pub(crate) async fn site(&self) -> String {
+        get(self.port).await.unwrap()
+    }
+}
+
+impl Drop for Lab {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what HAProxy said")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("HAProxy's log:\n{}", self.log());
+        }
+        self.stop();
+    }
+}
+
+/// HAProxy with the files and sockets of `dir`.
+pub(crate) fn spawn(dir: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new(binary())
+        .args(["-W", "-S"])
+        .arg(dir.join("master.sock"))
+        .arg("-f")
+        .arg(dir.join("haproxy.cfg"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// Ends HAProxy at once.
+pub(crate) fn end(haproxy: &mut Child) {
+    // The master takes its workers along, also old ones.
+    // Once it was waited for, its process id may be somebody else's.
+    if let Ok(None) = haproxy.try_wait() {
+        let kill = format!("kill -TERM {}", haproxy.id());
+        let _ = Command::new("sh").args(["-c", &kill]).status();
+        let _ = haproxy.wait();
+    }
+}
+
+/// `HAPROXY`, or the distribution's.
+pub(crate) fn binary() -> PathBuf {
+    let program =
+        std::env::var_os("HAPROXY").map_or_else(|| PathBuf::from("/usr/sbin/haproxy"), PathBuf::from);
+    assert!(
+        program.is_file(),
+        "{} is missing: `apt-get install haproxy`, or set HAPROXY to its path",
+        program.display()
+    );
+    program
+}
+
+pub(crate) fn ident(text: &str) -> Ident {
+    text.parse().unwrap()
+}
+
+pub(crate) fn routes(entries: &[(&str, &str)]) -> Routes {
+    entries.iter().map(|(key, backend)| (ident(key), ident(backend))).collect()
+}
+
+/// A port that nobody had a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let ends = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < ends, "waited 10 s in vain until {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let pool = |site: &str, port: u16| PoolModel {
+        site: ident(site),
+        servers: vec![ServerModel {
+            name: ident(&format!("api-{site}")),
+            address: format!("127.0.0.1:{port}"),
+            maxconn: None,
+        }],
+    };
+    Model {
+        proxy: ProxyModel {
+            owner: ident("lab"),
+            admin_socket: path("admin.sock"),
+            socket_mode: "660".into(),
+            socket_gid: None,
+            map_path: path("routes.map").parse().unwrap(),
+            state_file: path("state"),
+            maxconn: 500,
+            nameservers: vec![],
+            metrics_bind: None,
+            timeouts: Timeouts::default(),
+        },
+        services: vec![ServiceModel {
+            name: ident("api"),
+            mode: Mode::Http,
+            bind: format!("127.0.0.1:{port}"),
+            host: None,
+            pools: vec![pool("onprem", onprem), pool("cloud", cloud)],
+            check: CheckModel {
+                http: Some(HttpCheck { path: "/health".into(), host: "api".into(), status: "200".into() }),
+                interval: Duration::from_millis(200),
+                timeout: Duration::from_millis(200),
+                fall: 2,
+                rise: 2,
+            },
+            stateful: false,
+            retry_reads_after: Some(Duration::from_millis(1200)),
+            observe: true,
+        }],
+    }
+}
+
+const HANGS: u8 = 1;
+
+/// An HTTP server that names its site, counts what it did, and can be told to accept and never answer, or to be gone.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    pub(crate) port: u16,
+    pub(crate) requests: Arc<AtomicU64>,
+    site: &'static str,
+    mood: Arc<AtomicU8>,
+    /// The task that accepts, and owns what it accepted.
+    listening: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Upstream {
+    pub(crate) async fn start(site: &'static str) -> Upstream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Upstream {
+            port: listener.local_addr().unwrap().port(),
+            requests: Arc::default(),
+            site,
+            mood: Arc::default(),
+            listening: Arc::default(),
+        };
+        upstream.listen(listener).await;
+        upstream
+    }
+
+    async fn listen(&self, listener: TcpListener) {
+        let shared = self.clone();
+        *self.listening.lock().await = Some(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(shared.clone().serve(stream));
+                while connections.try_join_next().is_some() {}
+            }
+        }));
+    }
+
+    /// As a process that died: its connections are cut, new ones are refused.
+    pub(crate) async fn close(&self) {
+        if let Some(task) = self.listening.lock().await.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    /// Back at the same port.
+    pub(crate) async fn open(&self) {
+        self.listen(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap()).await;
+    }
+
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.mood.store(if hangs { HANGS } else { 0 }, Ordering::SeqCst);
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        let site = self.site;
+        let mut stream = BufReader::new(stream);
+        loop {
+            let mut request = String::new();
+            loop {
+                match stream.read_line(&mut request).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) if request.ends_with("\r\n\r\n") => break,
+                    Ok(_) => {}
+                }
+            }
+            if self.mood.load(Ordering::SeqCst) == HANGS {
+                // Holds the connection, as a stopped process does, until the peer gives up.
+                let _ = stream.read_u8().await;
+                return;
+            }
+            if !request.starts_with("GET /health") {
+                self.requests.fetch_add(1, Ordering::SeqCst);
+            }
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{site}", site.len());
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A client that keeps its connection.
+pub(crate) struct KeepAlive(Option<BufReader<TcpStream>>);
+
+impl KeepAlive {
+    pub(crate) async fn connect(port: u16) -> KeepAlive {
+        KeepAlive(Some(BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap())))
+    }
+
+    /// True once HAProxy has said that it closes the connection.
+    pub(crate) fn closed(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The site that answered.
+    pub(crate) async fn get(&mut self) -> Result<String, String> {
+        let stream = self.0.as_mut().ok_or("closed")?;
+        let (site, close) =
+            timeout(CLIENT_TIMEOUT, exchange(stream)).await.map_err(|_| "no answer in 2 s")??;
+        if close {
+            self.0 = None;
+        }
+        Ok(site)
+    }
+}
+
+/// One GET over a connection of its own.
+pub(crate) async fn get(port: u16) -> Result<String, String> {
+    let once = async {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+        exchange(&mut BufReader::new(stream)).await
+    };
+    timeout(CLIENT_TIMEOUT, once).await.map_err(|_| "no answer in 2 s")?.map(|(site, _)| site)
+}
+
+async fn exchange(stream: &mut BufReader<TcpStream>) -> Result<(String, bool), String> {
+    let text = |error: std::io::Error| error.to_string();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.map_err(text)?;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await.map_err(text)? == 0 {
+            return Err(format!("the connection ended after {head:?}"));
+        }
+    }
+    let head = head.to_ascii_lowercase();
+    let length =
+        head.split_once("content-length: ").and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok());
+    let mut body = vec![0; length.ok_or("no content-length")?];
+    stream.read_exact(&mut body).await.map_err(text)?;
+    match head.starts_with("http/1.1 200 ") {
+        true => Ok((String::from_utf8_lossy(&body).into_owned(), head.contains("connection: close"))),
+        false => Err(head.lines().next().unwrap_or_default().to_owned()),
+    }
+}
