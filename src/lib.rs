@@ -16,4 +16,5 @@ pub mod task;
 
 pub mod actuator;
 pub mod probe;
+pub mod status;
 

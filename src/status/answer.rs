@@ -1,0 +1,32 @@
+//! What a person is told about an order: the decision it led to, as a [`Reply`].
+
+use crate::control::{Answer, Reply, RouteOrdered};
+use crate::domain::action::Action;
+use crate::domain::{Decision, Order, Verdict};
+use crate::present;
+
+/// The reply to `order`, from the decision that answers it; none if the decision answers nothing. With `dry_run` the
+/// decision was made on a copy and nothing of it is done.
+pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply> {
+    let verdict = decision.actions.iter().find_map(|action| match action {
+        Action::Answer { verdict, .. } => Some(verdict),
+        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) => None,
+    })?;
+    let ordered = match order {
+        Order::Failover { service, .. } | Order::Failback { service, .. } => *service,
+    };
+    let route = decision.actions.iter().rev().find_map(|action| match action {
+        Action::Route { service, site, generation } if *service == ordered => {
+            Some(RouteOrdered { site: *site, generation: *generation })
+        }
+        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Answer { .. } => None,
+    });
+    let (short, durable, denial) = match verdict {
+        Verdict::Accepted { durable } => (Answer::Accepted, Some(*durable), None),
+        Verdict::AlreadySo => (Answer::AlreadySo, None, None),
+        // A denial is plain data: it always becomes JSON. Should it not, the words still say it.
+        Verdict::Denied(denial) => (Answer::Denied, None, serde_json::to_value(denial).ok()),
+    };
+    let words = present::verdict(order, verdict);
+    Some(Reply { verdict: short, words, dry_run, durable, denial, plan: present::plan(decision), route })
+}
