@@ -1,6 +1,6 @@
 //! `supervisor` keeps services in Docker behind HAProxy reachable when a server, a container or a site dies.
 //!
-//! Reading order: [`domain`] decides and does nothing else; `daemon` feeds it and carries its decisions out;
+//! Reading order: [`domain`] decides and does nothing else; [`daemon`] feeds it and carries its decisions out;
 //! the other modules are its eyes, hands and mouth. ARCHITECTURE.md has the map.
 
 pub mod chain;
@@ -17,4 +17,7 @@ pub mod task;
 pub mod actuator;
 pub mod probe;
 pub mod status;
+pub mod telemetry;
+
+pub mod daemon;
 

@@ -1,0 +1,220 @@
+//! The loop: wait, decide, apply, dispatch. The only owner of the state, and the only maker of [`Now`].
+//!
+//! ```text
+//!   orders ───┐
+//!   hard ─────┤  first                    ┌─► Hands: routes, evacuations, probe pace
+//!   settings ─┼─► take ─► Core::step ─────┼─► Store: records, in batches, never waited for
+//!   observed ─┤  then                     ├─► Desk: answers to people, when the record is committed
+//!   deadline ─┘                           └─► Window: view, events, metrics, log
+//! ```
+//!
+//! Two bounded lanes: hard events and orders first, then observations. Edges wait for room in a lane, so a flood makes
+//! results late (and lateness voids them), but never loses one silently.
+//!
+//! # What it must never do
+//!
+//! Wait for the disk, for HAProxy, for Docker or for a person; know how any of them is spoken to; decide.
+
+mod core;
+mod desk;
+mod edges;
+mod hands;
+mod once;
+mod start;
+mod window;
+
+pub use self::core::{Core, Step, rehearse};
+pub use edges::Edges;
+pub use once::{Findings, PrintError, look, render};
+pub use start::{Options, StartError, run};
+
+use crate::clock;
+use crate::control;
+use crate::domain::action::Action;
+use crate::domain::event::{Event, StoreHealth};
+use crate::domain::{Boot, Now, Span};
+use crate::settings::Settings;
+use crate::store::{Record, Store};
+use desk::Desk;
+use hands::Hands;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use window::Window;
+
+/// How many hard events and orders may wait. A site of 1,000 containers that dies at once makes about as many; beyond
+/// that the Docker edge waits, and lists everything again.
+const HARD_LANE: usize = 1024;
+
+/// How many observations may wait: four seconds of 1,000 servers at the default interval. More would be too late to mean
+/// anything.
+const OBSERVED_LANE: usize = 4096;
+
+/// How many orders may wait: more people than this do not act at once.
+const ORDER_LANE: usize = 32;
+
+/// How many events are taken before their effects go out. Large enough to share one commit among a burst, small enough
+/// that the first of them is not kept waiting: a step takes a few microseconds.
+const BATCH_MAX: usize = 256;
+
+/// The longest sleep: the view shows ages and must be seen to be alive.
+const TICK: Span = Span(1_000);
+
+/// How often the state is stored whole, so that a replay never has more than this to go through.
+const SNAPSHOT_EVERY: Span = Span::seconds(3600);
+
+/// The time of this moment, on both clocks.
+fn now() -> Now {
+    Now { boot: clock::boot_now(), wall: clock::wall_now() }
+}
+
+/// Where edges and people put what they have.
+#[derive(Debug)]
+struct Lanes {
+    orders: mpsc::Receiver<control::Request>,
+    hard: mpsc::Receiver<Event>,
+    observed: mpsc::Receiver<Event>,
+    settings: mpsc::Receiver<Arc<Settings>>,
+    problems: watch::Receiver<Vec<String>>,
+    store: watch::Receiver<StoreHealth>,
+    wants_snapshot: watch::Receiver<bool>,
+}
+
+/// The loop with all it owns.
+struct Daemon {
+    core: Core,
+    lanes: Lanes,
+    store: Store,
+    hands: Hands,
+    desk: Desk,
+    window: Window,
+    /// Records of this batch, not yet handed to the store.
+    batch: Vec<Record>,
+    committed: watch::Receiver<u64>,
+    snapshotted: Boot,
+}
+
+impl Daemon {
+    /// Runs until `shutdown`. Every arm of the `select!` only receives: dropping one that did not win loses nothing.
+    async fn work(mut self, shutdown: CancellationToken) -> Store {
+        // The journal begins with a snapshot: what follows can be replayed from it.
+        self.snapshot();
+        let health = *self.lanes.store.borrow_and_update();
+        self.take(Event::Store(health));
+        self.take(Event::Started);
+        self.flush();
+        loop {
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(request) = self.lanes.orders.recv() => self.order(request),
+                Some(event) = self.lanes.hard.recv() => self.take(event),
+                Some(settings) = self.lanes.settings.recv() => self.resettle(&settings),
+                Ok(()) = self.lanes.store.changed() => {
+                    let health = *self.lanes.store.borrow_and_update();
+                    self.take(Event::Store(health));
+                }
+                Ok(()) = self.lanes.wants_snapshot.changed() => {}
+                Ok(()) = self.lanes.problems.changed() => {
+                    let problems = self.lanes.problems.borrow_and_update().clone();
+                    self.window.set_problems(problems);
+                }
+                Some(event) = self.lanes.observed.recv() => self.take(event),
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.drain();
+            if self.core.state().next_deadline().is_some_and(|at| at <= clock::boot_now()) {
+                self.take(Event::Woke);
+            }
+            self.flush();
+        }
+        self.store
+    }
+
+    /// How long nothing has to be done if nothing happens.
+    fn pause(&self) -> Duration {
+        let tick = self.window.next_view(clock::boot_now()).min(TICK);
+        let deadline = self.core.state().next_deadline().map(|at| at.since(clock::boot_now()));
+        deadline.map_or(tick, |left| left.min(tick)).duration()
+    }
+
+    /// Takes what else is there already: orders and hard events before observations.
+    fn drain(&mut self) {
+        for _ in 0..BATCH_MAX {
+            if let Ok(request) = self.lanes.orders.try_recv() {
+                self.order(request);
+            } else if let Ok(event) = self.lanes.hard.try_recv().or_else(|_| self.lanes.observed.try_recv()) {
+                self.take(event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// One event: decided, applied, dispatched.
+    fn take(&mut self, event: Event) {
+        self.window.note(&event);
+        let step = match self.core.step(event, now()) {
+            Ok(step) => step,
+            Err(uneventful) => return self.window.uneventful(&uneventful),
+        };
+        self.window.tell(&step);
+        for action in &step.record.decision.actions {
+            match action {
+                Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) => {
+                    self.hands.prepare(action)
+                }
+                Action::Answer { command, .. } => self.desk.answer(*command, &step.record),
+            }
+        }
+        self.hands.note_changes(&step.record.decision.changes);
+        self.batch.push(step.record);
+    }
+
+    /// One order: rehearsed on a copy, or given.
+    fn order(&mut self, request: control::Request) {
+        let now = now();
+        if let Some(command) = self.desk.open(request, self.core.state(), now) {
+            self.take(Event::Commanded(command));
+        }
+    }
+
+    /// New settings: first the edges, so that what the core decides on them finds its hands.
+    fn resettle(&mut self, settings: &Settings) {
+        self.hands.resettle(settings);
+        self.take(Event::PolicyChanged(Box::new(settings.policy.clone())));
+        self.hands.publish_all(self.core.state());
+        self.snapshot();
+    }
+
+    /// Sends out what the batch led to. Routes go first: the commit runs beside them and is not waited for.
+    fn flush(&mut self) {
+        for event in self.hands.publish(self.core.state()) {
+            // A guarded action that found no room ended before it began; that is an event like any other.
+            self.take(event);
+        }
+        let stale = clock::boot_now().since(self.snapshotted) >= SNAPSHOT_EVERY;
+        if *self.lanes.wants_snapshot.borrow_and_update() || stale {
+            self.snapshot();
+        }
+        let batch = std::mem::take(&mut self.batch);
+        if !batch.is_empty() {
+            // A full queue is the store's to report (`StoreHealth`), and ours to survive.
+            let _ = self.store.submit(batch);
+        }
+        self.desk.deliver(&self.committed);
+        self.window.refresh(&self.core, now());
+    }
+
+    fn snapshot(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        if !batch.is_empty() {
+            let _ = self.store.submit(batch);
+        }
+        let state = Arc::new(self.core.state().clone());
+        let _ = self.store.snapshot(state, now(), self.core.last_seq());
+        self.snapshotted = clock::boot_now();
+    }
+}

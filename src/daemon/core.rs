@@ -1,0 +1,111 @@
+//! One step of the loop without the loop: an event is decided, applied, checked and numbered. `--once` and the rehearsal
+//! of an order call the same functions.
+
+use crate::domain::action::{Action, Finished, Outcome};
+use crate::domain::command::Command;
+use crate::domain::event::{Event, Routed};
+use crate::domain::invariants::{self, Breach};
+use crate::domain::{Decision, Now, ProxyId, ServiceId, Span, State, decide};
+use crate::store::Record;
+use std::collections::{BTreeMap, VecDeque};
+
+/// The state, and the number of the next record.
+#[derive(Debug, Clone)]
+pub struct Core {
+    state: State,
+    next_seq: u64,
+}
+
+/// What one event led to.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The record for the journal; its decision is what the edges carry out.
+    pub record: Record,
+    /// Invariants that it broke: bugs, to be counted and logged.
+    pub breaches: Vec<Breach>,
+}
+
+impl Core {
+    /// Begins with `state`; the first record gets the number `next_seq`.
+    pub fn new(state: State, next_seq: u64) -> Core {
+        Core { state, next_seq }
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The number of the last record, 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Decides what follows from `event` and makes it the state. Gives the event back when nothing follows.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the common case, on the hot path: an allocation would cost more"
+    )]
+    pub fn step(&mut self, event: Event, now: Now) -> Result<Step, Event> {
+        let decision = decide(&self.state, &event, now);
+        if decision.is_empty() {
+            return Err(event);
+        }
+        // Only a route can break an invariant (`invariants::check`), so the copy of the state is rare.
+        let routes = decision.actions.iter().any(|action| matches!(action, Action::Route { .. }));
+        let before = routes.then(|| self.state.clone());
+        self.state.apply(&decision.changes);
+        let breaches = before
+            .map_or_else(Vec::new, |before| invariants::check(&before, &event, &decision, &self.state, now));
+        let record = Record { seq: self.next_seq, now, event, decision };
+        self.next_seq += 1;
+        Ok(Step { record, breaches })
+    }
+}
+
+/// Carries an order out on a copy of the state: its actions are taken as done, at once, and what follows from that is
+/// followed too. The answer, the actions and the reasons come in the order in which they would; `changes` stays empty.
+pub fn rehearse(state: &State, command: Command, now: Now) -> Decision {
+    /// An order leads to two or three events; the bound is against a bug that would answer itself for ever.
+    const EVENTS_MAX: usize = 1_000;
+    let mut copy = state.clone();
+    let mut rehearsed = Decision::default();
+    let mut events = VecDeque::from([Event::Commanded(command)]);
+    for _ in 0..EVENTS_MAX {
+        let Some(event) = events.pop_front() else { break };
+        let decision = decide(&copy, &event, now);
+        copy.apply(&decision.changes);
+        events.extend(outcomes(&copy, &decision));
+        rehearsed.actions.extend(decision.actions);
+        rehearsed.reasons.extend(decision.reasons);
+    }
+    rehearsed
+}
+
+/// What the edges would report if every action of `decision` succeeded.
+fn outcomes(state: &State, decision: &Decision) -> Vec<Event> {
+    let mut events = Vec::new();
+    for action in &decision.actions {
+        match action {
+            Action::Route { service, generation, .. } => {
+                events.extend(confirmations(state, *service, *generation))
+            }
+            Action::Evacuate(evacuation) => events.push(Event::Finished(Finished {
+                action: evacuation.id,
+                server: evacuation.server,
+                outcome: Outcome::Done,
+            })),
+            Action::Pace { .. } | Action::Answer { .. } => {}
+        }
+    }
+    events
+}
+
+fn confirmations(state: &State, service: ServiceId, generation: u64) -> Vec<Event> {
+    let proxies = state.policy.services.get(&service).map(|policy| &policy.proxies);
+    let confirmed = |proxy: &ProxyId| {
+        let generations = BTreeMap::from([(service, generation)]);
+        Event::Routed(Routed { proxy: *proxy, generations, took: Span::ZERO })
+    };
+    proxies.into_iter().flatten().map(confirmed).collect()
+}

@@ -1,0 +1,262 @@
+//! The edges, as the settings want them: one prober per server, one watcher per engine, two keepers per HAProxy (routes,
+//! configuration). Started, changed and stopped with the settings; a task that panics is started again.
+
+use crate::actuator::docker;
+use crate::actuator::haproxy;
+use crate::clock;
+use crate::domain::action::{Desired, Evacuation, Pace};
+use crate::domain::{ContainerName, EngineId, Event, ProxyId, ServerId, ServiceId, Span};
+use crate::probe;
+use crate::settings::{ConfigMode, EngineAddress, EngineSettings, ProxySettings, Settings};
+use futures_util::future::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+/// How many evacuations of one HAProxy may wait. A site of 64 servers that dies at once; more would come too late for the
+/// requests they are to free (clients wait some seconds), and are told as failed.
+const EVACUATIONS_MAX: usize = 64;
+
+/// The edges. Dropping them stops them all.
+pub struct Edges {
+    lanes: Lanes,
+    owner: String,
+    take_over: bool,
+    probers: probe::Probers,
+    engines: BTreeMap<EngineId, EngineEdge>,
+    proxies: BTreeMap<ProxyId, ProxyEdge>,
+}
+
+/// Where edges put what they see.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    /// Hard evidence and outcomes.
+    pub hard: mpsc::Sender<Event>,
+    /// Observations.
+    pub observed: mpsc::Sender<Event>,
+}
+
+struct EngineEdge {
+    settings: EngineSettings,
+    watched: watch::Sender<BTreeSet<ContainerName>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct ProxyEdge {
+    /// What the tasks were started with: another value starts them anew.
+    started_with: (ProxySettings, BTreeMap<ServiceId, Span>),
+    desired: watch::Sender<Desired>,
+    evacuations: mpsc::Sender<Evacuation>,
+    wanted: Option<watch::Sender<Arc<haproxy::Wanted>>>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Edges {
+    /// Starts the edges that `settings` want. `owner` is our OWNER in HAProxy's description.
+    pub fn start(settings: &Settings, owner: &str, take_over: bool, lanes: Lanes) -> Edges {
+        let probers = probe::Probers::new(Arc::new(probe::Client::system()), lanes.observed.clone());
+        let (engines, proxies) = (BTreeMap::new(), BTreeMap::new());
+        let mut edges = Edges { lanes, owner: owner.to_owned(), take_over, probers, engines, proxies };
+        edges.resettle(settings);
+        edges
+    }
+
+    /// Makes the edges those of `settings`. What stays the same is not disturbed.
+    pub fn resettle(&mut self, settings: &Settings) {
+        self.probers.set(probe::specs(settings));
+        self.resettle_engines(settings);
+        self.resettle_proxies(settings);
+    }
+
+    /// How eagerly a server is probed from now on.
+    pub fn set_pace(&self, server: ServerId, pace: Pace) {
+        self.probers.set_pace(server, pace);
+    }
+
+    /// What one HAProxy is to be from now on.
+    pub fn desire(&self, proxy: ProxyId, desired: Desired) {
+        if let Some(edge) = self.proxies.get(&proxy) {
+            edge.desired.send_if_modified(|now| {
+                let differs = *now != desired;
+                *now = desired;
+                differs
+            });
+        }
+    }
+
+    /// Orders an evacuation; says why if there is no room for it.
+    pub fn evacuate(&self, evacuation: Evacuation) -> Result<(), &'static str> {
+        let edge = self.proxies.get(&evacuation.proxy).ok_or("the settings no longer have this HAProxy")?;
+        edge.evacuations.try_send(evacuation).map_err(|_| "too many evacuations wait for this HAProxy")
+    }
+
+    fn resettle_engines(&mut self, settings: &Settings) {
+        self.engines.retain(|id, edge| settings.engines.get(id) == Some(&edge.settings));
+        for (id, wanted) in &settings.engines {
+            let names = watched(settings, *id);
+            if let Some(edge) = self.engines.get(id) {
+                edge.watched.send_if_modified(|now| std::mem::replace(now, names.clone()) != names);
+                continue;
+            }
+            let engine = docker_engine(*id, wanted);
+            let (sender, receiver) = watch::channel(names);
+            let (hard, resync) = (self.lanes.hard.clone(), wanted.resync.duration());
+            let task = kept(format!("watcher of the Docker engine {id}"), move || {
+                docker::watch(engine.clone(), receiver.clone(), hard.clone(), resync)
+            });
+            self.engines.insert(*id, EngineEdge { settings: wanted.clone(), watched: sender, _task: task });
+        }
+    }
+
+    fn resettle_proxies(&mut self, settings: &Settings) {
+        let mut old = std::mem::take(&mut self.proxies);
+        for (id, wanted) in &settings.proxies {
+            match self.proxy_edge(settings, *id, wanted, old.remove(id)) {
+                Ok(edge) => {
+                    self.proxies.insert(*id, edge);
+                }
+                // The settings check every name and path, so this is a bug; the rest of the job goes on.
+                Err(error) => tracing::error!(proxy = %id, %error, "this HAProxy is not driven"),
+            }
+        }
+    }
+
+    fn proxy_edge(
+        &self,
+        settings: &Settings,
+        id: ProxyId,
+        wanted: &ProxySettings,
+        old: Option<ProxyEdge>,
+    ) -> Result<ProxyEdge, haproxy::IdentError> {
+        let driver =
+            haproxy::plan::driver(settings, id, wanted, &self.owner, self.take_over, clock::boot_now)?;
+        let started_with = (wanted.clone(), driver.check_age.clone());
+        let config = match wanted.config {
+            ConfigMode::Managed => Some(Arc::new(self.wanted(settings, id, wanted)?)),
+            ConfigMode::External => None,
+        };
+        if let Some(edge) = old.filter(|edge| edge.started_with == started_with) {
+            if let (Some(sender), Some(config)) = (&edge.wanted, config) {
+                sender.send_if_modified(|now| {
+                    let differs = now.model != config.model || now.template != config.template;
+                    *now = config;
+                    differs
+                });
+            }
+            return Ok(edge);
+        }
+        let (desired, desired_receiver) = watch::channel(Desired::default());
+        let (evacuations, evacuations_receiver) = mpsc::channel(EVACUATIONS_MAX);
+        let evacuations_receiver = Arc::new(tokio::sync::Mutex::new(evacuations_receiver));
+        let hard = self.lanes.hard.clone();
+        let mut tasks = vec![kept(format!("driver of HAProxy {id}"), move || {
+            let (driver, desired, hard) = (driver.clone(), desired_receiver.clone(), hard.clone());
+            let evacuations = Arc::clone(&evacuations_receiver);
+            async move { haproxy::run(driver, desired, &mut *evacuations.lock().await, hard).await }
+        })];
+        let wanted_sender = config.map(|config| {
+            let (sender, receiver) = watch::channel(config);
+            let hard = self.lanes.hard.clone();
+            tasks.push(kept(format!("configuration of HAProxy {id}"), move || {
+                haproxy::keeper::run(id, receiver.clone(), hard.clone())
+            }));
+            sender
+        });
+        Ok(ProxyEdge { started_with, desired, evacuations, wanted: wanted_sender, _tasks: tasks })
+    }
+
+    fn wanted(
+        &self,
+        settings: &Settings,
+        id: ProxyId,
+        wanted: &ProxySettings,
+    ) -> Result<haproxy::Wanted, haproxy::IdentError> {
+        Ok(haproxy::Wanted {
+            target: haproxy::plan::target(wanted, validator(settings, wanted)),
+            model: haproxy::plan::model(settings, id, wanted, &self.owner)?,
+            template: wanted.template.clone(),
+            take_over: self.take_over,
+            reload_interval: wanted.reload_interval.duration(),
+        })
+    }
+}
+
+/// Who asks the HAProxy that will load a configuration whether it would: in its container, or here.
+pub(super) fn validator(settings: &Settings, wanted: &ProxySettings) -> Arc<dyn haproxy::Validate> {
+    let inside = wanted.container.as_ref().and_then(|container| {
+        let engine = settings.engines.get(&container.engine)?;
+        Some(InContainer {
+            engine: docker_engine(container.engine, engine),
+            container: container.name.clone(),
+            binary: wanted.haproxy_binary.clone(),
+            directory: wanted.config_path.parent().map(std::path::Path::to_path_buf).unwrap_or_default(),
+        })
+    });
+    match inside {
+        Some(inside) => Arc::new(inside),
+        None => Arc::new(haproxy::LocalBinary(wanted.haproxy_binary.clone().into())),
+    }
+}
+
+/// `haproxy -c` in the container that HAProxy runs in, as the user that HAProxy runs as: it then sees what a reload sees.
+struct InContainer {
+    engine: docker::Engine,
+    container: ContainerName,
+    binary: String,
+    /// The configuration's directory as the container knows it.
+    directory: PathBuf,
+}
+
+/// How long the check may take: as long as on the host.
+const CHECK_DEADLINE: Duration = Duration::from_secs(20);
+
+impl haproxy::Validate for InContainer {
+    fn validate<'a>(
+        &'a self,
+        candidate: &'a Path,
+    ) -> BoxFuture<'a, Result<haproxy::Validation, haproxy::ValidateError>> {
+        Box::pin(async move {
+            let inside = self.directory.join(candidate.file_name().unwrap_or_default());
+            let inside = inside.to_string_lossy();
+            let command = [self.binary.as_str(), "-c", "-f", &inside];
+            let ran = self.engine.exec(&self.container, &command, None, CHECK_DEADLINE).await.map_err(
+                |source| {
+                    let with = format!("{} in the container {}", self.binary, self.container);
+                    haproxy::ValidateError { with, source: Box::new(source) }
+                },
+            )?;
+            Ok(haproxy::Validation::of(ran.exit == 0, &ran.output))
+        })
+    }
+}
+
+/// The containers of `engine` that servers run in.
+pub(super) fn watched(settings: &Settings, engine: EngineId) -> BTreeSet<ContainerName> {
+    let services = settings.policy.services.values();
+    let containers =
+        services.flat_map(|service| service.servers.values().filter_map(|server| server.container.as_ref()));
+    containers
+        .filter(|container| container.engine == engine)
+        .map(|container| container.name.clone())
+        .collect()
+}
+
+/// An engine, as the Docker room has it.
+pub(super) fn docker_engine(id: EngineId, settings: &EngineSettings) -> docker::Engine {
+    let address = match &settings.address {
+        EngineAddress::Unix(path) => docker::Address::Unix(path.clone()),
+        EngineAddress::Tcp(address) => docker::Address::Tcp(address.to_string()),
+    };
+    docker::Engine { id, address }
+}
+
+/// A task that does not end by itself, as long as the handle lives: after a panic it is started again, ever more slowly.
+fn kept<F>(name: String, make: impl FnMut() -> F + Send + 'static) -> AbortOnDropHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(crate::task::keep(name, make)))
+}

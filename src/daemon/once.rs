@@ -1,0 +1,209 @@
+//! One look without the loop: what `--once` finds, and what the core would make of it. The same edges look, the same
+//! [`Core`] decides; nothing is touched unless [`Findings::apply`] is called.
+
+use super::core::{Core, Step};
+use super::edges::{docker_engine, validator, watched};
+use super::now;
+use crate::actuator::haproxy::{self, Driver, RenderError, Wanted};
+use crate::clock;
+use crate::domain::event::{Event, Probed};
+use crate::domain::{ProxyId, Reason, ServerId, Span, State};
+use crate::probe;
+use crate::settings::Settings;
+use crate::status::{LastProbe, Meta, View};
+use crate::store;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long one look at HAProxy or Docker may take. Both answer in milliseconds; a person waits.
+const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long `--apply` waits until HAProxy has confirmed the routes.
+const APPLY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What one look found.
+pub struct Findings {
+    /// The state that was found.
+    pub view: View,
+    /// What would be done, and why; empty when nothing would.
+    pub would_do: Vec<Reason>,
+    core: Core,
+    drivers: Vec<Driver>,
+}
+
+/// Why a configuration cannot be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum PrintError {
+    /// A name or path that HAProxy's configuration cannot hold.
+    #[error(transparent)]
+    Name(#[from] haproxy::IdentError),
+    /// The template.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+}
+
+/// The configuration of `proxy`, as the daemon would write it.
+pub async fn render(settings: &Settings, proxy: ProxyId) -> Result<String, PrintError> {
+    let Some(wanted) = settings.proxies.get(&proxy) else { return Ok(String::new()) };
+    let wanted = Wanted {
+        target: haproxy::plan::target(wanted, validator(settings, wanted)),
+        model: haproxy::plan::model(settings, proxy, wanted, &owner(settings))?,
+        template: wanted.template.clone(),
+        take_over: false,
+        reload_interval: Duration::ZERO,
+    };
+    Ok(haproxy::render(&wanted).await?.text)
+}
+
+/// Looks at everything once. A server that answers is asked once; one that fails is asked again, up to its `fall`, at the
+/// fast interval.
+pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> {
+    let started = now().wall;
+    let mut policy = settings.policy.clone();
+    // One good answer counts here, and the first timeouts count too: there is no second look to wait for.
+    policy.startup_grace = Span::ZERO;
+    // Everything is judged when the slowest look has ended: what ended before is not late, only waited for.
+    policy.lateness = Span(u64::MAX);
+    policy
+        .services
+        .values_mut()
+        .flat_map(|service| service.servers.values_mut())
+        .for_each(|server| server.rise = 1);
+    let mut core = Core::new(State::new(policy), 1);
+    let owner = owner(settings);
+    let mut drivers = Vec::new();
+    for (id, wanted) in &settings.proxies {
+        drivers.push(haproxy::plan::driver(settings, *id, wanted, &owner, false, clock::boot_now)?);
+    }
+
+    let proxies = join_all(drivers.iter().map(|driver| async move {
+        let lost = Event::ProxyLost { proxy: driver.proxy };
+        timeout(LOOK_DEADLINE, haproxy::look(driver)).await.unwrap_or(lost)
+    }));
+    let engines = join_all(settings.engines.iter().map(|(id, wanted)| async move {
+        let engine = docker_engine(*id, wanted);
+        match timeout(LOOK_DEADLINE, engine.list(&watched(settings, *id))).await {
+            Ok(Ok(list)) => Event::Containers(list),
+            Ok(Err(_)) | Err(_) => Event::EngineLost { engine: *id },
+        }
+    }));
+    let client = probe::Client::system();
+    let specs = probe::ready(settings);
+    let probes = join_all(specs.iter().map(|(id, spec)| probes(settings, *id, spec, &client)));
+    let (proxies, engines, probes) = tokio::join!(proxies, engines, probes);
+
+    let mut would_do = Vec::new();
+    let mut last = BTreeMap::new();
+    let mut take = |core: &mut Core, event: Event| {
+        if let Ok(Step { record, .. }) = core.step(event, now()) {
+            would_do.extend(record.decision.reasons.into_iter().filter(moves));
+        }
+    };
+    take(&mut core, Event::Started);
+    for event in proxies.into_iter().chain(engines) {
+        take(&mut core, event);
+    }
+    for probed in probes.into_iter().flatten() {
+        last.insert(probed.server, LastProbe { outcome: probed.outcome, ended: probed.ended });
+        take(&mut core, Event::Probed(probed));
+    }
+    let meta = Meta {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: super::start::hostname(),
+        started,
+        problems: Vec::new(),
+    };
+    let view = View::of(core.state(), now(), &last, &meta);
+    Ok(Findings { view, would_do, core, drivers })
+}
+
+impl Findings {
+    /// Makes the routes that were decided true in every managed HAProxy. Returns the proxies that did not confirm in time.
+    pub async fn apply(&self) -> Vec<ProxyId> {
+        let deadline = Instant::now() + APPLY_DEADLINE;
+        let each = self.drivers.iter().map(|driver| async move {
+            let desired = self.core.state().desired(driver.proxy);
+            let wanted = desired.routes.len();
+            let (sender, receiver) = watch::channel(desired);
+            let (_no_orders, mut orders) = mpsc::channel(1);
+            let (events, mut told) = mpsc::channel(16);
+            let confirmed = async {
+                let mut seen = 0;
+                while seen < wanted {
+                    match told.recv().await {
+                        Some(Event::Routed(routed)) => seen += routed.generations.len(),
+                        Some(_) => {}
+                        None => return,
+                    }
+                }
+                // The map file is written beside the switch; a moment for it before the task is dropped.
+                sleep(Duration::from_millis(200)).await;
+            };
+            // Dropping the driver is safe: it ends between two exchanges, and HAProxy stays as it is.
+            let ended = tokio::select! {
+                () = haproxy::run(driver.clone(), receiver, &mut orders, events) => false,
+                () = confirmed => true,
+                () = tokio::time::sleep_until(deadline) => false,
+            };
+            drop(sender);
+            (!ended).then_some(driver.proxy)
+        });
+        join_all(each).await.into_iter().flatten().collect()
+    }
+
+    /// Whether applying would change a route: a route that was only adopted is there already.
+    pub fn changes_routes(&self) -> bool {
+        !self.would_do.is_empty()
+    }
+
+    /// The HAProxy instances that could not be looked at.
+    pub fn unreachable(&self) -> impl Iterator<Item = ProxyId> + '_ {
+        let proxies = self.core.state().proxies.iter();
+        proxies
+            .filter(|(_, proxy)| matches!(proxy.link, crate::domain::state::ProxyLink::Lost { .. }))
+            .map(|(id, _)| *id)
+    }
+}
+
+/// Whether a reason tells of a move that would be made; what HAProxy has already is no move.
+fn moves(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Failover { .. }
+            | Reason::Failback { .. }
+            | Reason::SiteRemoved { .. }
+            | Reason::Placed { .. }
+            | Reason::Reasserted { .. }
+    )
+}
+
+async fn probes(
+    settings: &Settings,
+    server: ServerId,
+    spec: &probe::Spec,
+    client: &probe::Client,
+) -> Vec<Probed> {
+    let fall = settings.policy.server(server).map_or(1, |server| server.fall);
+    let mut results = Vec::new();
+    for attempt in 0..fall {
+        if attempt > 0 {
+            sleep(spec.fast_interval).await;
+        }
+        let started = clock::boot_now();
+        let outcome = probe::probe_once(client, spec).await;
+        let ended = clock::boot_now();
+        results.push(Probed { server, due: started, started, ended, outcome });
+        if !matches!(outcome, crate::domain::witness::ProbeOutcome::Failed(_)) {
+            break;
+        }
+    }
+    results
+}
+
+/// Our OWNER, if a daemon ever ran on this state directory; without one HAProxy's owner is a stranger's.
+fn owner(settings: &Settings) -> String {
+    store::owner_in(&settings.state_dir).unwrap_or_else(|| "none".to_owned())
+}
