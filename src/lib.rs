@@ -21,3 +21,4 @@ pub mod telemetry;
 
 pub mod daemon;
 
+pub mod cli;

@@ -1,3 +1,7 @@
-//! The program `supervisor`.
+//! The program `supervisor`. Everything is in the library; this only gives it the process.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    supervisor::cli::main()
+}

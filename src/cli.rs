@@ -1,0 +1,142 @@
+//! The command line: one file per command, and nothing decided here.
+//!
+//! A command reads the daemon's state or gives it an order, through the control socket, and says in words what came of
+//! it. What goes wrong is one line on standard error, with the path and what to do. Results go to standard output; a
+//! reader that hangs up (`| head`) is no error.
+
+mod args;
+mod check_config;
+mod context;
+mod events;
+mod explain;
+mod once;
+mod order;
+mod output;
+mod render;
+mod run;
+mod status;
+mod table;
+
+use crate::chain::chain;
+use crate::control::ClientError;
+use crate::daemon::StartError;
+use crate::settings::Problems;
+use args::{Cli, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
+use context::Context;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// How a command ended. The numbers are stable (docs/cli.md); above 63 they are those of sysexits(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// As asked; for `status` and `--once`: all is well.
+    Ok = 0,
+    /// `status`, `--once`: degraded. `failover`, `failback`: denied, and the reason was printed.
+    Degraded = 1,
+    /// `status`, `--once`: a service is down.
+    Down = 2,
+    /// Usage, or bad settings (`EX_USAGE`).
+    Usage = 64,
+    /// A part that is needed is out of reach (`EX_UNAVAILABLE`): mostly the daemon.
+    Unavailable = 69,
+    /// A bug of ours, or another version at the other end (`EX_SOFTWARE`).
+    Bug = 70,
+    /// Ordered, but not in force in time; it may yet come (`EX_TEMPFAIL`).
+    NotYet = 75,
+}
+
+impl Exit {
+    /// An order that was denied: 1, as documented.
+    const DENIED: Exit = Exit::Degraded;
+}
+
+/// Something that the person who typed can mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os()) as u8)
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Asking for help or the version is no mistake.
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Nobody is left to tell if the terminal has gone.
+            let _ = error.print();
+            return if asked { Exit::Ok } else { Exit::Usage };
+        }
+    };
+    match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = exit_of(&error);
+            if exit != Exit::Ok {
+                let _ = writeln!(io::stderr(), "supervisor: {}", chain(error.as_ref()));
+            }
+            exit
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let (global, command) = cli.into_command()?;
+    match command {
+        Command::Run(args) => run::run(&global, &args),
+        Command::Once(args) => once::run(&global, &args),
+        Command::CheckConfig => check_config::run(&global),
+        Command::Render(args) => render::run(&global, &args),
+        Command::Status(args) => wait_for(status::run(&mut Context::new(&global)?, &args)),
+        Command::Explain(args) => wait_for(explain::run(&mut Context::new(&global)?, &args)),
+        Command::Failover(args) => wait_for(order::failover(&mut Context::new(&global)?, &args)),
+        Command::Failback(args) => wait_for(order::failback(&mut Context::new(&global)?, &args)),
+        Command::Events(args) => wait_for(events::run(&mut Context::new(&global)?, &args)),
+    }
+}
+
+/// Runs a command of a few requests: one thread is enough.
+fn wait_for(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// The exit code that an error ends with.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe) {
+        return Exit::Ok;
+    }
+    if error.is::<Usage>() || error.is::<Problems>() {
+        return Exit::Usage;
+    }
+    match error.downcast_ref::<StartError>() {
+        Some(StartError::Settings(_)) => return Exit::Usage,
+        Some(
+            StartError::AlreadyRunning(_)
+            | StartError::Control(_)
+            | StartError::Status { .. }
+            | StartError::System { .. },
+        ) => return Exit::Unavailable,
+        None => {}
+    }
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Said { status: 400..=499, .. }) => Exit::Usage,
+        Some(ClientError::Foreign { .. } | ClientError::TooLong { .. }) | None => Exit::Bug,
+        Some(
+            ClientError::Missing { .. }
+            | ClientError::Refused { .. }
+            | ClientError::Permission { .. }
+            | ClientError::TimedOut { .. }
+            | ClientError::Transport { .. }
+            | ClientError::Said { .. },
+        ) => Exit::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests;

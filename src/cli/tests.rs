@@ -1,0 +1,488 @@
+use super::args::{Cli, Command, FailoverArgs, Format, Global, OnceArgs};
+use super::output::{Output, wrapped};
+use super::*;
+use crate::control::{self, Client, ControlSocket};
+use crate::domain::action::Action;
+use crate::domain::change::Change;
+use crate::domain::command::{Command as Ordered, CommandId};
+use crate::domain::event::{Event, Routed};
+use crate::domain::health::Health;
+use crate::domain::id::{NameError, ServerId};
+use crate::domain::policy::{FailbackMode, FailbackPolicy, Policy, ServerPolicy, ServicePolicy};
+use crate::domain::state::{Placement, Route};
+use crate::domain::time::{Boot, Now, Span, Wall};
+use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
+use crate::domain::{Reason, State, decide};
+use crate::status::{self, EventLine, EventSource, LastProbe, Meta, Metrics, Sources, View};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a machine with two busy cores; a test that needs it has failed.
+const LONG: Duration = Duration::from_secs(20);
+
+fn parse(words: &str) -> Result<(Global, Command), String> {
+    let arguments = std::iter::once("supervisor").chain(words.split_whitespace());
+    let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    cli.into_command().map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_definition_of_the_arguments_is_sound() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn once_is_a_flag_of_the_program_and_takes_format_and_apply() {
+    let (global, command) = parse("--once --format json").unwrap();
+    assert_eq!((global.format, command), (Format::Json, Command::Once(OnceArgs { apply: false })));
+    let (_, command) = parse("--once --apply --config x.toml").unwrap();
+    assert_eq!(command, Command::Once(OnceArgs { apply: true }));
+    let (_, command) = parse("once --apply").unwrap();
+    assert_eq!(command, Command::Once(OnceArgs { apply: true }));
+}
+
+#[test]
+fn settings_socket_and_format_can_stand_on_either_side_of_the_command() {
+    for words in
+        ["--config a.toml --socket s --format json status", "status --config a.toml --socket s --format json"]
+    {
+        let (global, _) = parse(words).unwrap();
+        assert_eq!(global.config, Path::new("a.toml"));
+        assert_eq!(global.socket.as_deref(), Some(Path::new("s")));
+        assert_eq!(global.format, Format::Json);
+    }
+}
+
+#[test]
+fn orders_are_parsed_with_everything_they_take() {
+    let (_, command) = parse("failover api --to cloud --dry-run --force --reason upgrade").unwrap();
+    let Command::Failover(FailoverArgs { service, to, force, how }) = command else { panic!("{command:?}") };
+    assert_eq!((service.as_str(), to.as_str(), force), ("api", "cloud", true));
+    assert_eq!((how.dry_run, how.reason.as_deref()), (true, Some("upgrade")));
+    for words in [
+        "failback api --dry-run",
+        "explain api",
+        "status --watch",
+        "events --follow --limit 5",
+        "run --take-over",
+    ] {
+        assert!(parse(words).is_ok(), "{words}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_ends_with_64() {
+    let wrong = [
+        "",
+        "frobnicate",
+        "failover api",
+        "failover --to cloud",
+        "failover a;b --to cloud",
+        "explain",
+        "events --limit 5000",
+        "status --format yaml",
+        "--apply",
+        "--once status",
+    ];
+    for words in wrong {
+        let arguments = std::iter::once("supervisor").chain(words.split_whitespace());
+        assert_eq!(run(arguments.map(OsString::from)), Exit::Usage, "{words:?}");
+    }
+    assert_eq!(run(["supervisor", "--version"].map(OsString::from)), Exit::Ok);
+}
+
+#[test]
+fn the_documented_exit_codes_are_these() {
+    let codes = [
+        Exit::Ok,
+        Exit::Degraded,
+        Exit::DENIED,
+        Exit::Down,
+        Exit::Usage,
+        Exit::Unavailable,
+        Exit::Bug,
+        Exit::NotYet,
+    ];
+    assert_eq!(codes.map(|exit| exit as u8), [0, 1, 1, 2, 64, 69, 70, 75]);
+    let documented = include_str!("../../docs/cli.md");
+    for exit in codes {
+        assert!(documented.contains(&format!("| {} |", exit as u8)), "{exit:?} is not in docs/cli.md");
+    }
+}
+
+#[test]
+fn no_daemon_is_69_and_a_reader_that_hangs_up_is_no_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("none.sock");
+    let arguments = ["supervisor", "status", "--socket", socket.to_str().unwrap()];
+    assert_eq!(run(arguments.map(OsString::from)), Exit::Unavailable);
+    let hung_up = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+    assert_eq!(exit_of(&hung_up), Exit::Ok);
+    assert_eq!(exit_of(&anyhow::anyhow!("odd")), Exit::Bug);
+}
+
+#[test]
+fn the_socket_is_found_in_settings_that_have_other_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("supervisor.toml");
+    assert_eq!(context::named_in(&config), None);
+    std::fs::write(&config, "control_socket = \"/x/y.sock\"\nnonsense = 1\n").unwrap();
+    assert_eq!(context::named_in(&config), Some(PathBuf::from("/x/y.sock")));
+    std::fs::write(&config, "control_socket = [").unwrap();
+    assert_eq!(context::named_in(&config), None);
+    assert_eq!(context::named_in(directory.path()), None, "a directory");
+}
+
+#[test]
+fn long_lines_are_wrapped_behind_their_mark() {
+    let text = "word ".repeat(40);
+    let lines = wrapped("  - ", text.trim());
+    assert!(lines.lines().all(|line| line.chars().count() <= 80), "{lines}");
+    assert!(lines.lines().skip(1).all(|line| line.starts_with("    word")), "{lines}");
+}
+
+// Below: the commands against a real socket, a real API and the real core; only HAProxy is played.
+
+fn name<T: std::str::FromStr<Err = NameError>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn now() -> Now {
+    Now { boot: Boot(1_000_000), wall: Wall(1_787_300_102_123) }
+}
+
+/// api, served from onprem (generation 1), both sites healthy; shop has a cloud that is down.
+fn world() -> State {
+    let service = |prefix: &str| {
+        let at =
+            |site: &str| ServerPolicy { site: name(site), container: None, rise: 1, fall: 1, live_fall: 3 };
+        let servers = ["onprem", "cloud"].map(|site| (name(&format!("{prefix}-{site}")), at(site)));
+        let (after, hold_down) = (Span::seconds(5), Span::seconds(60));
+        let limits = (2, Span::seconds(600));
+        ServicePolicy {
+            proxies: BTreeSet::from([name("edge")]),
+            prefer: vec![name("onprem"), name("cloud")],
+            servers: BTreeMap::from(servers),
+            stateful: false,
+            failback: FailbackPolicy {
+                mode: FailbackMode::Auto,
+                after,
+                hold_down,
+                limit: limits.0,
+                limit_window: limits.1,
+            },
+        }
+    };
+    let mut state = State::new(Policy {
+        services: BTreeMap::from([(name("api"), service("api")), (name("shop"), service("shop"))]),
+        proxies: BTreeSet::from([name("edge")]),
+        ..Policy::default()
+    });
+    for id in ["api", "shop"] {
+        let service = name(id);
+        let route = Route {
+            site: name("onprem"),
+            generation: 1,
+            since: Boot(940_000),
+            since_wall: Wall(1_787_300_042_123),
+            by: None,
+            pending: BTreeSet::new(),
+        };
+        let up = Health::Up { since: Boot(0), bad: None };
+        let cause = Cause::Probe(ProbeFault::Refused);
+        let cloud = if id == "api" { up } else { Health::Down { since: Boot(990_000), cause, good: 0 } };
+        let server = |site: &str| ServerId { service, server: name(&format!("{id}-{site}")) };
+        state.apply(&[
+            Change::Placed { service, placement: Placement::On(route) },
+            Change::Health { server: server("onprem"), health: up },
+            Change::Health { server: server("cloud"), health: cloud },
+        ]);
+    }
+    state
+}
+
+fn view(state: &State) -> View {
+    let outcome = ProbeOutcome::Healthy { status: 200, took: Span(3) };
+    let probe = LastProbe { outcome, ended: Boot(999_880) };
+    let server = ServerId { service: name("api"), server: name("api-onprem") };
+    let meta = Meta { version: "0.1.0".to_owned(), node: "node-1".to_owned(), ..Meta::default() };
+    View::of(state, now(), &BTreeMap::from([(server, probe)]), &meta)
+}
+
+/// The journal, in memory.
+#[derive(Default)]
+struct Journal(Mutex<Vec<EventLine>>);
+
+impl EventSource for Journal {
+    fn tail(&self, limit: usize, after: Option<u64>) -> Result<Vec<EventLine>, String> {
+        let lines = self.0.lock().unwrap();
+        Ok(match after {
+            Some(after) => lines.iter().filter(|line| line.seq > after).take(limit).cloned().collect(),
+            None => lines[lines.len().saturating_sub(limit)..].to_vec(),
+        })
+    }
+}
+
+/// How HAProxy takes a route.
+#[derive(Clone, Copy, PartialEq)]
+enum Edge {
+    Confirms,
+    Silent,
+}
+
+struct World {
+    _directory: TempDir,
+    socket: PathBuf,
+    stop: CancellationToken,
+    journal: Arc<Journal>,
+    live: broadcast::Sender<Arc<EventLine>>,
+    patience: Duration,
+}
+
+impl World {
+    async fn start(edge: Edge) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let mut state = world();
+        let (views, seen) = watch::channel(Arc::new(view(&state)));
+        let (live, _) = broadcast::channel(16);
+        let (journal, stop) = (Arc::new(Journal::default()), CancellationToken::new());
+        let past: Arc<dyn EventSource> = Arc::<Journal>::clone(&journal);
+        let sources = Sources::new(seen, live.clone(), past, Arc::new(Metrics::default()), stop.clone());
+        let (commands, mut lane) = mpsc::channel::<control::Request>(4);
+        let listener = ControlSocket::bind(&socket).await.unwrap();
+        tokio::spawn(control::serve(listener, commands, status::api::router(sources), stop.clone()));
+        let written = Arc::clone(&journal);
+        tokio::spawn(async move {
+            let mut seq = 0;
+            while let Some(request) = lane.recv().await {
+                let control::Request { order, because, by, dry_run, reply } = request;
+                let event = Event::Commanded(Ordered { id: CommandId(1), by, because, order: order.clone() });
+                let decision = decide(&state, &event, now());
+                if !dry_run {
+                    state.apply(&decision.changes);
+                    seq += 1;
+                    written.0.lock().unwrap().extend(EventLine::from_record(seq, now(), &decision.reasons));
+                    views.send(Arc::new(view(&state))).unwrap();
+                }
+                let _ = reply.send(status::answer(&order, dry_run, &decision).unwrap());
+                let routes: BTreeMap<_, _> = decision.actions.iter().filter_map(route).collect();
+                if !dry_run && edge == Edge::Confirms && !routes.is_empty() {
+                    let routed = Routed { proxy: name("edge"), generations: routes, took: Span(2) };
+                    state.apply(&decide(&state, &Event::Routed(routed), now()).changes);
+                    views.send(Arc::new(view(&state))).unwrap();
+                }
+            }
+        });
+        let patience = if edge == Edge::Silent { Duration::from_millis(200) } else { LONG };
+        World { _directory: directory, socket, stop, journal, live, patience }
+    }
+
+    /// Runs a command; returns its exit, what it printed and what it noted.
+    async fn run(&self, words: &str) -> (Exit, String, String) {
+        let (global, command) = parse(words).unwrap();
+        let (out, err) = (Sink::default(), Sink::default());
+        let mut context = Context {
+            client: Client::new(&self.socket).unwrap(),
+            format: global.format,
+            output: Output::to(Box::new(out.clone()), Box::new(err.clone())),
+            patience: self.patience,
+        };
+        let ran = async {
+            match &command {
+                Command::Status(args) => status_command(&mut context, args).await,
+                Command::Explain(args) => explain::run(&mut context, args).await,
+                Command::Failover(args) => order::failover(&mut context, args).await,
+                Command::Failback(args) => order::failback(&mut context, args).await,
+                Command::Events(args) => events::run(&mut context, args).await,
+                other => panic!("{other:?} is not for the socket"),
+            }
+        };
+        let exit = match timeout(LONG, ran).await.unwrap() {
+            Ok(exit) => exit,
+            Err(error) => {
+                let exit = exit_of(&error);
+                err.clone().write_all(chain(error.as_ref()).as_bytes()).unwrap();
+                exit
+            }
+        };
+        (exit, out.text(), err.text())
+    }
+}
+
+async fn status_command(context: &mut Context, args: &args::StatusArgs) -> anyhow::Result<Exit> {
+    super::status::run(context, args).await
+}
+
+fn route(action: &Action) -> Option<(crate::domain::ServiceId, u64)> {
+    match action {
+        Action::Route { service, generation, .. } => Some((*service, *generation)),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn status_reads_well_in_80_columns_and_ends_with_the_grade() {
+    let world = World::start(Edge::Confirms).await;
+    let (exit, out, err) = world.run("status").await;
+    assert_eq!((exit, err.as_str()), (Exit::Degraded, ""));
+    let expected = "\
+supervisor on node-1: DEGRADED, as of 2026-08-21T08:15:02.123Z
+
+api: well, served from onprem for 1 min
+  api stays on onprem: it is the preferred site
+  SERVER      SITE    HEALTH  FOR          LAST PROBE               CONTAINER
+  api-cloud   cloud   up      16 min 40 s  none yet                 -
+  api-onprem  onprem  up      16 min 40 s  200 in 3 ms, 120 ms ago  -
+
+shop: DEGRADED, served from onprem for 1 min
+  shop stays on onprem: it is the preferred site
+  SERVER       SITE    HEALTH  FOR          LAST PROBE  CONTAINER
+  shop-cloud   cloud   DOWN    10 s         none yet    -
+  shop-onprem  onprem  up      16 min 40 s  none yet    -
+
+! HAProxy edge has not been seen yet
+";
+    assert_eq!(out, expected, "got:\n{out}");
+    let (exit, out, _) = world.run("status --format json").await;
+    let view: View = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, view.services.len(), out.lines().count()), (Exit::Degraded, 2, 1));
+}
+
+#[tokio::test]
+async fn a_failover_says_exactly_what_the_dry_run_said_and_how_long_it_took() {
+    let world = World::start(Edge::Confirms).await;
+    let (exit, out, err) = world.run("failover api --to cloud --dry-run").await;
+    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Ok, "would move api from onprem to cloud\n", ""));
+    let (exit, out, err) = world.run("failover api --to cloud --reason upgrade").await;
+    assert_eq!((exit, err.as_str()), (Exit::Ok, ""));
+    assert!(out.starts_with("moved api from onprem to cloud in ") && out.ends_with("s\n"), "{out}");
+    let (exit, out, _) = world.run("failover api --to cloud").await;
+    assert_eq!((exit, out.as_str()), (Exit::Ok, "api is on cloud already, and prefers it; nothing to do\n"));
+
+    let (_, out, _) = world.run("explain api").await;
+    assert!(out.contains("api is served from cloud"), "{out}");
+    assert!(out.contains("prefers cloud since"), "{out}");
+    assert!(out.contains("lately:") && out.contains("from onprem to cloud by order of"), "{out}");
+    let (exit, out, _) = world.run("failback api --format json").await;
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(exit, Exit::Ok);
+    assert_eq!((&json["verdict"], &json["in_force"]), (&"accepted".into(), &true.into()), "{json}");
+    assert!(json["took_ms"].is_u64(), "{json}");
+}
+
+#[tokio::test]
+async fn what_is_denied_is_said_with_the_reason_and_ends_with_1() {
+    let world = World::start(Edge::Confirms).await;
+    let denials = [
+        (
+            "failover api --to mars",
+            "denied: the service has no servers at mars; it has some at onprem, cloud",
+        ),
+        ("failover mail --to cloud", "denied: there is no service mail; there is api, shop"),
+        ("failover shop --to cloud", "denied: cloud is down: the connection is refused"),
+    ];
+    for (words, expected) in denials {
+        let (exit, out, err) = world.run(words).await;
+        assert_eq!((exit, out.as_str()), (Exit::DENIED, ""), "{words}");
+        assert!(err.starts_with(expected), "{words}: {err}");
+        let (exit, out, _) = world.run(&format!("{words} --dry-run")).await;
+        assert_eq!(exit, Exit::DENIED, "{words}");
+        assert!(out.starts_with(&format!("would be {expected}")), "{words}: {out}");
+    }
+    let (exit, _, err) = world.run("explain mail").await;
+    assert_eq!(exit, Exit::Usage);
+    assert!(err.contains("there is api, shop"), "{err}");
+}
+
+#[tokio::test]
+async fn a_second_operator_hears_of_the_first() {
+    let world = World::start(Edge::Confirms).await;
+    let client = Client::new(&world.socket).unwrap();
+    let (exit, ..) = world.run("failover api --to cloud").await;
+    assert_eq!(exit, Exit::Ok);
+    // Somebody who still looks at generation 1.
+    let order = control::protocol::OrderBody::Failback { service: name("api"), seen: Some(1) };
+    let late = control::CommandBody { order, because: None, dry_run: false };
+    let reply = client.command(&late).await.unwrap();
+    assert_eq!(reply.verdict, control::Answer::Denied);
+    assert!(reply.words.contains("moved the traffic to cloud at"), "{}", reply.words);
+}
+
+#[tokio::test]
+async fn an_order_that_does_not_come_into_force_ends_with_75_and_names_the_haproxy() {
+    let world = World::start(Edge::Silent).await;
+    let (exit, out, err) = world.run("failover api --to cloud").await;
+    assert_eq!((exit, out.as_str()), (Exit::NotYet, ""));
+    assert!(err.contains("HAProxy edge has not confirmed it"), "{err}");
+    assert!(err.contains("not in force after 200 ms"), "{err}");
+}
+
+#[tokio::test]
+async fn events_are_shown_once_and_followed() {
+    let world = World::start(Edge::Confirms).await;
+    let line = |seq| EventLine::from_record(seq, now(), &[Reason::Reconnected]).remove(0);
+    world.journal.0.lock().unwrap().extend([line(1), line(2)]);
+    let (exit, out, _) = world.run("events --limit 1 --format json").await;
+    let shown: EventLine = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, shown.seq), (Exit::Ok, 2));
+    let (_, out, _) = world.run("events").await;
+    assert_eq!(out.lines().next(), Some("2026-08-21T08:15:02.123Z   supervisor reaches servers again"));
+
+    let out = Sink::default();
+    let mut context = Context {
+        client: Client::new(&world.socket).unwrap(),
+        format: Format::Json,
+        output: Output::to(Box::new(out.clone()), Box::new(io::sink())),
+        patience: LONG,
+    };
+    let args = args::EventsArgs { follow: true, limit: 10 };
+    let follower =
+        tokio::spawn(async move { events::run(&mut context, &args).await.map_err(|e| e.to_string()) });
+    until(&out, 2).await;
+    world.live.send(Arc::new(line(2))).unwrap();
+    world.live.send(Arc::new(line(3))).unwrap();
+    until(&out, 3).await;
+    let seqs: Vec<u64> =
+        out.text().lines().map(|line| serde_json::from_str::<EventLine>(line).unwrap().seq).collect();
+    assert_eq!(seqs, [1, 2, 3]);
+    follower.abort();
+    world.stop.cancel();
+}
+
+/// Waits until `lines` lines were printed.
+async fn until(out: &Sink, lines: usize) {
+    let printed = async {
+        while out.text().lines().count() < lines {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(timeout(LONG, printed).await.is_ok(), "{}", out.text());
+}
