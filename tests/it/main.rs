@@ -1,6 +1,7 @@
 //! Tests of the parts that need no Docker stack of their own. One binary, so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod daemon;
 mod docker;
 mod haproxy;
 mod probe;

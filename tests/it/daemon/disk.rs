@@ -1,0 +1,169 @@
+//! A state directory that cannot be written, is full, hangs, or belongs to a newer version: traffic is moved all the same.
+
+use super::world::{Daemon, World};
+use crate::haproxy::lab::until;
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+use supervisor::control::protocol::OrderBody;
+use supervisor::control::{Answer, CommandBody, Reply};
+use supervisor::domain::event::StoreHealth;
+use supervisor::status::Link;
+
+async fn order(daemon: &Daemon, site: &str) -> Reply {
+    let order = OrderBody::Failover {
+        service: "api".parse().unwrap(),
+        to: site.parse().unwrap(),
+        force: false,
+        seen: None,
+    };
+    daemon.client().command(&CommandBody { order, because: None, dry_run: false }).await.unwrap()
+}
+
+/// The store does not work, and says so with `words`; all else does.
+async fn works_without_a_store(world: &World, daemon: &Daemon, words: &str) {
+    daemon.until("the store is degraded", |view| view.store == StoreHealth::Degraded).await;
+    world.until_served_from("onprem").await;
+    daemon.until_routed_to("onprem").await;
+    let log = daemon.log();
+    assert!(log.contains(words), "{words:?} is not in the log");
+    assert!(log.contains("orders") && log.contains("not durable"), "{log}");
+
+    world.onprem.close().await;
+    daemon.until_routed_to("cloud").await;
+    world.until_served_from("cloud").await;
+    world.onprem.open().await;
+    daemon.until_routed_to("onprem").await;
+
+    let reply = order(daemon, "cloud").await;
+    assert_eq!((&reply.verdict, reply.durable), (&Answer::Accepted, Some(false)), "{reply:?}");
+    daemon.until_routed_to("cloud").await;
+    world.until_served_from("cloud").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_directory_that_cannot_be_made_costs_the_store_only() {
+    let world = World::new().await;
+    // Where the directory should be, there is a file: not even root can make one there.
+    std::fs::write(world.path("state"), "").unwrap();
+    let mut daemon = world.run();
+    works_without_a_store(&world, &daemon, "is not a directory: move it away").await;
+    assert!(daemon.stop().await < Duration::from_secs(2));
+    // The next one knows its own HAProxy again, although nothing could be kept. The order is lost, as was said.
+    let next = world.run();
+    next.until("HAProxy is ours", |view| view.proxies[0].link == Link::Ours).await;
+    next.until_routed_to("onprem").await;
+    world.until_served_from("onprem").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_state_directory_costs_the_store_only() {
+    let world = World::new().await;
+    let mut first = world.running().await;
+    first.stop().await;
+    let mut daemon =
+        world.run_under(&mounted(&world, "mount --bind \"$D\" \"$D\" && mount -o remount,bind,ro \"$D\""));
+    works_without_a_store(&world, &daemon, "cannot be written: make the state directory writable").await;
+    assert!(daemon.stop().await < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_the_store_only() {
+    let world = World::new().await;
+    world.running().await.stop().await;
+    // The same directory, on a disk of its own that has no byte left.
+    let full = "cp -a \"$D\" \"$D.copy\" && mount -t tmpfs -o size=256k tmpfs \"$D\" && cp -a \"$D.copy/.\" \"$D\" \
+                && { cat /dev/zero > \"$D/others\" 2> /dev/null || true; }";
+    let mut daemon = world.run_under(&mounted(&world, full));
+    works_without_a_store(&world, &daemon, "is full: make room").await;
+    assert!(daemon.stop().await < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_on_a_full_disk_costs_the_store_only() {
+    let world = World::new().await;
+    std::fs::create_dir(world.path("state")).unwrap();
+    let full =
+        "mount -t tmpfs -o size=64k tmpfs \"$D\" && { cat /dev/zero > \"$D/others\" 2> /dev/null || true; }";
+    let mut daemon = world.run_under(&mounted(&world, full));
+    works_without_a_store(&world, &daemon, "on a disk that is not full").await;
+    assert!(daemon.stop().await < Duration::from_secs(2));
+}
+
+/// A wrapper that mounts something at the state directory, for the daemon alone to see.
+fn mounted(world: &World, mount: &str) -> Vec<&'static str> {
+    let script = format!("D={}; {mount} && exec \"$@\"", world.path("state").display());
+    let script: &'static str = Box::leak(script.into_boxed_str());
+    vec!["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_a_newer_version_is_left_alone_and_said_what_to_do_about() {
+    let world = World::new().await;
+    world.running().await.stop().await;
+    let database = world.path("state/supervisor.db");
+    rusqlite::Connection::open(&database).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = std::fs::read(&database).unwrap();
+    let mut daemon = world.run();
+    works_without_a_store(&world, &daemon, "run that version, or move the file away").await;
+    daemon.stop().await;
+    assert_eq!(std::fs::read(&database).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_for_seconds_does_not_delay_a_switch() {
+    let world = World::new().await;
+    let mut daemon = world.running().await;
+    let without = switch(&world).await;
+    world.onprem.open().await;
+    daemon.until_routed_to("onprem").await;
+    daemon.stop().await;
+
+    let trace = world.path("strace").display().to_string();
+    let slow = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        &trace,
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        "inject=fsync,fdatasync:delay_enter=3000000",
+    ];
+    let mut daemon = world.run_under(&slow);
+    daemon.until_routed_to("onprem").await;
+    daemon
+        .until("both servers are proved", |view| view.services[0].servers.iter().all(|s| s.health == "up"))
+        .await;
+    let with = switch(&world).await;
+    // An order waits for the disk for half a second at most, and is told what that came to.
+    daemon.until("the store is degraded", |view| view.store == StoreHealth::Degraded).await;
+    let asked = Instant::now();
+    let reply = order(&daemon, "cloud").await;
+    assert_eq!((&reply.verdict, reply.durable), (&Answer::Accepted, Some(false)), "{reply:?}");
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    eprintln!("a switch took {} ms, and {} ms with a disk that hangs", without.as_millis(), with.as_millis());
+    for took in [without, with] {
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    // The process itself is held by its tracer for as long as the disk hangs: what it says counts.
+    let stopped = Instant::now();
+    daemon.signal(Signal::TERM);
+    daemon.until_logged("supervisor stops").await;
+    assert!(stopped.elapsed() < Duration::from_secs(2), "a stop took {:?}", stopped.elapsed());
+    daemon.ended().await;
+    let traced = std::fs::read_to_string(trace).unwrap();
+    assert!(traced.contains("sync("), "the disk was asked, hence it hung: {traced}");
+}
+
+/// From the refusal to the map in HAProxy.
+async fn switch(world: &World) -> Duration {
+    let refused = Instant::now();
+    world.onprem.close().await;
+    until("the map says cloud", async || {
+        world.routes().await == [("api".to_owned(), "api__cloud".to_owned())]
+    })
+    .await;
+    refused.elapsed()
+}
