@@ -6,4 +6,5 @@ mod docker;
 mod haproxy;
 mod probe;
 mod purity;
+mod readme;
 mod scenario;

@@ -1,0 +1,57 @@
+# Everything a developer or CI runs. `make` alone prints the list.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# The engine's socket; rootless: make up DOCKER_SOCKET=$XDG_RUNTIME_DIR/docker.sock
+DOCKER_SOCKET ?= $(if $(filter unix://%,$(DOCKER_HOST)),$(DOCKER_HOST:unix://%=%),/var/run/docker.sock)
+export DOCKER_SOCKET
+export DOCKER_HOST := unix://$(DOCKER_SOCKET)
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo demo-down
+demo: up ## Break the on-prem service in five ways under traffic and show what happens
+	@cargo run --release --locked --quiet --example demo
+
+demo-down: ## Remove the stack with its volumes and networks
+	@compose/compose.sh down --volumes --remove-orphans
+
+.PHONY: setup images up down logs ps
+setup: ## Install what is missing: packages, a Docker engine, the base image
+	@compose/setup.sh
+
+images: setup ## Build the binaries and the images of the stack
+	@compose/images.sh
+
+up: images ## Start the stack and wait until every part answers
+	@compose/up.sh
+
+down: ## Stop and remove the containers, keep the volumes
+	@compose/compose.sh down --remove-orphans
+
+logs: ## Follow the logs of all containers
+	@compose/compose.sh logs --follow --tail=50
+
+ps: ## Show the containers
+	@compose/compose.sh ps
+
+.PHONY: test fmt lint unit bench-failover
+test: ## Run every check, as CI does
+	@bash .ci/test
+
+fmt: ## Format the code
+	@cargo fmt
+
+lint: ## Check format and lints
+	@cargo fmt --check
+	@cargo clippy --locked --all-targets -- -D warnings
+
+unit: ## Run the tests that need no engine: library, program and demo API
+	@cargo test --locked --lib --bins --example demo-api
+
+bench-failover: up ## Measure the gap of each fault beside other ways (PEERS= FAULTS= RUNS= select)
+	@cargo bench --locked --bench failover
