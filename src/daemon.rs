@@ -185,7 +185,6 @@ impl Daemon {
     fn resettle(&mut self, settings: &Settings) {
         self.hands.resettle(settings);
         self.take(Event::PolicyChanged(Box::new(settings.policy.clone())));
-        self.hands.publish_all(self.core.state());
         self.snapshot();
     }
 

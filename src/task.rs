@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 /// The first pause before a task that panicked is started again; doubled each time.
 const RESTART_FIRST: Duration = Duration::from_millis(500);
 
-/// The longest such pause. The task is silent meanwhile, which the core sees.
+/// The longest such pause. The task is silent meanwhile, so it must not be longer.
 const RESTART_LONGEST: Duration = Duration::from_secs(30);
 
 /// A task that ran for this long before it panicked starts again with the shortest pause.

@@ -71,21 +71,6 @@ impl Hands {
         self.all = true;
     }
 
-    /// Publishes everything at the next [`Hands::publish`].
-    pub(super) fn publish_all(&mut self, state: &State) {
-        self.all = true;
-        let paces: Vec<_> = state
-            .services
-            .iter()
-            .flat_map(|(service, known)| {
-                known.servers.iter().map(move |(name, server)| (service, name, server.pace()))
-            })
-            .collect();
-        for (service, name, pace) in paces {
-            self.edges.set_pace(crate::domain::ServerId { service: *service, server: *name }, pace);
-        }
-    }
-
     /// Sends out the desired states, then the evacuations that rely on them. Returns how those ended that found no room.
     pub(super) fn publish(&mut self, state: &State) -> Vec<Event> {
         let touched = std::mem::take(&mut self.touched);

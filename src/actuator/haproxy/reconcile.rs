@@ -153,7 +153,8 @@ pub async fn run(
             },
             Some(done) = rescues.join_next() => match done {
                 Ok(done) => this.tell(Event::Finished(done)).await,
-                // Its order is lost with it; the core's own deadline calls it unknown.
+                // A panic, so a bug. Its order is lost with it and its outcome is never told; the next look closes the
+                // rescue line that it may have left open.
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "an evacuation ended badly"),
             },
             _ = looks.tick() => {
