@@ -80,6 +80,9 @@ pub fn reason(reason: &Reason) -> String {
         Reason::PreferenceSet { service, site, by } => {
             format!("{service}: traffic is on {site} already; {} prefers {site} from now on", operator(by))
         }
+        Reason::PreferenceVoid { service, site } => {
+            format!("{service}: the override that preferred {site} ended: the settings no longer name servers there")
+        }
         Reason::PreferenceDropped { service, site, by } => {
             format!("{service}: {} ended the override that preferred {site}", operator(by))
         }
@@ -98,6 +101,9 @@ pub fn reason(reason: &Reason) -> String {
         Reason::RouteInForce { service, site, proxy, took } => {
             format!("{service}: {proxy} sends traffic to {site}, {took} after the decision")
         }
+        Reason::RouteLags { service, site, proxy } => {
+            format!("{service}: {proxy} has not taken the route to {site}, and goes on as before; it is told again every second")
+        }
         Reason::Evacuated { server: id, failed: None } => {
             format!("{}: the requests it held were freed", server(*id))
         }
@@ -109,8 +115,8 @@ pub fn reason(reason: &Reason) -> String {
             format!("{service} is served from {site}, for {age} (since {})", time(*since))
         }
         Reason::PreferenceHolds { service, preference } => preference_holds(*service, preference),
-        Reason::ServedElsewhere { service, site, serving } => format!(
-            "{service}: the route goes to {site}, but {serving} gives the answers: HAProxy's own safety net is at work"
+        Reason::ServedElsewhere { service, proxy, site, serving } => format!(
+            "{service}: the route goes to {site}, but {serving} gives the answers: the safety net of HAProxy {proxy} is at work"
         ),
         Reason::Denied { by, denial: why } => {
             format!("an order of {} was not carried out: {}", operator(by), denial(why))
@@ -149,6 +155,10 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Late { server: id, by } => {
             format!("{}: a probe's result came {by} late and was not counted: supervisor was held up", server(*id))
         }
+        Reason::ProberSilent { server: id, lasts } => format!(
+            "{}: its prober gave no result for {lasts} and was started anew: nothing is known of the server until it answers",
+            server(*id)
+        ),
     }
 }
 
@@ -168,6 +178,8 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::Reasserted { .. }
         | Reason::Evacuated { failed: Some(_), .. }
         | Reason::ServedElsewhere { .. }
+        | Reason::RouteLags { .. }
+        | Reason::ProberSilent { .. }
         | Reason::ProxyLost { .. }
         | Reason::ProxyForeign { .. }
         | Reason::ConfigRefused { .. }
@@ -195,6 +207,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::Failback { .. }
         | Reason::Switchover { .. }
         | Reason::PreferenceSet { .. }
+        | Reason::PreferenceVoid { .. }
         | Reason::PreferenceDropped { .. }
         | Reason::Adopted { .. }
         | Reason::Placed { .. }

@@ -178,6 +178,7 @@ fn world() -> State {
                 limit: limits.0,
                 limit_window: limits.1,
             },
+            check_age: Span::seconds(2),
         }
     };
     let mut state = State::new(Policy {
@@ -193,7 +194,7 @@ fn world() -> State {
             since: Boot(940_000),
             since_wall: Wall(1_787_300_042_123),
             by: None,
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
         };
         let up = Health::Up { since: Boot(0), bad: None };
         let cause = Cause::Probe(ProbeFault::Refused);

@@ -48,7 +48,9 @@ impl Hands {
                 Change::Proxy { .. } | Change::Policy(_) => self.all = true,
                 Change::Began { .. }
                 | Change::Life { .. }
+                | Change::Asked { .. }
                 | Change::Confirmed { .. }
+                | Change::Pending { .. }
                 | Change::FailedOver { .. }
                 | Change::FailedBack { .. }
                 | Change::Preference { .. }

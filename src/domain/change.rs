@@ -5,7 +5,7 @@ use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId};
 use super::policy::Policy;
-use super::state::{Placement, ProxyLink};
+use super::state::{Pending, Placement, ProxyLink};
 use super::time::Boot;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,13 @@ pub enum Change {
         /// The verdict of its `live` probes.
         life: Health,
     },
+    /// Since when an answer of the server is waited for, to know that we reach it; none: it came.
+    Asked {
+        /// Which server.
+        server: ServerId,
+        /// Since then.
+        since: Option<Boot>,
+    },
     /// Where a service's traffic goes.
     Placed {
         /// Whose.
@@ -39,14 +46,21 @@ pub enum Change {
         /// Where.
         placement: Placement,
     },
-    /// An HAProxy confirmed a route (it is no longer pending there), or lost it (it is pending again).
+    /// An HAProxy confirmed a route: it is no longer pending there.
     Confirmed {
         /// Whose route.
         service: ServiceId,
         /// Which HAProxy.
         proxy: ProxyId,
-        /// Confirmed, or pending again.
-        in_force: bool,
+    },
+    /// An HAProxy lost a route, or has not taken it in the time that it may take.
+    Pending {
+        /// Whose route.
+        service: ServiceId,
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// Since when, and whether that is too long.
+        pending: Pending,
     },
     /// An automatic failover happened: the hold-down runs from here.
     FailedOver {
@@ -80,6 +94,8 @@ pub enum Change {
     ServedFrom {
         /// Whose.
         service: ServiceId,
+        /// By which HAProxy's counters.
+        proxy: ProxyId,
         /// Where answers come from.
         elsewhere: Option<super::id::SiteId>,
     },
@@ -108,8 +124,8 @@ pub enum Change {
     Engine {
         /// Which.
         engine: EngineId,
-        /// Whether.
-        found: bool,
+        /// Whether; none: not tried since the start.
+        found: Option<bool>,
     },
     /// What Docker knows of a container; none: it does not exist.
     Container {
@@ -137,9 +153,12 @@ impl Change {
     /// The service whose part of the state changes, if it is one service's.
     pub fn service(&self) -> Option<ServiceId> {
         match self {
-            Change::Health { server, .. } | Change::Life { server, .. } => Some(server.service),
+            Change::Health { server, .. } | Change::Life { server, .. } | Change::Asked { server, .. } => {
+                Some(server.service)
+            }
             Change::Placed { service, .. }
             | Change::Confirmed { service, .. }
+            | Change::Pending { service, .. }
             | Change::FailedOver { service, .. }
             | Change::FailedBack { service, .. }
             | Change::Preference { service, .. }

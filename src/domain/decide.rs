@@ -50,6 +50,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Started => started(&mut draft),
         Event::Probed(probed) => probed::probed(&mut draft, probed),
         Event::Lived(probed) => probed::lived(&mut draft, probed),
+        Event::ProberSilent { server, since } => probed::silent(&mut draft, *server, *since),
         Event::Container(event) => docker::announced(&mut draft, event),
         Event::Containers(list) => docker::listed(&mut draft, list),
         Event::EngineLost { engine } => docker::lost(&mut draft, *engine),
@@ -82,9 +83,16 @@ fn started(draft: &mut Draft<'_>) {
             let server = ServerId { service: *id, server: *name };
             draft.set_health(server, Health::default());
             draft.set_life(server, Health::default());
+            draft.ask(server, None);
             draft.act(Action::Pace { server, pace: Pace::Fast });
         }
+        for proxy in service.served_from.keys() {
+            draft.push(Change::ServedFrom { service: *id, proxy: *proxy, elsewhere: None });
+        }
         draft.settle(*id);
+    }
+    for engine in draft.state.engines.keys() {
+        draft.push(Change::Engine { engine: *engine, found: None });
     }
     for proxy in draft.state.proxies.keys() {
         draft.push(Change::Proxy { proxy: *proxy, link: ProxyLink::Unseen });
@@ -109,6 +117,14 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
     let added = policy.services.keys().filter(|id| !old.contains_key(id)).copied().collect();
     let removed = old.keys().filter(|id| !policy.services.contains_key(id)).copied().collect();
     draft.tell(Reason::PolicyChanged { added, removed });
+    for (id, service) in &draft.state.services {
+        let wanted = policy.services.get(id);
+        if let (Some(wanted), Some(over)) = (wanted, &service.preference)
+            && !wanted.has_site(over.site)
+        {
+            draft.tell(Reason::PreferenceVoid { service: *id, site: over.site });
+        }
+    }
     draft.push(Change::Policy(Box::new(policy.clone())));
     // Everything may be different now: settle it all on a state that has the new policy.
     let mut next = draft.state.clone();

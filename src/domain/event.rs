@@ -22,6 +22,13 @@ pub enum Event {
     Probed(Probed),
     /// A `live` probe ended. It never moves traffic: it says whether a restart would be justified.
     Lived(Probed),
+    /// A `ready` prober gave no result in the time in which it must, and was started anew.
+    ProberSilent {
+        /// Whose.
+        server: ServerId,
+        /// When its last result was due.
+        since: Boot,
+    },
     /// Docker announced something about a container we watch.
     Container(ContainerEvent),
     /// Docker listed what it has: after a (re)connect, and every resync.

@@ -15,8 +15,12 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     if let Some(route) = service.placement.route() {
         let age = now.boot.since(route.since);
         reasons.push(Reason::Serving { service: id, site: route.site, since: route.since_wall, age });
-        if let Some(serving) = service.served_from {
-            reasons.push(Reason::ServedElsewhere { service: id, site: route.site, serving });
+        for (proxy, serving) in &service.served_from {
+            let (proxy, serving) = (*proxy, *serving);
+            reasons.push(Reason::ServedElsewhere { service: id, proxy, site: route.site, serving });
+        }
+        for proxy in route.late() {
+            reasons.push(Reason::RouteLags { service: id, site: route.site, proxy });
         }
     }
     if let Plan::Stay(stay) = plan(service, policy, now.boot) {
@@ -96,6 +100,8 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
     let Some((service, policy)) = state.service(id) else { return Grade::Down };
     let up = service.servers.values().filter(|server| server.health.is_up()).count();
     let down = service.servers.values().filter(|server| server.health.is_down()).count();
+    let late = service.placement.route().is_some_and(|route| route.late().next().is_some());
+    let strays = late || !service.served_from.is_empty();
     let stay = match plan(service, policy, now.boot) {
         Plan::Stay(stay) => Some(stay),
         Plan::Move { .. } => None,
@@ -106,7 +112,7 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
     );
     if down == service.servers.len() || (up == 0 && down > 0) || unserved {
         Grade::Down
-    } else if up == service.servers.len() && stay == Some(Stay::Preferred) && service.served_from.is_none() {
+    } else if up == service.servers.len() && stay == Some(Stay::Preferred) && !strays {
         Grade::Well
     } else {
         Grade::Degraded

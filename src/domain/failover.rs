@@ -7,7 +7,7 @@ use super::command::Operator;
 use super::health::Health;
 use super::id::SiteId;
 use super::policy::{FailbackMode, ServicePolicy};
-use super::state::{Placement, Service};
+use super::state::{Placement, Server, Service};
 use super::time::{Boot, Span, Wall};
 use super::witness::Cause;
 use serde::{Deserialize, Serialize};
@@ -153,7 +153,15 @@ fn escape(service: &Service, policy: &ServicePolicy, serving: SiteId, cause: Cau
     }
     let others = || order(service, policy).filter(|site| *site != serving);
     let healthy = |site: &SiteId| matches!(standing(service, policy, *site), Standing::Healthy { .. });
-    if let Some(to) = others().find(healthy) {
+    let failing = |site: &SiteId| up_at(service, policy, *site).all(|up| up.health.path_run().is_some());
+    let reached = |site: &SiteId| up_at(service, policy, *site).any(|up| up.is_reached());
+    let to = if cause.is_path() {
+        // Perhaps it is our own way that is broken: only to where it is not.
+        others().find(reached)
+    } else {
+        others().find(|site| healthy(site) && !failing(site)).or_else(|| others().find(healthy))
+    };
+    if let Some(to) = to {
         return Plan::Move { to, why: Why::Escape(cause) };
     }
     let all_down = others().all(|site| matches!(standing(service, policy, site), Standing::Down { .. }));
@@ -185,7 +193,17 @@ fn better(service: &Service, policy: &ServicePolicy, serving: SiteId, now: Boot)
     if let Some(until) = failback_limit_until(service, policy, now) {
         return Plan::Stay(Stay::FailbackLimit { better, until });
     }
+    // Nothing hurries a return: not while the better site has begun to fail again.
+    if !up_at(service, policy, better).any(|up| up.health.run().is_none() && up.asked.is_none()) {
+        return Plan::Stay(Stay::BetterSiteDown { better });
+    }
     Plan::Move { to: better, why: Why::Return }
+}
+
+/// The servers at `site` that are up.
+fn up_at(service: &Service, policy: &ServicePolicy, site: SiteId) -> impl Iterator<Item = Server> {
+    let known = policy.servers_at(site).filter_map(|name| service.servers.get(&name).copied());
+    known.filter(|server| server.health.is_up())
 }
 
 /// When the next automatic failback is within its limit again; none if it is now.

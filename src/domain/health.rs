@@ -15,10 +15,6 @@ use super::time::{Boot, Span};
 use super::witness::{Cause, Evidence};
 use serde::{Deserialize, Serialize};
 
-/// How long a run of path errors waits for HAProxy's own check to speak, where HAProxy can be asked. Its check takes up
-/// to interval plus timeout (1 s each in our template) and we look every second.
-pub const WITNESS_WAIT: Span = Span(3_000);
-
 /// How long HAProxy's word "I reach it" stands against our own path errors. A few looks long, so that one missed look
 /// does not withdraw it.
 pub const CONTRARY_HOLDS: Span = Span(5_000);
@@ -55,7 +51,7 @@ pub enum Health {
 /// Bad evidence in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// How many.
+    /// How many; counted up to `fall`, so that a run that waits for other witnesses changes nothing.
     pub count: u16,
     /// When the first of them was found.
     pub first: Boot,
@@ -76,6 +72,8 @@ pub enum PathView {
     WitnessDue,
     /// HAProxy reaches the server: it is our own path.
     Contradicted,
+    /// Whether we still reach the service's other servers is being asked, and is not answered yet.
+    OthersDue,
     /// Every server of every site fails for us in this way: it is we who are cut off.
     CutOff,
 }
@@ -110,11 +108,11 @@ impl Health {
             },
             (Health::Unknown { .. }, Evidence::Hard(cause)) => Health::Down { since: at, cause, good: 0 },
             (Health::Unknown { bad, .. }, Evidence::Full(cause)) => {
-                let run = Run::extended(bad, cause, false, at);
+                let run = Run::extended(bad, cause, false, at, bar.fall);
                 run.verdict(at, bar).unwrap_or(Health::Unknown { good: 0, bad: Some(run) })
             }
             (Health::Unknown { bad, .. }, Evidence::Path(cause)) => {
-                let run = Run::extended(bad, cause, true, at);
+                let run = Run::extended(bad, cause, true, at, bar.fall);
                 run.verdict(at, bar).unwrap_or(Health::Unknown { good: 0, bad: Some(run) })
             }
             (Health::Unknown { .. }, Evidence::Void) => Health::Unknown { good: 0, bad: None },
@@ -122,11 +120,11 @@ impl Health {
             (Health::Up { since, .. }, Evidence::Good | Evidence::Void) => Health::Up { since, bad: None },
             (Health::Up { .. }, Evidence::Hard(cause)) => Health::Down { since: at, cause, good: 0 },
             (Health::Up { since, bad }, Evidence::Full(cause)) => {
-                let run = Run::extended(bad, cause, false, at);
+                let run = Run::extended(bad, cause, false, at, bar.fall);
                 run.verdict(at, bar).unwrap_or(Health::Up { since, bad: Some(run) })
             }
             (Health::Up { since, bad }, Evidence::Path(cause)) => {
-                let run = Run::extended(bad, cause, true, at);
+                let run = Run::extended(bad, cause, true, at, bar.fall);
                 run.verdict(at, bar).unwrap_or(Health::Up { since, bad: Some(run) })
             }
 
@@ -160,6 +158,11 @@ impl Health {
             Health::Unknown { bad, .. } | Health::Up { bad, .. } => *bad,
             Health::Down { .. } => None,
         }
+    }
+
+    /// The bad evidence that is being counted, if all of it is path errors.
+    pub fn path_run(&self) -> Option<Run> {
+        self.run().filter(|run| run.path_only)
     }
 
     /// Whether it serves.
@@ -197,10 +200,11 @@ impl Health {
 }
 
 impl Run {
-    fn extended(bad: Option<Run>, cause: Cause, path: bool, at: Boot) -> Run {
+    fn extended(bad: Option<Run>, cause: Cause, path: bool, at: Boot, fall: u16) -> Run {
         match bad {
             Some(run) => {
-                Run { count: run.count.saturating_add(1), cause, path_only: run.path_only && path, ..run }
+                let count = run.count.saturating_add(1).min(fall);
+                Run { count, cause, path_only: run.path_only && path, ..run }
             }
             None => Run { count: 1, first: at, cause, path_only: path, contrary: None },
         }

@@ -37,6 +37,10 @@ pub struct ServicePolicy {
     pub stateful: bool,
     /// When traffic returns to a better site.
     pub failback: FailbackPolicy,
+    /// How old HAProxy's check of a server may be when we read it: its interval plus its timeout. So long a run of path
+    /// errors waits for HAProxy to contradict it.
+    #[serde(default)]
+    pub check_age: Span,
 }
 
 /// One server of a service.
@@ -51,6 +55,7 @@ pub struct ServerPolicy {
     /// Bad probes in a row until it is down; at least 1.
     pub fall: u16,
     /// Bad `live` probes in a row until its process counts as dead; at least 1.
+    #[serde(default = "one")]
     pub live_fall: u16,
 }
 
@@ -87,6 +92,11 @@ pub enum FailbackMode {
     Auto,
     /// A person, with `supervisor failback`.
     Manual,
+}
+
+/// A state that was stored before the key existed is replaced by the settings' policy at the start.
+fn one() -> u16 {
+    1
 }
 
 impl Policy {

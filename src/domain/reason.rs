@@ -148,6 +148,13 @@ pub enum Reason {
         /// Who.
         by: Operator,
     },
+    /// A person's preference ended, because the settings no longer give the service servers at that site.
+    PreferenceVoid {
+        /// Whose.
+        service: ServiceId,
+        /// The site that was preferred.
+        site: SiteId,
+    },
     /// A person's preference was dropped.
     PreferenceDropped {
         /// Whose.
@@ -191,6 +198,15 @@ pub enum Reason {
         /// From the decision to the confirmation.
         took: Span,
     },
+    /// An HAProxy does not take a route in the time that it may take.
+    RouteLags {
+        /// Whose.
+        service: ServiceId,
+        /// Where it should go.
+        site: SiteId,
+        /// In which HAProxy.
+        proxy: ProxyId,
+    },
     /// Requests that a server held were freed, or not.
     Evacuated {
         /// Which server.
@@ -231,6 +247,8 @@ pub enum Reason {
     ServedElsewhere {
         /// Whose.
         service: ServiceId,
+        /// Which HAProxy.
+        proxy: ProxyId,
         /// Where the route goes.
         site: SiteId,
         /// Where the answers come from.
@@ -317,6 +335,13 @@ pub enum Reason {
         /// By how much.
         by: Span,
     },
+    /// A prober of ours gave no result in the time in which it must: it was started anew, and nothing is concluded.
+    ProberSilent {
+        /// Whose.
+        server: ServerId,
+        /// For how long.
+        lasts: Span,
+    },
 }
 
 impl Reason {
@@ -337,11 +362,13 @@ impl Reason {
             Reason::SiteRemoved { .. } => "site_removed",
             Reason::Switchover { .. } => "switchover",
             Reason::PreferenceSet { .. } => "preference_set",
+            Reason::PreferenceVoid { .. } => "preference_void",
             Reason::PreferenceDropped { .. } => "preference_dropped",
             Reason::Adopted { .. } => "adopted",
             Reason::Placed { .. } => "placed",
             Reason::Reasserted { .. } => "reasserted",
             Reason::RouteInForce { .. } => "route_in_force",
+            Reason::RouteLags { .. } => "route_lags",
             Reason::Evacuated { .. } => "evacuated",
             Reason::Stays { .. } => "stays",
             Reason::Serving { .. } => "serving",
@@ -360,6 +387,7 @@ impl Reason {
             Reason::PolicyChanged { .. } => "policy_changed",
             Reason::Store { .. } => "store",
             Reason::Late { .. } => "late",
+            Reason::ProberSilent { .. } => "prober_silent",
         }
     }
 
@@ -374,17 +402,20 @@ impl Reason {
             | Reason::ServerFailing { server, .. }
             | Reason::PathContradicted { server, .. }
             | Reason::Evacuated { server, .. }
-            | Reason::Late { server, .. } => Some(server.service),
+            | Reason::Late { server, .. }
+            | Reason::ProberSilent { server, .. } => Some(server.service),
             Reason::Failover { service, .. }
             | Reason::Failback { service, .. }
             | Reason::SiteRemoved { service, .. }
             | Reason::Switchover { service, .. }
             | Reason::PreferenceSet { service, .. }
+            | Reason::PreferenceVoid { service, .. }
             | Reason::PreferenceDropped { service, .. }
             | Reason::Adopted { service, .. }
             | Reason::Placed { service, .. }
             | Reason::Reasserted { service, .. }
             | Reason::RouteInForce { service, .. }
+            | Reason::RouteLags { service, .. }
             | Reason::Stays { service, .. }
             | Reason::Serving { service, .. }
             | Reason::PreferenceHolds { service, .. }

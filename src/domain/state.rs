@@ -71,8 +71,9 @@ pub struct Service {
     pub generation: u64,
     /// When time alone may change the plan.
     pub wake: Option<Boot>,
-    /// HAProxy answers from another site than the route's: its own safety net at work.
-    pub served_from: Option<SiteId>,
+    /// The HAProxy instances that answer from another site than the route's, and from which: their own safety net at work.
+    #[serde(default)]
+    pub served_from: BTreeMap<ProxyId, SiteId>,
 }
 
 /// One server.
@@ -83,6 +84,9 @@ pub struct Server {
     /// The verdict of its `live` probes: whether its process does anything at all.
     #[serde(default)]
     pub life: Health,
+    /// Since then we want to know whether we still reach it, because another server of the service fails on the way.
+    #[serde(default)]
+    pub asked: Option<Boot>,
     /// Grows with each change of the verdict: names the verdict that a guarded action was decided on.
     pub epoch: u64,
 }
@@ -114,7 +118,16 @@ pub struct Route {
     /// The person who ordered it, if one did.
     pub by: Option<Operator>,
     /// The HAProxy instances that have not confirmed it.
-    pub pending: BTreeSet<ProxyId>,
+    pub pending: BTreeMap<ProxyId, Pending>,
+}
+
+/// A route that an HAProxy has not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Since then.
+    pub since: Boot,
+    /// It should have been long ago; that was told.
+    pub late: bool,
 }
 
 /// One HAProxy.
@@ -161,6 +174,13 @@ pub struct Engine {
 impl Default for Placement {
     fn default() -> Placement {
         Placement::Unmanaged { last: None }
+    }
+}
+
+impl Route {
+    /// The HAProxy instances that should have confirmed it long ago.
+    pub fn late(&self) -> impl Iterator<Item = ProxyId> {
+        self.pending.iter().filter(|(_, pending)| pending.late).map(|(proxy, _)| *proxy)
     }
 }
 
@@ -225,7 +245,7 @@ impl State {
             }
             Change::Engine { engine, found } => {
                 if let Some(known) = self.engines.get_mut(engine) {
-                    known.found = Some(*found);
+                    known.found = *found;
                 }
             }
             Change::Container { engine, name, seen } => {
@@ -243,8 +263,10 @@ impl State {
             // Handled above: `Change::service` names their service.
             Change::Health { .. }
             | Change::Life { .. }
+            | Change::Asked { .. }
             | Change::Placed { .. }
             | Change::Confirmed { .. }
+            | Change::Pending { .. }
             | Change::FailedOver { .. }
             | Change::FailedBack { .. }
             | Change::Preference { .. }
@@ -264,8 +286,9 @@ impl State {
                 wanted.servers.keys().map(|name| (*name, servers.remove(name).unwrap_or_default())).collect();
             service.preference = service.preference.filter(|over| wanted.has_site(over.site));
             if let Placement::On(route) = &mut service.placement {
-                route.pending.retain(|proxy| wanted.proxies.contains(proxy));
+                route.pending.retain(|proxy, _| wanted.proxies.contains(proxy));
             }
+            service.served_from.retain(|proxy, _| wanted.proxies.contains(proxy));
             self.services.insert(*id, service);
         }
         let mut proxies = std::mem::take(&mut self.proxies);
@@ -308,6 +331,7 @@ impl State {
             match &mut service.placement {
                 Placement::On(route) | Placement::Unmanaged { last: Some(route) } => {
                     route.since = route.since.shift(by);
+                    route.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
                 }
                 Placement::Unmanaged { last: None } => {}
             }
@@ -395,7 +419,17 @@ impl ProxyLink {
 impl Server {
     /// How eagerly it is to be probed.
     pub fn pace(&self) -> Pace {
-        if self.health.is_unsettled() { Pace::Fast } else { Pace::Normal }
+        if self.health.is_unsettled() || self.is_asked() { Pace::Fast } else { Pace::Normal }
+    }
+
+    /// Whether it counts as up, and we wait to hear that we still reach it.
+    pub fn is_asked(&self) -> bool {
+        self.asked.is_some() && self.health.is_up()
+    }
+
+    /// Whether it is up, and nothing makes us doubt that we reach it.
+    pub fn is_reached(&self) -> bool {
+        self.health.is_up() && self.asked.is_none() && self.health.path_run().is_none()
     }
 }
 
@@ -416,19 +450,29 @@ impl Service {
                     known.life = *life;
                 }
             }
+            Change::Asked { server, since } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    known.asked = *since;
+                }
+            }
             Change::Placed { placement, .. } => {
                 if let Placement::On(route) = placement {
                     self.generation = self.generation.max(route.generation);
                 }
+                if self.placement.site() != placement.site() {
+                    // Counters from before a move say nothing about the new route.
+                    self.served_from.clear();
+                }
                 self.placement = placement.clone();
             }
-            Change::Confirmed { proxy, in_force, .. } => {
+            Change::Confirmed { proxy, .. } => {
                 if let Placement::On(route) = &mut self.placement {
-                    if *in_force {
-                        route.pending.remove(proxy);
-                    } else {
-                        route.pending.insert(*proxy);
-                    }
+                    route.pending.remove(proxy);
+                }
+            }
+            Change::Pending { proxy, pending, .. } => {
+                if let Placement::On(route) = &mut self.placement {
+                    route.pending.insert(*proxy, *pending);
                 }
             }
             Change::FailedOver { at, .. } => self.last_failover = Some(*at),
@@ -441,7 +485,12 @@ impl Service {
             }
             Change::Preference { preference, .. } => self.preference.clone_from(preference),
             Change::Wake { at, .. } => self.wake = *at,
-            Change::ServedFrom { elsewhere, .. } => self.served_from = *elsewhere,
+            Change::ServedFrom { proxy, elsewhere, .. } => {
+                match elsewhere {
+                    Some(site) => self.served_from.insert(*proxy, *site),
+                    None => self.served_from.remove(proxy),
+                };
+            }
             Change::Began { .. }
             | Change::Proxy { .. }
             | Change::ProxyConfig { .. }

@@ -67,6 +67,7 @@ pub(crate) fn service_policy(id: &str, sites: &[&str]) -> ServicePolicy {
             limit: 2,
             limit_window: Span::seconds(600),
         },
+        check_age: Span::seconds(2),
     }
 }
 

@@ -140,6 +140,14 @@ impl Cause {
         }
     }
 
+    /// Whether it may be the way that is broken, and not the server.
+    pub fn is_path(self) -> bool {
+        match self {
+            Cause::Container(_) => false,
+            Cause::Probe(fault) => matches!(ProbeOutcome::Failed(fault).evidence(), Evidence::Path(_)),
+        }
+    }
+
     /// The cause in one stable word, for metrics and JSON.
     pub fn code(self) -> &'static str {
         match self {

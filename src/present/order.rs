@@ -110,6 +110,8 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::CutOff { .. }
         | Reason::Reconnected
         | Reason::RouteInForce { .. }
+        | Reason::RouteLags { .. }
+        | Reason::PreferenceVoid { .. }
         | Reason::Evacuated { .. }
         | Reason::Stays { .. }
         | Reason::Serving { .. }
@@ -127,7 +129,8 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::EngineLost { .. }
         | Reason::PolicyChanged { .. }
         | Reason::Store { .. }
-        | Reason::Late { .. } => None,
+        | Reason::Late { .. }
+        | Reason::ProberSilent { .. } => None,
     }
 }
 

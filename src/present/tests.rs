@@ -275,9 +275,19 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              `supervisor failback api` ends it",
         ),
         (
-            Reason::ServedElsewhere { service, site: onprem(), serving: cloud() },
+            Reason::ServedElsewhere { service, proxy, site: onprem(), serving: cloud() },
             Level::Warn,
-            "api: the route goes to onprem, but cloud gives the answers: HAProxy's own safety net is at work",
+            "api: the route goes to onprem, but cloud gives the answers: the safety net of HAProxy edge is at work",
+        ),
+        (
+            Reason::RouteLags { service, site: cloud(), proxy },
+            Level::Warn,
+            "api: edge has not taken the route to cloud, and goes on as before; it is told again every second",
+        ),
+        (
+            Reason::PreferenceVoid { service, site: cloud() },
+            Level::Info,
+            "api: the override that preferred cloud ended: the settings no longer name servers there",
         ),
         (
             Reason::Denied { by, denial: Denial::NobodyServes },
@@ -339,6 +349,11 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::Late { server, by: Span(2_400) },
             Level::Debug,
             "api-onprem: a probe's result came 2.4 s late and was not counted: supervisor was held up",
+        ),
+        (
+            Reason::ProberSilent { server, lasts: Span(12_000) },
+            Level::Warn,
+            "api-onprem: its prober gave no result for 12 s and was started anew: nothing is known of the server until it answers",
         ),
     ]
 }

@@ -45,24 +45,26 @@ pub(crate) fn services(
         let routed_by = routed_by(checker, &key, raw_service, raw);
         let bind = bind(checker, &key, raw_service);
         let mut policies = BTreeMap::new();
-        let mut servers = BTreeMap::new();
+        let mut settings = BTreeMap::new();
         for (server_name, raw_server) in &raw_service.servers {
             let server_key = key.at("servers").at(server_name);
             let probes = Probes { mode, host: host.as_deref(), service: raw_service, service_key: &key };
             let (policy, server) = server(checker, &server_key, raw_server, engines, &probes);
             if let Some(name) = checker.name::<Name>(&server_key, server_name) {
                 policies.extend(policy.map(|policy| (name, policy)));
-                servers.insert(name, server);
+                settings.insert(name, server);
             }
         }
         let prefer = prefer(checker, &key, raw_service);
         let failback = failback(checker, &key.at("failback"), &raw_service.failback);
         if let Some(id) = checker.name::<ServiceId>(&key, name) {
             let stateful = raw_service.stateful.unwrap_or(false);
-            let policy = ServicePolicy { proxies: routed_by, prefer, servers: policies, stateful, failback };
+            let check_age = ready.check_interval() + ready.check_timeout();
+            let (proxies, servers) = (routed_by, policies);
+            let policy = ServicePolicy { proxies, prefer, servers, stateful, failback, check_age };
             services.policies.insert(id, policy);
             services.servers.extend(
-                servers.into_iter().map(|(name, server)| (ServerId { service: id, server: name }, server)),
+                settings.into_iter().map(|(name, server)| (ServerId { service: id, server: name }, server)),
             );
             if let Some(bind) = bind {
                 let retry_reads_after = raw_service.retry_reads_after.as_ref().map(|raw| {

@@ -236,6 +236,23 @@ pub struct ProbeSettings {
     pub fall: u16,
 }
 
+/// HAProxy's own checks are the safety net for when we are gone, not the first to know: they need not be as eager as our
+/// probes, and must not be the first to give up.
+const CHECK_INTERVAL_MIN: Span = Span(1_000);
+const CHECK_TIMEOUT_MIN: Span = Span(1_000);
+
+impl ProbeSettings {
+    /// The interval of HAProxy's own check of the same servers.
+    pub fn check_interval(&self) -> Span {
+        self.interval.max(CHECK_INTERVAL_MIN)
+    }
+
+    /// The timeout of HAProxy's own check of the same servers.
+    pub fn check_timeout(&self) -> Span {
+        self.timeout.max(CHECK_TIMEOUT_MIN)
+    }
+}
+
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {

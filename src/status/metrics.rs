@@ -117,6 +117,7 @@ impl Metrics {
             Event::PolicyChanged(policy) => self.forget_all_but(policy),
             Event::Started
             | Event::Lived(_)
+            | Event::ProberSilent { .. }
             | Event::Container(_)
             | Event::Containers(_)
             | Event::EngineLost { .. }
@@ -234,6 +235,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Started => "started",
         Event::Probed(_) => "probed",
         Event::Lived(_) => "lived",
+        Event::ProberSilent { .. } => "prober_silent",
         Event::Container(_) => "container",
         Event::Containers(_) => "containers",
         Event::EngineLost { .. } => "engine_lost",

@@ -64,6 +64,7 @@ fn policy() -> Policy {
         ]),
         stateful: false,
         failback,
+        check_age: Span::seconds(2),
     };
     Policy {
         services: BTreeMap::from([(name("api"), service)]),
@@ -83,7 +84,10 @@ fn failed_over() -> State {
         since: Boot(997_000),
         since_wall: Wall(NOW.wall.0 - 3_000),
         by: None,
-        pending: BTreeSet::from([name("edge")]),
+        pending: BTreeMap::from([(
+            name("edge"),
+            crate::domain::state::Pending { since: Boot(0), late: false },
+        )]),
     };
     let alice = Operator { uid: 1000, pid: Some(7), name: Some("alice".to_owned()) };
     let preference = Override {
@@ -107,7 +111,7 @@ fn failed_over() -> State {
         Change::Preference { service: name("api"), preference: Some(preference) },
         Change::Proxy { proxy: name("edge"), link: ProxyLink::Ours },
         Change::ProxyIdentity { proxy: name("edge"), identity: ProxyIdentity { pid: 42, started: 1 } },
-        Change::Engine { engine: name("docker"), found: true },
+        Change::Engine { engine: name("docker"), found: Some(true) },
         Change::Container {
             engine: name("docker"),
             name: ContainerName("api-onprem".to_owned()),
@@ -226,7 +230,7 @@ fn what_we_cannot_reach_makes_a_well_world_degraded() {
         since: Boot(0),
         since_wall: Wall(0),
         by: None,
-        pending: BTreeSet::new(),
+        pending: BTreeMap::new(),
     };
     state.apply(&[
         Change::Health { server: server("api-onprem"), health: up },
@@ -238,7 +242,7 @@ fn what_we_cannot_reach_makes_a_well_world_degraded() {
         Change::Proxy { proxy: name("edge"), link: ProxyLink::Foreign { owner: "x".to_owned() } },
         Change::ProxyConfig { proxy: name("edge"), config: ConfigSeen::Refused { message: "x".to_owned() } },
         Change::ProxyConfig { proxy: name("edge"), config: ConfigSeen::Unproven { message: "x".to_owned() } },
-        Change::Engine { engine: name("docker"), found: false },
+        Change::Engine { engine: name("docker"), found: Some(false) },
         Change::Store(StoreHealth::Degraded),
         Change::CutOff(true),
     ];
@@ -289,7 +293,7 @@ fn an_accepted_order_is_answered_with_its_plan_and_its_route() {
     let up = Health::Up { since: Boot(0), bad: None };
     state.apply(&[
         Change::Health { server: server("api-onprem"), health: up },
-        Change::Confirmed { service: name("api"), proxy: name("edge"), in_force: true },
+        Change::Confirmed { service: name("api"), proxy: name("edge") },
     ]);
     let order = Order::Failover { service: name("api"), to: name("onprem"), force: false, seen: Some(3) };
     let by = Operator { uid: 0, pid: None, name: None };

@@ -259,7 +259,7 @@ fn service_view(
         since: route.map(|route| present::time(route.since_wall)),
         since_ms: route.map(|route| now.boot.since(route.since).0),
         by: route.and_then(|route| route.by.as_ref()).map(present::operator),
-        pending: route.map(|route| route.pending.iter().copied().collect()).unwrap_or_default(),
+        pending: route.map(|route| route.pending.keys().copied().collect()).unwrap_or_default(),
         preference: service.preference.as_ref().map(|over| OverrideView {
             site: over.site,
             by: present::operator(&over.by),

@@ -266,6 +266,7 @@ fn add_service(policy: &mut Policy, id: &str, sites: &[&str]) {
             limit: 2,
             limit_window: Span::seconds(600),
         },
+        check_age: Span::seconds(2),
     };
     policy.services.insert(ServiceId(name(id)), service);
 }

@@ -21,11 +21,6 @@ use std::time::Duration;
 /// or an alarm.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// HAProxy's own checks are the safety net for when we are gone, not the first to know: they need not be as eager as our
-/// probes, and must not be the first to give up.
-const CHECK_INTERVAL_MIN: Span = Span(1_000);
-const CHECK_TIMEOUT_MIN: Span = Span(1_000);
-
 /// The model of `proxy`'s configuration.
 pub fn model(
     settings: &Settings,
@@ -67,10 +62,7 @@ pub fn driver(
     take_over: bool,
     clock: fn() -> Boot,
 ) -> Result<Driver, IdentError> {
-    let check_age = |(id, service): (&ServiceId, &ServiceSettings)| {
-        let check = check_model(&service.ready);
-        (*id, Span::from(check.interval) + Span::from(check.timeout))
-    };
+    let check_age = |(id, policy): (&ServiceId, &ServicePolicy)| (*id, policy.check_age);
     Ok(Driver {
         proxy,
         owner: owner.to_owned(),
@@ -79,7 +71,7 @@ pub fn driver(
         map_path: path_text(&wanted.map_path).parse()?,
         map_file: wanted.map_file.clone(),
         look_every: LOOK_EVERY,
-        check_age: settings.services.iter().map(check_age).collect(),
+        check_age: settings.policy.services.iter().map(check_age).collect(),
         clock,
     })
 }
@@ -161,8 +153,8 @@ fn check_model(ready: &ProbeSettings) -> CheckModel {
     };
     CheckModel {
         http,
-        interval: ready.interval.max(CHECK_INTERVAL_MIN).duration(),
-        timeout: ready.timeout.max(CHECK_TIMEOUT_MIN).duration(),
+        interval: ready.check_interval().duration(),
+        timeout: ready.check_timeout().duration(),
         fall: ready.fall,
         rise: ready.rise,
     }

@@ -145,7 +145,7 @@ fn nobody_in_between(draft: &Draft<'_>, route: &Route, seen: Option<u64>) -> Res
     }
     let since = draft.now.boot.since(route.since);
     let reachable = |proxy| draft.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours);
-    if by.is_some() && since < CARRIED_OUT_WITHIN && route.pending.iter().any(reachable) {
+    if by.is_some() && since < CARRIED_OUT_WITHIN && route.pending.keys().any(reachable) {
         return Err(Denial::InProgress { to: route.site, since, by });
     }
     Ok(())

@@ -55,7 +55,7 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
 pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
     let Some(engine) = draft.state.engines.get(&list.engine) else { return };
     if engine.found != Some(true) {
-        draft.push(Change::Engine { engine: list.engine, found: true });
+        draft.push(Change::Engine { engine: list.engine, found: Some(true) });
         draft.tell(Reason::EngineFound { engine: list.engine });
     }
     let watched: Vec<ContainerName> = draft.state.containers_of(list.engine).cloned().collect();
@@ -81,7 +81,7 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
 /// The engine no longer answers. That says nothing about the containers: probes go on.
 pub(super) fn lost(draft: &mut Draft<'_>, engine: EngineId) {
     if draft.state.engines.get(&engine).is_some_and(|known| known.found != Some(false)) {
-        draft.push(Change::Engine { engine, found: false });
+        draft.push(Change::Engine { engine, found: Some(false) });
         draft.tell(Reason::EngineLost { engine });
     }
 }

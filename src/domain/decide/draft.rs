@@ -6,11 +6,11 @@ use crate::domain::change::Change;
 use crate::domain::command::Operator;
 use crate::domain::failover::{Plan, Stay, Why, plan, standing};
 use crate::domain::health::Health;
-use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::policy::ServicePolicy;
 use crate::domain::reason::Reason;
-use crate::domain::state::{Placement, ProxyLink, Route, Server, Service, State};
-use crate::domain::time::{Now, Span};
+use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, State};
+use crate::domain::time::{Boot, Now, Span};
 use crate::domain::{failover, witness::Cause};
 use std::collections::BTreeMap;
 
@@ -44,9 +44,14 @@ impl<'a> Draft<'a> {
         Some((service, self.state.policy.services.get(&id)?))
     }
 
+    /// The server as it will be.
+    pub(super) fn server(&self, id: ServerId) -> Option<Server> {
+        self.service(id.service)?.0.servers.get(&id.server).copied()
+    }
+
     /// The server's health as it will be.
     pub(super) fn health(&self, id: ServerId) -> Option<Health> {
-        Some(self.service(id.service)?.0.servers.get(&id.server)?.health)
+        Some(self.server(id)?.health)
     }
 
     /// Decides a change.
@@ -71,14 +76,26 @@ impl<'a> Draft<'a> {
 
     /// Sets a server's health, if it differs, and probes it as eagerly as that health wants.
     pub(super) fn set_health(&mut self, server: ServerId, health: Health) {
-        let Some(before) = self.health(server) else { return };
-        if before == health {
-            return;
+        let Some(before) = self.server(server) else { return };
+        if before.health != health {
+            self.push(Change::Health { server, health });
+            self.repace(server, before);
         }
-        let pace = |health| Server { health, ..Server::default() }.pace();
-        self.push(Change::Health { server, health });
-        if pace(before) != pace(health) {
-            self.act(Action::Pace { server, pace: pace(health) });
+    }
+
+    /// Begins to wait for an answer of the server, or ends it.
+    pub(super) fn ask(&mut self, server: ServerId, since: Option<Boot>) {
+        let Some(before) = self.server(server) else { return };
+        if before.asked != since {
+            self.push(Change::Asked { server, since });
+            self.repace(server, before);
+        }
+    }
+
+    fn repace(&mut self, server: ServerId, before: Server) {
+        let Some(after) = self.server(server) else { return };
+        if after.pace() != before.pace() {
+            self.act(Action::Pace { server, pace: after.pace() });
         }
     }
 
@@ -144,10 +161,16 @@ impl<'a> Draft<'a> {
             since: self.now.boot,
             since_wall: self.now.wall,
             by,
-            pending: policy.proxies.clone(),
+            pending: self.pending(policy),
         };
         self.push(Change::Placed { service: id, placement: Placement::On(route) });
         self.act(Action::Route { service: id, site: to, generation });
+    }
+
+    /// Every HAProxy of a service has yet to show that it agrees.
+    pub(super) fn pending(&self, policy: &ServicePolicy) -> BTreeMap<ProxyId, Pending> {
+        let pending = Pending { since: self.now.boot, late: false };
+        policy.proxies.iter().map(|proxy| (*proxy, pending)).collect()
     }
 
     /// Frees what every stranding server at `from` holds, onto `refuge`.

@@ -4,12 +4,15 @@ use super::Draft;
 use crate::domain::change::Change;
 use crate::domain::event::{ContainerStatus, Probed};
 use crate::domain::failover::Override;
-use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView, WITNESS_WAIT};
-use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
+use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::reason::Reason;
-use crate::domain::state::ProxyLink;
-use crate::domain::time::Span;
+use crate::domain::state::{ProxyLink, Server};
+use crate::domain::time::{Boot, Span};
 use crate::domain::witness::Evidence;
+
+/// HAProxy is looked at each second: the check that ends a `check_age` after our first failure is seen within this.
+const LOOKED_AT_EVERY: Span = Span::seconds(1);
 
 pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
@@ -19,9 +22,14 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
         Some(_) => Evidence::Void,
         None => probed.outcome.evidence(),
     };
+    let reached = !matches!(evidence, Evidence::Path(_) | Evidence::Void);
+    if reached {
+        answered(draft, server, probed.started);
+        end_cut_off(draft);
+    }
     // Most probes of most days: a server that is up answered.
     if matches!((before, evidence), (Health::Up { bad: None, .. }, Evidence::Good)) {
-        return end_cut_off(draft);
+        return;
     }
     // A good answer to a probe that began before the server went down is an answer from before.
     if let (Health::Down { since, .. }, Evidence::Good) = (before, evidence)
@@ -32,11 +40,37 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     if let (Some(by), true) = (late_by, before.is_unsettled()) {
         draft.tell(Reason::Late { server, by });
     }
-    if !matches!(evidence, Evidence::Path(_) | Evidence::Void) {
-        end_cut_off(draft);
-    }
     let bar = bar(draft, server, before, evidence);
     judge(draft, server, before.after(evidence, probed.ended, bar));
+}
+
+/// A probe of `server` that began at `started` got through: if that was the question, it is answered.
+fn answered(draft: &mut Draft<'_>, server: ServerId, started: Boot) {
+    let asked = draft.server(server).and_then(|server| server.asked);
+    if asked.is_some_and(|since| started >= since) {
+        draft.ask(server, None);
+        // An escape may have waited for it.
+        draft.settle(server.service);
+    }
+}
+
+/// A server begins to fail on the way: do we still reach the service's others?
+fn ask_others(draft: &mut Draft<'_>, server: ServerId, since: Boot) {
+    let Some((service, _)) = draft.service(server.service) else { return };
+    let up = service.servers.iter().filter(|(name, other)| **name != server.server && other.health.is_up());
+    let others: Vec<Name> = up.map(|(name, _)| *name).collect();
+    for other in others {
+        draft.ask(ServerId { service: server.service, server: other }, Some(since));
+    }
+}
+
+/// A prober gave no result for too long. What is not heard is no evidence: its server has no verdict until it is heard again.
+pub(super) fn silent(draft: &mut Draft<'_>, server: ServerId, since: Boot) {
+    let Some(before) = draft.health(server) else { return };
+    draft.tell(Reason::ProberSilent { server, lasts: draft.now.boot.since(since) });
+    if !before.is_down() {
+        judge(draft, server, Health::default());
+    }
 }
 
 /// A `live` probe ended. Its verdict is kept and told; what to do about a dead process is healing's business.
@@ -69,8 +103,10 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
 /// Whether the server's process runs, as far as Docker tells.
 fn runs(draft: &Draft<'_>, server: ServerId) -> bool {
     let container = draft.state.policy.server(server).and_then(|wanted| wanted.container.as_ref());
-    let seen = container
-        .and_then(|container| draft.state.engines.get(&container.engine)?.containers.get(&container.name));
+    let seen = container.and_then(|container| {
+        let engine = draft.state.engines.get(&container.engine)?;
+        engine.containers.get(&container.name).filter(|_| engine.found == Some(true))
+    });
     seen.is_none_or(|seen| seen.status == ContainerStatus::Running)
 }
 
@@ -140,13 +176,14 @@ fn path_view(draft: &mut Draft<'_>, server: ServerId, before: Health) -> PathVie
     if run.and_then(|run| run.contrary).is_some_and(|at| now.since(at) <= CONTRARY_HOLDS) {
         return PathView::Contradicted;
     }
-    let proxies = draft.service(server.service).map(|(_, policy)| &policy.proxies);
-    let witness = proxies
-        .into_iter()
-        .flatten()
-        .any(|proxy| draft.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours));
-    if witness && now.since(first) < WITNESS_WAIT {
+    let Some((service, policy)) = draft.service(server.service) else { return PathView::Credible };
+    let looked_at = |proxy| draft.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours);
+    if policy.proxies.iter().any(looked_at) && now.since(first) < policy.check_age + LOOKED_AT_EVERY {
         return PathView::WitnessDue;
+    }
+    let due = |other: &Server| other.is_asked() && other.health.path_run().is_none();
+    if service.servers.iter().any(|(name, other)| *name != server.server && due(other)) {
+        return PathView::OthersDue;
     }
     PathView::Credible
 }
@@ -165,7 +202,14 @@ pub(super) fn judge(draft: &mut Draft<'_>, server: ServerId, after: Health) {
     let Some(before) = draft.health(server) else { return };
     let Some(site) = draft.state.policy.server(server).map(|server| server.site) else { return };
     draft.set_health(server, after);
+    if let (None, Some(run)) = (before.path_run(), after.path_run()) {
+        ask_others(draft, server, run.first);
+    }
     if !before.differs_in_verdict(&after) {
+        // A move may have waited for the end of a doubt.
+        if before.run().is_some() && after.run().is_none() {
+            draft.settle(server.service);
+        }
         return;
     }
     match after {
@@ -180,7 +224,8 @@ pub(super) fn judge(draft: &mut Draft<'_>, server: ServerId, after: Health) {
         }
         Health::Down { since, cause, .. } => {
             let run = before.run();
-            let bad = run.map_or(1, |run| run.count.saturating_add(1));
+            let fall = draft.state.policy.server(server).map_or(1, |server| server.fall);
+            let bad = run.map_or(1, |run| run.count.saturating_add(1).min(fall));
             let took = run.map_or(Span::ZERO, |run| since.since(run.first));
             draft.tell(Reason::ServerDown { server, site, cause, bad, took });
             draft.evacuate_within_pool(server, site, cause);

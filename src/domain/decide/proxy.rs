@@ -8,7 +8,12 @@ use crate::domain::event::{ConfigSeen, Configured, ProxySeen, Routed};
 use crate::domain::health::PathView;
 use crate::domain::id::{ProxyId, ServiceId, SiteId};
 use crate::domain::reason::Reason;
-use crate::domain::state::{Placement, ProxyLink, Route};
+use crate::domain::state::{Pending, Placement, ProxyLink, Route, Service};
+use crate::domain::time::Span;
+
+/// A route that an HAProxy has not taken after so long is told: its real state must be the decided one within 5 s, or an
+/// alarm (ARCHITECTURE.md, invariant I8). A switch takes milliseconds.
+const ROUTE_LAGS_AFTER: Span = Span::seconds(5);
 
 /// One look.
 pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
@@ -52,6 +57,12 @@ pub(super) fn lost(draft: &mut Draft<'_>, proxy: ProxyId) {
         draft.push(Change::Proxy { proxy, link: ProxyLink::Lost { since: draft.now.boot } });
         draft.tell(Reason::ProxyLost { proxy });
     }
+    let elsewhere = |service: &Service| service.served_from.contains_key(&proxy);
+    let unknown: Vec<ServiceId> =
+        draft.state.services.iter().filter(|(_, service)| elsewhere(service)).map(|(id, _)| *id).collect();
+    for service in unknown {
+        draft.push(Change::ServedFrom { service, proxy, elsewhere: None });
+    }
 }
 
 /// The actuator tried to bring the configuration in. The same outcome again is nothing new.
@@ -81,10 +92,10 @@ pub(super) fn routed(draft: &mut Draft<'_>, routed: &Routed) {
     for (id, generation) in &routed.generations {
         let Some((service, _)) = draft.service(*id) else { continue };
         let Placement::On(route) = &service.placement else { continue };
-        if route.generation == *generation && route.pending.contains(&routed.proxy) {
+        if route.generation == *generation && route.pending.contains_key(&routed.proxy) {
             let took = draft.now.boot.since(route.since);
             let site = route.site;
-            draft.push(Change::Confirmed { service: *id, proxy: routed.proxy, in_force: true });
+            draft.push(Change::Confirmed { service: *id, proxy: routed.proxy });
             draft.tell(Reason::RouteInForce { service: *id, site, proxy: routed.proxy, took });
         }
     }
@@ -140,19 +151,30 @@ fn reconcile(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
             draft.tell_if_stuck(id);
         }
         Placement::On(route) => {
-            let pending = route.pending.contains(&seen.proxy);
+            let pending = route.pending.get(&seen.proxy).copied();
             // A look that began before the decision shows the route from before it.
             if seen.at < route.since {
                 return;
             }
             let site = route.site;
-            if live == Some(site) && pending {
-                draft.push(Change::Confirmed { service: id, proxy: seen.proxy, in_force: true });
+            if live == Some(site) && pending.is_some() {
+                draft.push(Change::Confirmed { service: id, proxy: seen.proxy });
                 let took = draft.now.boot.since(route_since(draft, id));
                 draft.tell(Reason::RouteInForce { service: id, site, proxy: seen.proxy, took });
-            } else if live != Some(site) && !pending {
-                draft.push(Change::Confirmed { service: id, proxy: seen.proxy, in_force: false });
-                draft.tell(Reason::Reasserted { service: id, site, found: live });
+            } else if live != Some(site) {
+                match pending {
+                    None => {
+                        let pending = Pending { since: draft.now.boot, late: false };
+                        draft.push(Change::Pending { service: id, proxy: seen.proxy, pending });
+                        draft.tell(Reason::Reasserted { service: id, site, found: live });
+                    }
+                    Some(pending) if !pending.late && seen.at.since(pending.since) >= ROUTE_LAGS_AFTER => {
+                        let pending = Pending { late: true, ..pending };
+                        draft.push(Change::Pending { service: id, proxy: seen.proxy, pending });
+                        draft.tell(Reason::RouteLags { service: id, site, proxy: seen.proxy });
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }
@@ -169,7 +191,7 @@ fn take_on(draft: &mut Draft<'_>, id: ServiceId, site: SiteId, last: Option<Rout
     let Some((service, policy)) = draft.service(id) else { return };
     let generation = service.generation + 1;
     // Other proxies of the service have yet to show that they agree.
-    let pending = policy.proxies.clone();
+    let pending = draft.pending(policy);
     let route = match last.filter(|last| last.site == site) {
         Some(last) => Route { generation, pending, ..last },
         None => {
@@ -188,15 +210,16 @@ fn compare_serving(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
     let Some((service, _)) = draft.service(id) else { return };
     let Some(route) = service.placement.route() else { return };
     // Right after a switch the counters still hold requests from before it.
-    if seen.at < route.since + crate::domain::time::Span::seconds(2) {
+    if seen.at < route.since + Span::seconds(2) {
         return;
     }
     let site = route.site;
     let elsewhere = (serving != site).then_some(serving);
-    if elsewhere != service.served_from {
-        draft.push(Change::ServedFrom { service: id, elsewhere });
+    let proxy = seen.proxy;
+    if elsewhere != service.served_from.get(&proxy).copied() {
+        draft.push(Change::ServedFrom { service: id, proxy, elsewhere });
         if let Some(serving) = elsewhere {
-            draft.tell(Reason::ServedElsewhere { service: id, site, serving });
+            draft.tell(Reason::ServedElsewhere { service: id, proxy, site, serving });
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::domain::{explain, explain::Grade, explain::grade};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod path;
+mod proxies;
+
 const ONPREM: &str = "api/api-onprem";
 const CLOUD: &str = "api/api-cloud";
 
@@ -273,57 +276,6 @@ fn a_dead_process_is_told_and_moves_no_traffic() {
     let standing = explain(&world.state, service("api"), world.now);
     assert!(standing.iter().any(|reason| reason.code() == "server_dead"), "{standing:?}");
     assert_eq!(codes(&world.live(ONPREM, ProbeOutcome::Connected { took: Span(1) })), ["server_lives"]);
-}
-
-#[test]
-fn everything_failing_on_the_way_means_that_we_are_cut_off() {
-    let mut world = World::running();
-    for round in 0..10 {
-        world.pass(4_000);
-        let first = codes(&world.fail(ONPREM, ProbeFault::ConnectTimeout));
-        let second = codes(&world.fail(CLOUD, ProbeFault::Unreachable));
-        let told: Vec<_> = first.into_iter().chain(second).collect();
-        assert_eq!(told, if round == 0 { vec!["cut_off"] } else { vec![] });
-    }
-    assert_eq!(world.serving().as_deref(), Some("onprem"));
-    assert!(codes(&world.ok(CLOUD)).contains(&"reconnected"));
-    let decision = world.fail(ONPREM, ProbeFault::ConnectTimeout);
-    assert_eq!(codes(&decision), Vec::<&str>::new(), "what was counted while we were cut off is void");
-    world.pass(3_000);
-    let decision = world.fail(ONPREM, ProbeFault::ConnectTimeout);
-    assert_eq!(codes(&decision), ["server_down", "failover"], "now it is onprem alone that fails");
-}
-
-#[test]
-fn haproxy_reaching_the_server_outweighs_our_path_errors() {
-    let mut world = World::running();
-    let check = |layer7_ok| {
-        BTreeMap::from([(
-            server(ONPREM),
-            CheckSeen { layer7_ok, usable: layer7_ok, age_at_most: Span(2_000) },
-        )])
-    };
-    world.fail(ONPREM, ProbeFault::ConnectTimeout);
-    world.pass(1_000);
-    assert_eq!(
-        codes(&world.fail(ONPREM, ProbeFault::ConnectTimeout)),
-        Vec::<&str>::new(),
-        "the witness is due"
-    );
-    world.pass(2_000);
-    world.see_proxy_with(check(true));
-    world.pass(1_000);
-    assert_eq!(codes(&world.fail(ONPREM, ProbeFault::ConnectTimeout)), Vec::<&str>::new(), "contradicted");
-    world.pass(1_000);
-    assert_eq!(codes(&world.see_proxy_with(check(false))), ["server_down", "failover"]);
-}
-
-#[test]
-fn path_errors_act_when_the_witness_stays_silent() {
-    let mut world = World::running();
-    world.fail(ONPREM, ProbeFault::ConnectTimeout);
-    world.pass(3_000);
-    assert_eq!(codes(&world.fail(ONPREM, ProbeFault::ConnectTimeout)), ["server_down", "failover"]);
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! Several HAProxy instances: what one says is told of that one.
+
+use super::*;
+use crate::domain::event::ProxySeen;
+use crate::domain::id::{ProxyId, SiteId};
+use crate::domain::testing;
+
+fn pair() -> (World, ProxyId) {
+    let second = ProxyId(testing::name("second"));
+    let mut policy = policy(&[("api", &["onprem", "cloud"])]);
+    policy.proxies.insert(second);
+    policy.services.get_mut(&service("api")).unwrap().proxies.insert(second);
+    let mut world = World::with(policy);
+    world.start();
+    (world, second)
+}
+
+fn look(world: &mut World, proxy: ProxyId, route: &str, serving: Option<SiteId>) -> Decision {
+    let seen = ProxySeen {
+        proxy,
+        at: world.now.boot,
+        identity: world.worker,
+        owner: Some("me".into()),
+        ours: true,
+        routes: [(service("api"), site(route))].into(),
+        checks: BTreeMap::new(),
+        serving: serving.map(|site| (service("api"), site)).into_iter().collect(),
+    };
+    world.step(Event::Proxy(seen))
+}
+
+#[test]
+fn the_safety_net_of_one_is_not_hidden_by_the_other() {
+    let (mut world, second) = pair();
+    look(&mut world, second, "onprem", None);
+    let told = look(&mut world, second, "onprem", Some(site("cloud")));
+    assert_eq!(codes(&told), ["served_elsewhere"]);
+    assert_eq!(codes(&look(&mut world, proxy(), "onprem", Some(site("onprem")))), Vec::<&str>::new());
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Degraded);
+    assert_eq!(
+        codes(&look(&mut world, second, "onprem", Some(site("cloud")))),
+        Vec::<&str>::new(),
+        "told once"
+    );
+    look(&mut world, second, "onprem", Some(site("onprem")));
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Well);
+}
+
+#[test]
+fn a_lost_haproxy_gives_no_answers_from_elsewhere() {
+    let (mut world, second) = pair();
+    look(&mut world, second, "onprem", Some(site("cloud")));
+    world.step(Event::ProxyLost { proxy: second });
+    let told = explain(&world.state, service("api"), world.now);
+    assert!(!told.iter().any(|reason| reason.code() == "served_elsewhere"), "{told:?}");
+}
+
+#[test]
+fn a_route_that_one_does_not_take_is_told_once_after_five_seconds() {
+    let (mut world, second) = pair();
+    look(&mut world, second, "onprem", None);
+    world.failover("cloud", false);
+    world.route_all();
+    world.pass(4_900);
+    assert_eq!(codes(&look(&mut world, second, "onprem", None)), Vec::<&str>::new());
+    world.pass(200);
+    assert_eq!(codes(&look(&mut world, second, "onprem", None)), ["route_lags"]);
+    assert_eq!(codes(&look(&mut world, second, "onprem", None)), Vec::<&str>::new());
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Degraded);
+    assert_eq!(codes(&look(&mut world, second, "cloud", None)), ["route_in_force"]);
+    assert!(
+        !explain(&world.state, service("api"), world.now).iter().any(|reason| reason.code() == "route_lags")
+    );
+}
+
+#[test]
+fn an_override_whose_site_leaves_the_settings_ends_with_a_reason() {
+    let mut world = World::with(policy(&[("api", &["onprem", "cloud", "edge"])]));
+    world.start();
+    world.failover("edge", false);
+    world.route_all();
+    let smaller = policy(&[("api", &["onprem", "cloud"])]);
+    let told = codes(&world.step(Event::PolicyChanged(Box::new(smaller))));
+    assert_eq!(told, ["policy_changed", "preference_void", "site_removed"]);
+}
+
+#[test]
+fn a_start_asks_the_engine_anew() {
+    let mut world = World::running();
+    world.step(Event::Containers(ContainerList {
+        engine: engine(),
+        at: world.now.boot,
+        containers: BTreeMap::new(),
+    }));
+    world.step(Event::Started);
+    assert_eq!(world.state.engines[&engine()].found, None);
+}
