@@ -26,6 +26,7 @@ mod prober;
 mod probers;
 mod resolve;
 mod spec;
+mod watchdog;
 
 pub use connect::Client;
 pub use plan::{ready, specs};

@@ -4,6 +4,7 @@ use super::cadence::{Cadence, Last};
 use super::connect::Client;
 use super::exchange::{Exchange, Failed};
 use super::spec::{Purpose, Spec};
+use super::watchdog::Beat;
 use crate::clock::boot_now;
 use crate::domain::Event;
 use crate::domain::action::Pace;
@@ -20,7 +21,7 @@ const FRESH_ONE_IN: u32 = 5;
 
 /// Every step of a probe has the probe's deadline; this much later the whole is ended from outside as well. It never
 /// comes to that unless a step forgets its deadline.
-const SLACK: Duration = Duration::from_millis(500);
+pub(super) const SLACK: Duration = Duration::from_millis(500);
 
 /// Probes once, now, over a new connection.
 pub async fn probe_once(client: &Client, spec: &Spec) -> ProbeOutcome {
@@ -34,13 +35,14 @@ pub(super) async fn run(
     spec: &Spec,
     pace: &mut watch::Receiver<Pace>,
     lane: &mpsc::Sender<Event>,
+    beat: &Beat,
 ) {
     let cadence = Cadence::new(spec);
     let mut kept = None;
     let mut attempt = 0_u64;
     let mut last: Option<Last> = None;
     loop {
-        let due = wait(&cadence, last, pace).await;
+        let due = wait(spec, &cadence, last, pace, beat).await;
         let done = probe(client, spec, &mut kept).await;
         let probed = Probed {
             server: spec.server,
@@ -49,6 +51,7 @@ pub(super) async fn run(
             ended: done.ended,
             outcome: done.outcome,
         };
+        beat.done();
         // A full lane holds this prober up; its results then come late, and the core sees that they do.
         let event = match spec.purpose {
             Purpose::Ready => Event::Probed(probed),
@@ -63,7 +66,13 @@ pub(super) async fn run(
 }
 
 /// Sleeps until the next probe is due, and says when that was. A change of pace moves it.
-async fn wait(cadence: &Cadence, last: Option<Last>, pace: &mut watch::Receiver<Pace>) -> Boot {
+async fn wait(
+    spec: &Spec,
+    cadence: &Cadence,
+    last: Option<Last>,
+    pace: &mut watch::Receiver<Pace>,
+    beat: &Beat,
+) -> Boot {
     loop {
         let wanted = *pace.borrow_and_update();
         let now = boot_now();
@@ -71,6 +80,7 @@ async fn wait(cadence: &Cadence, last: Option<Last>, pace: &mut watch::Receiver<
             Some(last) => cadence.next(last, wanted, now),
             None => cadence.first(now),
         };
+        beat.expect(due.max(now), spec.timeout);
         tokio::select! {
             () = sleep(due.since(now).duration()) => return due,
             // The first probe is soon anyway, and moving it would let it be put off for ever.

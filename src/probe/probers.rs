@@ -3,6 +3,7 @@
 use super::connect::Client;
 use super::prober;
 use super::spec::{Purpose, Spec};
+use super::watchdog;
 use crate::domain::Event;
 use crate::domain::action::Pace;
 use crate::domain::id::ServerId;
@@ -59,15 +60,27 @@ impl Probers {
     fn start(&self, spec: Spec, pace: Pace) -> Running {
         let (pace, receiver) = watch::channel(pace);
         let (client, lane, server) = (Arc::clone(&self.client), self.lane.clone(), spec.server);
-        let probed = spec.clone();
-        let task = tokio::spawn(async move {
-            task::keep(format!("prober of {server}"), || {
-                let (client, lane, spec, mut pace) =
-                    (Arc::clone(&client), lane.clone(), probed.clone(), receiver.clone());
-                async move { prober::run(&client, &spec, &mut pace, &lane).await }
+        let (probed, purpose, silences) = (spec.clone(), spec.purpose, lane.clone());
+        let make = move |beat: watchdog::Beat| {
+            let (client, lane, probed, receiver) =
+                (Arc::clone(&client), lane.clone(), probed.clone(), receiver.clone());
+            task::keep(format!("prober of {server}"), move || {
+                let (client, lane, spec, mut pace, beat) =
+                    (Arc::clone(&client), lane.clone(), probed.clone(), receiver.clone(), beat.clone());
+                async move { prober::run(&client, &spec, &mut pace, &lane, &beat).await }
             })
-            .await;
-        });
+        };
+        let tell = move |since| {
+            let silences = silences.clone();
+            async move {
+                tracing::error!(%server, ?purpose, "a prober fell silent, which is a bug: it starts again; please report it");
+                if purpose == Purpose::Ready {
+                    // A closed lane means that the daemon ends.
+                    let _ = silences.send(Event::ProberSilent { server, since }).await;
+                }
+            }
+        };
+        let task = tokio::spawn(watchdog::watch(make, tell));
         Running { spec, pace, _task: AbortOnDropHandle::new(task) }
     }
 }
