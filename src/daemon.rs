@@ -20,6 +20,7 @@ mod desk;
 mod edges;
 mod hands;
 mod once;
+mod snapshots;
 mod start;
 mod window;
 
@@ -32,11 +33,12 @@ use crate::clock;
 use crate::control;
 use crate::domain::action::Action;
 use crate::domain::event::{Event, StoreHealth};
-use crate::domain::{Boot, Now, Span};
+use crate::domain::{Now, Span};
 use crate::settings::Settings;
 use crate::store::{Record, Store};
 use desk::Desk;
 use hands::Hands;
+use snapshots::Snapshots;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -60,9 +62,6 @@ const BATCH_MAX: usize = 256;
 
 /// The longest sleep: the view shows ages and must be seen to be alive.
 const TICK: Span = Span(1_000);
-
-/// How often the state is stored whole, so that a replay never has more than this to go through.
-const SNAPSHOT_EVERY: Span = Span::seconds(3600);
 
 /// The time of this moment, on both clocks.
 fn now() -> Now {
@@ -92,7 +91,7 @@ struct Daemon {
     /// Records of this batch, not yet handed to the store.
     batch: Vec<Record>,
     committed: watch::Receiver<u64>,
-    snapshotted: Boot,
+    snapshots: Snapshots,
 }
 
 impl Daemon {
@@ -155,7 +154,9 @@ impl Daemon {
 
     /// One event: decided, applied, dispatched.
     fn take(&mut self, event: Event) {
-        self.window.note(&event);
+        if !self.window.note(&event, self.core.state()) {
+            return;
+        }
         let step = match self.core.step(event, now()) {
             Ok(step) => step,
             Err(uneventful) => return self.window.uneventful(&uneventful),
@@ -194,8 +195,8 @@ impl Daemon {
             // A guarded action that found no room ended before it began; that is an event like any other.
             self.take(event);
         }
-        let stale = clock::boot_now().since(self.snapshotted) >= SNAPSHOT_EVERY;
-        if *self.lanes.wants_snapshot.borrow_and_update() || stale {
+        let wanted = *self.lanes.wants_snapshot.borrow_and_update();
+        if self.snapshots.due(wanted, clock::boot_now()) {
             self.snapshot();
         }
         let batch = std::mem::take(&mut self.batch);
@@ -214,6 +215,6 @@ impl Daemon {
         }
         let state = Arc::new(self.core.state().clone());
         let _ = self.store.snapshot(state, now(), self.core.last_seq());
-        self.snapshotted = clock::boot_now();
+        self.snapshots.taken(clock::boot_now());
     }
 }

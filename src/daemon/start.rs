@@ -3,6 +3,7 @@
 
 use super::edges::{self, Edges};
 use super::hands::Hands;
+use super::snapshots::Snapshots;
 use super::window::Window;
 use super::{Daemon, HARD_LANE, Lanes, OBSERVED_LANE, ORDER_LANE, now};
 use crate::chain::chain;
@@ -132,7 +133,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
         window: Window::new(view, live, metrics, meta),
         batch: Vec::new(),
         committed,
-        snapshotted: now().boot,
+        snapshots: Snapshots::default(),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "supervisor watches");
     let stop = shutdown.clone();

@@ -2,7 +2,7 @@
 
 use super::core::{Core, Step};
 use crate::domain::event::{Event, Probed};
-use crate::domain::{Boot, Decision, Now, ServerId, Span};
+use crate::domain::{Boot, Decision, Now, ServerId, Span, State};
 use crate::present::{self, Level};
 use crate::status::{EventLine, LastProbe, Meta, Metrics, View};
 use std::collections::BTreeMap;
@@ -37,11 +37,16 @@ impl Window {
         Window { view, live, metrics, meta, probes: BTreeMap::new(), made: Boot(i64::MIN), stale: true }
     }
 
-    /// Notes what a probe found.
-    pub(super) fn note(&mut self, event: &Event) {
+    /// Notes what a probe found. False if its server is no longer in the settings: the result was in flight when they
+    /// changed, nothing can follow from it, and view and metrics must not show the server again.
+    pub(super) fn note(&mut self, event: &Event, state: &State) -> bool {
         if let Event::Probed(Probed { server, outcome, ended, .. }) = event {
+            if state.policy.server(*server).is_none() {
+                return false;
+            }
             self.probes.insert(*server, LastProbe { outcome: *outcome, ended: *ended });
         }
+        true
     }
 
     /// Counts an event from which nothing followed.
@@ -77,7 +82,7 @@ impl Window {
         self.stale = true;
     }
 
-    /// What is wrong with the settings on the disk; empty when nothing is.
+    /// What is wrong with the settings on the disk and with the listeners; empty when nothing is.
     pub(super) fn set_problems(&mut self, problems: Vec<String>) {
         self.meta.problems = problems;
         self.stale = true;
@@ -96,5 +101,27 @@ impl Window {
             self.made = now.boot;
             self.stale = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::witness::ProbeOutcome;
+
+    #[test]
+    fn a_result_that_was_in_flight_when_its_server_was_removed_leaves_no_trace() {
+        let meta = Meta::default();
+        let state = State::default();
+        let now = Now::default();
+        let (view, _seen) = watch::channel(Arc::new(View::of(&state, now, &BTreeMap::new(), &meta)));
+        let metrics = Arc::new(Metrics::default());
+        let mut window = Window::new(view, broadcast::Sender::new(1), Arc::clone(&metrics), meta);
+        let server = ServerId { service: "api".parse().unwrap(), server: "api-gone".parse().unwrap() };
+        let outcome = ProbeOutcome::Healthy { status: 200, took: Span(3) };
+        let (due, started, ended) = (Boot(0), Boot(0), Boot(3));
+        let event = Event::Probed(Probed { server, due, started, ended, outcome });
+        assert!(!window.note(&event, &state), "nobody is to hear of it");
+        assert!(window.probes.is_empty(), "{:?}", window.probes);
     }
 }
