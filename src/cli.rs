@@ -116,12 +116,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     }
     match error.downcast_ref::<StartError>() {
         Some(StartError::Settings(_)) => return Exit::Usage,
-        Some(
-            StartError::AlreadyRunning(_)
-            | StartError::Control(_)
-            | StartError::Status { .. }
-            | StartError::System { .. },
-        ) => return Exit::Unavailable,
+        Some(StartError::AlreadyRunning(_) | StartError::Answered(_) | StartError::System { .. }) => {
+            return Exit::Unavailable;
+        }
         None => {}
     }
     match error.downcast_ref::<ClientError>() {

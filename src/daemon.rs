@@ -15,11 +15,14 @@
 //!
 //! Wait for the disk, for HAProxy, for Docker or for a person; know how any of them is spoken to; decide.
 
+mod board;
 mod core;
 mod desk;
 mod edges;
 mod hands;
+mod listeners;
 mod once;
+mod reload;
 mod snapshots;
 mod start;
 mod window;
@@ -75,7 +78,7 @@ struct Lanes {
     hard: mpsc::Receiver<Event>,
     observed: mpsc::Receiver<Event>,
     settings: mpsc::Receiver<Arc<Settings>>,
-    problems: watch::Receiver<Vec<String>>,
+    problems: board::Posted,
     store: watch::Receiver<StoreHealth>,
     wants_snapshot: watch::Receiver<bool>,
 }
@@ -116,8 +119,8 @@ impl Daemon {
                     self.take(Event::Store(health));
                 }
                 Ok(()) = self.lanes.wants_snapshot.changed() => {}
-                Ok(()) = self.lanes.problems.changed() => {
-                    let problems = self.lanes.problems.borrow_and_update().clone();
+                true = self.lanes.problems.changed() => {
+                    let problems = self.lanes.problems.read();
                     self.window.set_problems(problems);
                 }
                 Some(event) = self.lanes.observed.recv() => self.take(event),

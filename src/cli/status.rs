@@ -95,8 +95,7 @@ pub(super) fn headline(service: &ServiceView, colour: bool) -> String {
 
 /// What is wrong with what supervisor works with.
 fn troubles(view: &View) -> Vec<String> {
-    let mut troubles: Vec<String> =
-        view.problems.iter().map(|problem| format!("settings: {problem}")).collect();
+    let mut troubles = view.problems.clone();
     if view.cut_off {
         troubles.push("supervisor seems cut off: no probe reaches anything, so nothing is moved".to_owned());
     }

@@ -74,7 +74,11 @@ impl ControlSocket {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let in_directory = |source| BindError::Directory { directory: directory.to_owned(), source };
+        // The kind alone: the temporary name in it would make the same trouble look new at each try.
+        let in_directory = |error: io::Error| {
+            let source = io::Error::from(error.kind());
+            BindError::Directory { directory: directory.to_owned(), source }
+        };
         let private = tempfile::Builder::new()
             .prefix(".ctl")
             .rand_bytes(4)
@@ -87,6 +91,11 @@ impl ControlSocket {
         std::fs::set_permissions(&made, std::fs::Permissions::from_mode(MODE)).map_err(listen)?;
         std::fs::rename(&made, path).map_err(in_directory)?;
         Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), identity: identity(path) } })
+    }
+
+    /// Whether somebody listens on `path`.
+    pub async fn answers(path: &Path) -> bool {
+        matches!(refuse_if_used(path).await, Err(BindError::Answered { .. }))
     }
 
     pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {

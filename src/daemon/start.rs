@@ -1,8 +1,11 @@
-//! From nothing to a running loop, and back: settings, lock and store, sockets, edges, loop; in this order, so that every
-//! mistake is told before anything is touched.
+//! From nothing to a running loop, and back: settings, lock and store, edges, listeners, loop; in this order, so that bad
+//! settings and a second supervisor are told before anything is touched. Listeners that cannot be opened stop nothing.
 
+use super::board::Board;
 use super::edges::{self, Edges};
 use super::hands::Hands;
+use super::listeners::keep_open;
+use super::reload::{self, Reloads};
 use super::snapshots::Snapshots;
 use super::window::Window;
 use super::{Daemon, HARD_LANE, Lanes, OBSERVED_LANE, ORDER_LANE, now};
@@ -11,26 +14,33 @@ use crate::control::{self, BindError, ControlSocket};
 use crate::daemon::core::Core;
 use crate::domain::State;
 use crate::domain::change::Change;
-use crate::settings::watch::{Reload, watch};
+use crate::settings::watch::Reload;
 use crate::settings::{Fingerprint, Problems, Settings};
 use crate::status::{self, EventLine, EventSource, Meta, Metrics, Sources, View};
 use crate::store::{Loaded, LockError, OpenError, Reader, Store};
+use crate::task;
+use axum::Router;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{broadcast, mpsc, watch as watch_channel};
-use tokio::task::JoinSet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How many event lines a slow follower may be behind before it is told that it missed some.
 const FOLLOWERS_BEHIND_MAX: usize = 1024;
 
-/// How long the store has to put its queue on the disk when we stop. Together with the servers' half second it keeps the
+/// How long the store has to put its queue on the disk when we stop. Together with the listeners' time it keeps the
 /// process's promise to be gone within two.
 const STORE_CLOSE: Duration = Duration::from_secs(1);
+
+/// How long the listeners have to end. They take half a second at most; only one that just panicked takes longer.
+const LISTENERS_CLOSE: Duration = Duration::from_millis(750);
 
 /// How `run` was started.
 #[derive(Debug, Clone)]
@@ -50,18 +60,9 @@ pub enum StartError {
     /// A second supervisor.
     #[error(transparent)]
     AlreadyRunning(LockError),
-    /// The control socket cannot be made.
+    /// Perhaps a second supervisor: somebody answers on our control socket, and there is no lock to tell who was first.
     #[error(transparent)]
-    Control(#[from] BindError),
-    /// The status address is taken.
-    #[error("cannot listen on {address} for status (setting status.listen)")]
-    Status {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    Answered(BindError),
     /// Something the system always has.
     #[error("cannot {what}")]
     System {
@@ -76,24 +77,24 @@ pub enum StartError {
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint) -> Result<(), StartError> {
     let boot_id = boot_id();
-    let (store, loaded) = open_store(&settings, &boot_id)?;
-    let socket = ControlSocket::bind(&settings.control_socket).await?;
-    let listener = TcpListener::bind(settings.status_listen)
-        .await
-        .map_err(|source| StartError::Status { address: settings.status_listen, source })?;
+    let opened = open_store(&settings, &boot_id)?;
+    let (store, loaded, locked) = (opened.store, opened.loaded, opened.locked);
+    if !locked && ControlSocket::answers(&settings.control_socket).await {
+        return Err(StartError::Answered(BindError::Answered { path: settings.control_socket.clone() }));
+    }
 
     let shutdown = CancellationToken::new();
     let (hard, hard_lane) = mpsc::channel(HARD_LANE);
     let (observed, observed_lane) = mpsc::channel(OBSERVED_LANE);
     let (orders, order_lane) = mpsc::channel(ORDER_LANE);
     let (new_settings, settings_lane) = mpsc::channel(1);
-    let (problems, problems_lane) = watch_channel::channel(Vec::new());
+    let (board, posted) = Board::new();
     let lanes = Lanes {
         orders: order_lane,
         hard: hard_lane,
         observed: observed_lane,
         settings: settings_lane,
-        problems: problems_lane,
+        problems: posted,
         store: store.health(),
         wants_snapshot: store.wants_snapshot(),
     };
@@ -110,18 +111,17 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
         broadcast::Sender::new(FOLLOWERS_BEHIND_MAX),
         Arc::new(Metrics::default()),
     );
-    let (view, viewed) = watch_channel::channel(Arc::new(views));
+    let (view, viewed) = watch::channel(Arc::new(views));
     let past = Arc::new(Journal { dir: settings.state_dir.clone() });
     let sources = Sources::new(viewed, live.clone(), past, Arc::clone(&metrics), shutdown.clone());
 
     let edges = Edges::start(&settings, &loaded.owner, options.take_over, edges::Lanes { hard, observed });
-    let mut servers = JoinSet::new();
-    let reads = status::api::router(sources.clone());
-    servers.spawn(control::serve(socket, orders, reads, shutdown.clone()));
-    servers.spawn(status::serve(listener, sources));
-    let servers = tokio::spawn(attend(servers, shutdown.clone()));
+    let listeners = [
+        open_control(&settings, orders, status::api::router(sources.clone()), &board, &shutdown),
+        open_status(&settings, sources, &board, &shutdown),
+    ];
     let asked = signals(&shutdown)?;
-    reload_on_change(options.config.clone(), loaded_from, asked, Arc::new(settings), new_settings, problems)?;
+    reload_on_change(&options.config, loaded_from, asked, settings, new_settings, board);
 
     let committed = store.committed();
     let daemon = Daemon {
@@ -140,7 +140,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     // The loop is the process: if it ends, by a panic too, so do we.
     let store = daemon.work(shutdown).await;
     stop.cancel();
-    let _ = servers.await;
+    let _ = timeout(LISTENERS_CLOSE, join_all(listeners)).await;
     if !tokio::task::block_in_place(|| store.close(STORE_CLOSE)) {
         tracing::warn!("the store did not take everything before the end; the last records are lost");
     }
@@ -148,30 +148,70 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     Ok(())
 }
 
-/// Waits for the listeners. One that ends before we stop takes the process with it: a daemon that nobody can ask or order
-/// is started again by whoever started it, with nothing lost in HAProxy.
-async fn attend(mut servers: JoinSet<std::io::Result<()>>, shutdown: CancellationToken) {
-    while let Some(ended) = servers.join_next().await {
-        let words = match ended {
-            Ok(Ok(())) if shutdown.is_cancelled() => continue,
-            Ok(Ok(())) => "it stopped".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(panicked) => panicked.to_string(),
+/// The control socket, as long as we run.
+fn open_control(
+    settings: &Settings,
+    orders: mpsc::Sender<control::Request>,
+    reads: Router,
+    board: &Board,
+    shutdown: &CancellationToken,
+) -> JoinHandle<()> {
+    let (path, board, shutdown) = (settings.control_socket.clone(), board.clone(), shutdown.clone());
+    kept("control socket", move || {
+        let (path, orders, reads, stop) = (path.clone(), orders.clone(), reads.clone(), shutdown.clone());
+        let open = move || {
+            let path = path.clone();
+            async move { ControlSocket::bind(&path).await.map_err(|error| chain(&error)) }
         };
-        tracing::error!("a listener ended ({words}): supervisor stops, to be started again");
-        shutdown.cancel();
-    }
+        let serve = move |socket| control::serve(socket, orders.clone(), reads.clone(), stop.clone());
+        keep_open("control socket", open, serve, board.clone(), shutdown.clone())
+    })
+}
+
+/// The status listener, as long as we run.
+fn open_status(
+    settings: &Settings,
+    sources: Sources,
+    board: &Board,
+    shutdown: &CancellationToken,
+) -> JoinHandle<()> {
+    let (address, board, shutdown) = (settings.status_listen, board.clone(), shutdown.clone());
+    kept("status listener", move || {
+        let sources = sources.clone();
+        let open = move || async move {
+            TcpListener::bind(address).await.map_err(|error| {
+                format!("cannot listen on {address}: {error}; free it, or set another status.listen")
+            })
+        };
+        let serve = move |listener| status::serve(listener, sources.clone());
+        keep_open("status listener", open, serve, board.clone(), shutdown.clone())
+    })
+}
+
+/// A task beside the loop that must not end while we run: after a panic it is started again, ever more slowly.
+fn kept<F>(name: &str, make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(task::keep(name.to_owned(), make))
+}
+
+/// A store, what was in it, and whether the lock of the state directory is ours.
+struct Opened {
+    store: Store,
+    loaded: Loaded,
+    locked: bool,
 }
 
 /// The store, or a substitute in memory: a bad disk costs durability, not the job. A second supervisor is another matter.
-fn open_store(settings: &Settings, boot_id: &str) -> Result<(Store, Loaded), StartError> {
+fn open_store(settings: &Settings, boot_id: &str) -> Result<Opened, StartError> {
     let dir = &settings.state_dir;
     match Store::open(dir, boot_id, crate::store::Options::default()) {
         Ok((store, loaded)) => {
             for damage in &loaded.damage {
                 tracing::warn!(error = damage as &dyn std::error::Error, "the store is damaged");
             }
-            Ok((store, loaded))
+            Ok(Opened { store, loaded, locked: true })
         }
         Err(OpenError::Lock(error @ LockError::AlreadyRunning { .. })) => {
             Err(StartError::AlreadyRunning(error))
@@ -181,7 +221,8 @@ fn open_store(settings: &Settings, boot_id: &str) -> Result<(Store, Loaded), Sta
                 error = &error as &dyn std::error::Error,
                 "going on without a store: traffic is moved, orders and history are not durable"
             );
-            Ok(Store::in_memory(dir, boot_id, crate::store::Options::default(), &error))
+            let (store, loaded) = Store::in_memory(dir, boot_id, crate::store::Options::default(), &error);
+            Ok(Opened { store, loaded, locked: false })
         }
     }
 }
@@ -196,82 +237,63 @@ fn restored(settings: &Settings, stored: Option<crate::store::Stored>, boot_id: 
     state
 }
 
-/// SIGTERM and SIGINT stop; SIGHUP asks for the settings to be read again.
-fn signals(shutdown: &CancellationToken) -> Result<mpsc::Receiver<Reload>, StartError> {
-    let failed = |source| StartError::System { what: "listen for signals", source };
-    let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let shutdown = shutdown.clone();
-    // One is enough: a second request for what has not begun adds nothing.
-    let (ask, asked) = mpsc::channel(1);
-    tokio::spawn(async move {
+/// What the system tells the process.
+struct Signals {
+    stop: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    ask: mpsc::Sender<Reload>,
+    shutdown: CancellationToken,
+}
+
+impl Signals {
+    /// SIGTERM and SIGINT stop; SIGHUP asks for the settings to be read again.
+    async fn run(&mut self) {
         loop {
             tokio::select! {
-                _ = stop.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => { let _ = ask.try_send(Reload::Asked); }
+                _ = self.stop.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => { let _ = self.ask.try_send(Reload::Asked); }
             }
         }
-        shutdown.cancel();
+        self.shutdown.cancel();
+    }
+}
+
+/// Listens for signals; SIGHUP comes out at the other end of the channel.
+fn signals(shutdown: &CancellationToken) -> Result<mpsc::Receiver<Reload>, StartError> {
+    let listen =
+        |kind| signal(kind).map_err(|source| StartError::System { what: "listen for signals", source });
+    // One is enough: a second request for what has not begun adds nothing.
+    let (ask, asked) = mpsc::channel(1);
+    let signals = Arc::new(Mutex::new(Signals {
+        stop: listen(SignalKind::terminate())?,
+        interrupt: listen(SignalKind::interrupt())?,
+        hangup: listen(SignalKind::hangup())?,
+        ask,
+        shutdown: shutdown.clone(),
+    }));
+    kept("signals", move || {
+        let signals = Arc::clone(&signals);
+        async move { signals.lock().await.run().await }
     });
     Ok(asked)
 }
 
-/// Loads the settings when they change on disk or somebody asks. Bad ones are refused and named; the old ones stay.
+/// Loads the settings when they change on disk or somebody asks.
 fn reload_on_change(
-    config: PathBuf,
+    config: &Path,
     loaded_from: Fingerprint,
-    mut asked: mpsc::Receiver<Reload>,
-    mut current: Arc<Settings>,
+    asked: mpsc::Receiver<Reload>,
+    current: Settings,
     good: mpsc::Sender<Arc<Settings>>,
-    bad: watch_channel::Sender<Vec<String>>,
-) -> Result<(), StartError> {
-    let (hint, mut hinted) = mpsc::channel(1);
-    watch(config.clone(), loaded_from, hint).map_err(|source| StartError::System {
-        what: "start the thread that watches the settings",
-        source,
-    })?;
-    tokio::spawn(async move {
-        loop {
-            let reload = tokio::select! {
-                Some(reload) = hinted.recv() => reload,
-                Some(reload) = asked.recv() => reload,
-                else => return,
-            };
-            let path = config.clone();
-            let loading = tokio::task::spawn_blocking(move || Settings::load(&path));
-            match loading.await {
-                Ok(Ok(settings)) => {
-                    for key in current.needs_restart(&settings) {
-                        tracing::warn!(
-                            key,
-                            "this setting changed; it takes effect when supervisor is started again"
-                        );
-                    }
-                    bad.send_replace(Vec::new());
-                    if reload == Reload::Asked {
-                        // Who asked wants an answer, also where nothing changed.
-                        tracing::info!("the settings were read again, as asked, and are good");
-                    }
-                    current = Arc::new(settings);
-                    if good.send(Arc::clone(&current)).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(Err(problems)) => {
-                    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    for problem in &words {
-                        tracing::warn!("new settings refused, the old ones stay in force: {problem}");
-                    }
-                    bad.send_replace(words);
-                }
-                // The load panicked: a bug, already in the log; the old settings stay.
-                Err(_) => {}
-            }
-        }
-    });
-    Ok(())
+    board: Board,
+) {
+    let (hint, hinted) = mpsc::channel(1);
+    let watched = config.to_owned();
+    kept("watch of the settings", move || reload::hints(watched.clone(), loaded_from, hint.clone()));
+    let (config, current, load) = (config.to_owned(), Arc::new(current), reload::from_disk());
+    reload::keep(Reloads { config, load, hinted, asked, current, good, board });
 }
 
 /// The journal, as the status room reads it.

@@ -28,8 +28,8 @@ pub struct View {
     pub started: String,
     /// When this was true.
     pub at: String,
-    /// The worst service; at least degraded while HAProxy, Docker, the disk or the network is out of our reach, or the
-    /// settings have a problem.
+    /// The worst service; at least degraded while HAProxy, Docker, the disk or the network is out of our reach, or there
+    /// are `problems`.
     pub grade: Grade,
     /// The services, by name.
     pub services: Vec<ServiceView>,
@@ -41,7 +41,7 @@ pub struct View {
     pub store: StoreHealth,
     /// No probe reaches anything anywhere: nothing is concluded.
     pub cut_off: bool,
-    /// What is wrong with the settings, if they were changed and refused.
+    /// What is wrong with supervisor's own footing: settings that were refused, listeners that cannot be opened.
     pub problems: Vec<String>,
     /// When it was made, for `/health` of this process only.
     #[serde(skip, default = "Instant::now")]
@@ -185,7 +185,7 @@ pub struct Meta {
     pub node: String,
     /// When it started.
     pub started: Wall,
-    /// What is wrong with the settings, in words; empty when nothing is.
+    /// What is wrong with its settings and listeners, in words; empty when nothing is.
     pub problems: Vec<String>,
 }
 
