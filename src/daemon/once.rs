@@ -1,19 +1,21 @@
 //! One look without the loop: what `--once` finds, and what the core would make of it. The same edges look, the same
 //! [`Core`] decides; nothing is touched unless [`Findings::apply`] is called.
 
+mod doubt;
+
 use super::core::{Core, Step};
 use super::edges::{docker_engine, validator, watched};
 use super::now;
 use crate::actuator::haproxy::{self, Driver, RenderError, Wanted};
 use crate::clock;
 use crate::domain::event::{Event, Probed};
-use crate::domain::{ProxyId, Reason, ServerId, Span, State};
+use crate::domain::{Now, ProxyId, Reason, ServerId, Span, State};
 use crate::probe;
 use crate::settings::Settings;
 use crate::status::{LastProbe, Meta, View};
 use crate::store;
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -58,8 +60,35 @@ pub async fn render(settings: &Settings, proxy: ProxyId) -> Result<String, Print
     Ok(haproxy::render(&wanted).await?.text)
 }
 
+/// The state while it is being found.
+#[derive(Debug, Clone)]
+struct Look {
+    core: Core,
+    /// Every move that was decided so far.
+    would_do: Vec<Reason>,
+    last: BTreeMap<ServerId, LastProbe>,
+}
+
+impl Look {
+    fn take(&mut self, event: Event, now: Now) {
+        if let Ok(Step { record, .. }) = self.core.step(event, now) {
+            self.would_do.extend(record.decision.reasons.into_iter().filter(moves));
+        }
+    }
+
+    fn probed(&mut self, probed: Probed) {
+        self.last.insert(probed.server, LastProbe { outcome: probed.outcome, ended: probed.ended });
+        self.take(Event::Probed(probed), now());
+    }
+
+    /// How many of the moves are returns.
+    fn returns(&self) -> usize {
+        self.would_do.iter().filter(|reason| matches!(reason, Reason::Failback { .. })).count()
+    }
+}
+
 /// Looks at everything once. A server that answers is asked once; one that fails is asked again, up to its `fall`, at the
-/// fast interval.
+/// fast interval. Where servers fail on the way, the other witnesses are asked, too, for as long as HAProxy's own checks take.
 pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> {
     let started = now().wall;
     let mut policy = settings.policy.clone();
@@ -72,7 +101,7 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
         .values_mut()
         .flat_map(|service| service.servers.values_mut())
         .for_each(|server| server.rise = 1);
-    let mut core = Core::new(State::new(policy), 1);
+    let core = Core::new(State::new(policy), 1);
     let owner = owner(settings);
     let mut drivers = Vec::new();
     for (id, wanted) in &settings.proxies {
@@ -92,24 +121,22 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
     }));
     let client = probe::Client::system();
     let specs = probe::ready(settings);
-    let probes = join_all(specs.iter().map(|(id, spec)| probes(settings, *id, spec, &client)));
-    let (proxies, engines, probes) = tokio::join!(proxies, engines, probes);
+    let probed = join_all(specs.iter().map(|(id, spec)| probes(settings, *id, spec, &client)));
+    let (proxies, engines, probed) = tokio::join!(proxies, engines, probed);
 
-    let mut would_do = Vec::new();
-    let mut last = BTreeMap::new();
-    let mut take = |core: &mut Core, event: Event| {
-        if let Ok(Step { record, .. }) = core.step(event, now()) {
-            would_do.extend(record.decision.reasons.into_iter().filter(moves));
-        }
-    };
-    take(&mut core, Event::Started);
+    let mut look = Look { core, would_do: Vec::new(), last: BTreeMap::new() };
+    look.take(Event::Started, now());
     for event in proxies.into_iter().chain(engines) {
-        take(&mut core, event);
+        look.take(event, now());
     }
-    for probed in probes.into_iter().flatten() {
-        last.insert(probed.server, LastProbe { outcome: probed.outcome, ended: probed.ended });
-        take(&mut core, Event::Probed(probed));
-    }
+    probed.into_iter().flatten().for_each(|probed| look.probed(probed));
+    let again = |servers: BTreeSet<ServerId>| {
+        let wanted = specs.iter().filter(|(id, _)| servers.contains(id));
+        let probed = join_all(wanted.map(|(id, spec)| probes(settings, *id, spec, &client)));
+        async move { probed.await.into_iter().flatten().collect() }
+    };
+    doubt::settle(&mut look, &drivers, again).await;
+    let Look { core, would_do, last } = look;
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: super::start::hostname(),

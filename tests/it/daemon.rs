@@ -3,6 +3,7 @@
 
 mod disk;
 mod listeners;
+mod once;
 mod serving;
 mod settings;
 mod world;
