@@ -16,11 +16,13 @@ mod render;
 mod run;
 mod status;
 mod table;
+mod through;
 
 use crate::chain::chain;
 use crate::control::ClientError;
 use crate::daemon::StartError;
 use crate::settings::Problems;
+use crate::store::LockError;
 use args::{Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -113,6 +115,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     }
     if error.is::<Usage>() || error.is::<Problems>() {
         return Exit::Usage;
+    }
+    if error.is::<LockError>() {
+        return Exit::Unavailable;
     }
     match error.downcast_ref::<StartError>() {
         Some(StartError::Settings(_)) => return Exit::Usage,

@@ -29,7 +29,7 @@ mod window;
 
 pub use self::core::{Core, Step, rehearse};
 pub use edges::Edges;
-pub use once::{Findings, PrintError, look, render};
+pub use once::{Findings, Move, MoveKind, PrintError, look, render};
 pub use start::{Options, StartError, run};
 
 use crate::clock;

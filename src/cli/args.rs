@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     once: bool,
 
-    /// With --once: also do it.
+    /// With --once: also do it; through the daemon, if one runs.
     #[arg(long, requires = "once")]
     apply: bool,
 
@@ -90,7 +90,7 @@ pub(crate) struct RunArgs {
 /// `--once`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct OnceArgs {
-    /// Also do what would be done.
+    /// Also do what would be done; through the daemon, if one runs.
     #[arg(long)]
     pub(crate) apply: bool,
 }

@@ -1,10 +1,12 @@
-//! `supervisor --once`: one look, what would be done, and why. Beside a daemon it only reads, and shows the daemon's state
-//! next to its own findings.
+//! `supervisor --once`: one look, what would be done, and why. Beside a daemon it shows the daemon's state next to its own
+//! findings, and what is to be done goes through the daemon.
 
 use super::args::{Format, Global, OnceArgs};
 use super::context::Context;
-use super::output::{Output, wrapped};
+use super::output::wrapped;
+use super::through::{self, Ordered};
 use super::{Exit, status, wait_for};
+use crate::chain::chain;
 use crate::control::ClientError;
 use crate::daemon::{self, Findings};
 use crate::domain::explain::Grade;
@@ -21,46 +23,81 @@ struct Document<'a> {
     found: &'a View,
     /// What would be done, or was done.
     would_do: Vec<String>,
-    /// Whether it was done.
+    /// Whether all of it is done, by this command or by the daemon.
     applied: bool,
+    /// What became of each move that was taken through the daemon.
+    orders: &'a [Ordered],
     /// The daemon's own state, if one runs.
     daemon: Option<&'a View>,
+}
+
+/// The daemon, as far as it can be asked.
+enum Beside {
+    /// There is none.
+    Nobody,
+    Daemon(Box<View>),
+    /// There is one, it seems, and it does not tell.
+    Silent(ClientError),
+}
+
+/// What was done about the findings.
+#[derive(Default)]
+struct Did {
+    applied: bool,
+    orders: Vec<Ordered>,
 }
 
 pub(super) fn run(global: &Global, args: &OnceArgs) -> anyhow::Result<Exit> {
     let settings = Settings::load(&global.config)?;
     wait_for(async {
         let mut context = Context::new(global)?;
-        let (findings, daemon) = tokio::join!(daemon::look(&settings), ask_daemon(&context));
+        let (findings, beside) = tokio::join!(daemon::look(&settings), ask_daemon(&context));
         let findings = findings?;
-        let applied = match (args.apply && findings.changes_routes(), &daemon) {
-            // The daemon decides for itself; a second pair of hands would only fight it.
-            (true, Some(_)) | (false, _) => false,
-            (true, None) => apply(&settings, &findings).await?,
+        let moves = findings.moves();
+        let (did, daemon) = match (beside, args.apply && !moves.is_empty()) {
+            (Beside::Nobody, false) => (Did::default(), None),
+            (Beside::Nobody, true) => {
+                let applied = apply(&settings, &findings).await?;
+                (Did { applied, orders: Vec::new() }, None)
+            }
+            (Beside::Daemon(view), false) => (Did::default(), Some(*view)),
+            (Beside::Daemon(_), true) => {
+                let orders = through::apply(&context, &moves).await?;
+                let applied = orders.iter().all(|order| order.came.is_so());
+                // What counts is how things are now.
+                let after: View = context.client.get("/api/v1/status").await?;
+                (Did { applied, orders }, Some(after))
+            }
+            // A second pair of hands beside a daemon that we cannot ask would only fight it.
+            (Beside::Silent(error), true) => return Err(error.into()),
+            (Beside::Silent(error), false) => {
+                context.output.note(&format!("supervisor: the daemon cannot be asked: {}", chain(&error)))?;
+                (Did::default(), None)
+            }
         };
         let would_do: Vec<String> = findings.would_do.iter().map(present::reason).collect();
         match global.format {
             Format::Json => context.output.json(&Document {
                 found: &findings.view,
                 would_do,
-                applied,
+                applied: did.applied,
+                orders: &did.orders,
                 daemon: daemon.as_ref(),
             })?,
-            Format::Text => tell(&mut context.output, &findings, &would_do, applied, daemon.as_ref())?,
+            Format::Text => {
+                let text = told(&findings, &would_do, &did, daemon.as_ref(), context.output.colour);
+                context.output.text(&text)?;
+            }
         }
         Ok(exit(&findings, daemon.as_ref()))
     })
 }
 
-/// The daemon's state; none when there is no daemon. A daemon that cannot be asked is said, not taken for none.
-async fn ask_daemon(context: &Context) -> Option<View> {
+async fn ask_daemon(context: &Context) -> Beside {
     match context.client.get("/api/v1/status").await {
-        Ok(view) => Some(view),
-        Err(ClientError::Missing { .. } | ClientError::Refused { .. }) => None,
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the daemon cannot be asked");
-            None
-        }
+        Ok(view) => Beside::Daemon(Box::new(view)),
+        Err(ClientError::Missing { .. } | ClientError::Refused { .. }) => Beside::Nobody,
+        Err(error) => Beside::Silent(error),
     }
 }
 
@@ -78,18 +115,12 @@ async fn apply(settings: &Settings, findings: &Findings) -> anyhow::Result<bool>
     )
 }
 
-fn tell(
-    output: &mut Output,
-    findings: &Findings,
-    would_do: &[String],
-    applied: bool,
-    daemon: Option<&View>,
-) -> anyhow::Result<()> {
-    let mut text = status::page(&findings.view, output.colour);
+fn told(findings: &Findings, would_do: &[String], did: &Did, daemon: Option<&View>, colour: bool) -> String {
+    let mut text = status::page(&findings.view, colour);
     text.push('\n');
-    let head = match (applied, daemon) {
-        (true, _) => "done:",
-        (false, Some(_)) => "alone, supervisor would do:",
+    let head = match (did.applied, daemon) {
+        (true, None) => "done:",
+        (_, Some(_)) => "alone, supervisor would do:",
         (false, None) => "would do:",
     };
     match would_do {
@@ -99,16 +130,18 @@ fn tell(
             steps.iter().for_each(|step| text.push_str(&wrapped("  ", step)));
         }
     }
+    if !did.orders.is_empty() {
+        text.push_str("\nthrough the daemon:\n");
+        did.orders.iter().for_each(|order| text.push_str(&wrapped("  ", &order.line())));
+    }
     if let Some(view) = daemon {
         text.push_str("\nthe daemon that runs here says:\n");
         for service in &view.services {
-            text.push_str(&wrapped(
-                "  ",
-                &format!("{}: {}", status::headline(service, output.colour), service.reason),
-            ));
+            let line = format!("{}: {}", status::headline(service, colour), service.reason);
+            text.push_str(&wrapped("  ", &line));
         }
     }
-    Ok(output.text(&text)?)
+    text
 }
 
 /// The worst of what was found; beside a daemon, the worst of what the daemon knows. 69 when nobody could look.

@@ -32,7 +32,7 @@ pub(super) async fn failback(context: &mut Context, args: &FailbackArgs) -> anyh
 }
 
 /// The service as it is now; none if there is no such service: the order is then denied in the daemon's own words.
-async fn look(context: &Context, service: ServiceId) -> Result<Option<ServiceView>, ClientError> {
+pub(super) async fn look(context: &Context, service: ServiceId) -> Result<Option<ServiceView>, ClientError> {
     match context.client.get(&format!("/api/v1/explain/{service}")).await {
         Ok(view) => Ok(Some(view)),
         Err(ClientError::Said { status: 404, .. }) => Ok(None),
@@ -56,7 +56,7 @@ struct Outcome<'a> {
 }
 
 /// How a route came into force.
-enum InForce {
+pub(super) enum InForce {
     /// It is, this long after the order was given.
     After(Span),
     /// Another route has replaced it.
@@ -146,7 +146,7 @@ fn tell(
 }
 
 /// Waits until every HAProxy has confirmed the route, with a deadline.
-async fn in_force(
+pub(super) async fn in_force(
     context: &Context,
     service: ServiceId,
     route: RouteOrdered,

@@ -1,7 +1,9 @@
 use super::args::{Cli, Command, FailoverArgs, Format, Global, OnceArgs};
 use super::output::{Output, wrapped};
+use super::through::Came;
 use super::*;
 use crate::control::{self, Client, ControlSocket};
+use crate::daemon::{Move, MoveKind};
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::command::{Command as Ordered, CommandId};
@@ -249,9 +251,12 @@ struct World {
 
 impl World {
     async fn start(edge: Edge) -> World {
+        World::of(world(), edge).await
+    }
+
+    async fn of(mut state: State, edge: Edge) -> World {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
-        let mut state = world();
         let (views, seen) = watch::channel(Arc::new(view(&state)));
         let (live, _) = broadcast::channel(16);
         let (journal, stop) = (Arc::new(Journal::default()), CancellationToken::new());
@@ -444,6 +449,114 @@ async fn an_order_that_does_not_come_into_force_ends_with_75_and_names_the_hapro
     assert_eq!((exit, out.as_str()), (Exit::NotYet, ""));
     assert!(err.contains("HAProxy edge has not confirmed it"), "{err}");
     assert!(err.contains("not in force after 200 ms"), "{err}");
+}
+
+/// What became of one move that `--once --apply` took through the daemon.
+async fn through_daemon(world: &World, service: &str, to: &str, kind: MoveKind) -> (Came, String) {
+    let context = Context {
+        client: Client::new(&world.socket).unwrap(),
+        format: Format::Text,
+        output: Output::to(Box::new(io::sink()), Box::new(io::sink())),
+        patience: world.patience,
+    };
+    let wanted = Move { service: name(service), to: name(to), kind };
+    let ordered = timeout(LONG, through::apply(&context, &[wanted])).await.unwrap().unwrap().remove(0);
+    (ordered.came, ordered.line())
+}
+
+/// [`world`], in which the daemon itself holds onprem to be down, and has not moved anything yet.
+fn onprem_down() -> State {
+    let mut state = world();
+    let cause = Cause::Probe(ProbeFault::Refused);
+    for id in ["api", "shop"] {
+        let server = ServerId { service: name(id), server: name(&format!("{id}-onprem")) };
+        let health = Health::Down { since: Boot(999_000), cause, good: 0 };
+        state.apply(&[Change::Health { server, health }]);
+    }
+    state
+}
+
+#[tokio::test]
+async fn once_with_apply_orders_what_the_daemon_too_holds_to_be_necessary() {
+    let world = World::of(onprem_down(), Edge::Confirms).await;
+    let (came, line) = through_daemon(&world, "api", "cloud", MoveKind::Escape).await;
+    assert_eq!(came, Came::Done, "{line}");
+    assert!(line.starts_with("api to cloud: done: moved in "), "{line}");
+    assert!(line.ends_with("; it prefers cloud now, until `supervisor failback api`"), "{line}");
+    let journal = world.journal.0.lock().unwrap().clone();
+    let words: Vec<&str> = journal.iter().map(|line| line.words.as_str()).collect();
+    assert!(words.iter().any(|words| words.ends_with(": supervisor --once --apply")), "{words:#?}");
+    // And once more: there is nothing to do.
+    let (came, line) = through_daemon(&world, "api", "cloud", MoveKind::Escape).await;
+    assert_eq!(
+        (came, line.as_str()),
+        (Came::AlreadySo, "api to cloud: already so: the daemon sends it there, generation 2")
+    );
+}
+
+#[tokio::test]
+async fn once_with_apply_forces_nothing_that_the_daemon_denies() {
+    let mut state = onprem_down();
+    state.apply(&[Change::Placed { service: name("api"), placement: Placement::Unmanaged { last: None } }]);
+    let world = World::of(state, Edge::Confirms).await;
+    let (came, line) = through_daemon(&world, "api", "cloud", MoveKind::Escape).await;
+    assert_eq!(came, Came::Denied);
+    assert!(line.starts_with("api to cloud: denied: HAProxy has not been seen yet"), "{line}");
+}
+
+#[tokio::test]
+async fn once_with_apply_says_when_an_order_is_not_in_force_in_time() {
+    let world = World::of(onprem_down(), Edge::Silent).await;
+    let (came, line) = through_daemon(&world, "api", "cloud", MoveKind::Escape).await;
+    assert_eq!(came, Came::NotYet);
+    assert!(line.contains("HAProxy edge has not confirmed it after 200 ms"), "{line}");
+}
+
+#[tokio::test]
+async fn once_with_apply_leaves_to_the_daemon_what_the_daemon_knows_better() {
+    let world = World::start(Edge::Confirms).await;
+    let cases = [
+        (
+            "api",
+            MoveKind::Escape,
+            "the daemon does not hold onprem to be down: api-onprem is up (200 in 3 ms, 120 ms ago)",
+        ),
+        ("api", MoveKind::Return, "the daemon decides when to go back: api stays on onprem"),
+        ("api", MoveKind::Set, "the daemon sends it to onprem, and tells HAProxy so by itself"),
+        ("mail", MoveKind::Escape, "the daemon has no such service: it runs with other settings"),
+    ];
+    for (service, kind, words) in cases {
+        let (came, line) = through_daemon(&world, service, "cloud", kind).await;
+        assert_eq!(came, Came::NotOrdered, "{line}");
+        assert!(line.starts_with(&format!("{service} to cloud: not ordered: {words}")), "{line}");
+    }
+    // Down at every site.
+    let mut state = onprem_down();
+    let crowded = World::of(state.clone(), Edge::Confirms).await;
+    let (came, line) = through_daemon(&crowded, "shop", "cloud", MoveKind::Escape).await;
+    assert_eq!(came, Came::NotOrdered);
+    assert!(
+        line.contains("the daemon decided otherwise: shop stays on onprem, though it does not serve"),
+        "{line}"
+    );
+    // A person's override stays, whatever else holds.
+    let by = crate::domain::Operator { uid: 1000, pid: None, name: Some("alice".to_owned()) };
+    let over = crate::domain::failover::Override {
+        site: name("onprem"),
+        by,
+        because: None,
+        at: Wall(0),
+        forced: true,
+    };
+    state.apply(&[Change::Preference { service: name("api"), preference: Some(over) }]);
+    let world = World::of(state, Edge::Confirms).await;
+    let (came, line) = through_daemon(&world, "api", "cloud", MoveKind::Escape).await;
+    assert_eq!(came, Came::NotOrdered);
+    assert!(
+        line.contains("the override of alice prefers onprem; `supervisor failback api` ends it"),
+        "{line}"
+    );
+    assert!(world.journal.0.lock().unwrap().is_empty(), "nothing was ordered");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::now;
 use crate::actuator::haproxy::{self, Driver, RenderError, Wanted};
 use crate::clock;
 use crate::domain::event::{Event, Probed};
-use crate::domain::{Now, ProxyId, Reason, ServerId, Span, State};
+use crate::domain::{Now, ProxyId, Reason, ServerId, ServiceId, SiteId, Span, State};
 use crate::probe;
 use crate::settings::Settings;
 use crate::status::{LastProbe, Meta, View};
@@ -34,6 +34,28 @@ pub struct Findings {
     pub would_do: Vec<Reason>,
     core: Core,
     drivers: Vec<Driver>,
+}
+
+/// A move that would be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// Whose traffic.
+    pub service: ServiceId,
+    /// Where to.
+    pub to: SiteId,
+    /// Why.
+    pub kind: MoveKind,
+}
+
+/// Why a move would be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoveKind {
+    /// The serving site is down.
+    Escape,
+    /// A better site is healthy.
+    Return,
+    /// HAProxy has no route, or one to a site that the settings do not give the service.
+    Set,
 }
 
 /// Why a configuration cannot be printed.
@@ -72,7 +94,8 @@ struct Look {
 impl Look {
     fn take(&mut self, event: Event, now: Now) {
         if let Ok(Step { record, .. }) = self.core.step(event, now) {
-            self.would_do.extend(record.decision.reasons.into_iter().filter(moves));
+            self.would_do
+                .extend(record.decision.reasons.into_iter().filter(|reason| move_of(reason).is_some()));
         }
     }
 
@@ -181,9 +204,11 @@ impl Findings {
         join_all(each).await.into_iter().flatten().collect()
     }
 
-    /// Whether applying would change a route: a route that was only adopted is there already.
-    pub fn changes_routes(&self) -> bool {
-        !self.would_do.is_empty()
+    /// The moves that would be made, one a service: the last one. A route that was only adopted is there already.
+    pub fn moves(&self) -> Vec<Move> {
+        let moves = self.would_do.iter().filter_map(move_of);
+        let last: BTreeMap<ServiceId, Move> = moves.map(|wanted| (wanted.service, wanted)).collect();
+        last.into_values().collect()
     }
 
     /// The HAProxy instances that could not be looked at.
@@ -195,16 +220,18 @@ impl Findings {
     }
 }
 
-/// Whether a reason tells of a move that would be made; what HAProxy has already is no move.
-fn moves(reason: &Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Failover { .. }
-            | Reason::Failback { .. }
-            | Reason::SiteRemoved { .. }
-            | Reason::Placed { .. }
-            | Reason::Reasserted { .. }
-    )
+/// The move that a reason tells of; what HAProxy has already is no move.
+fn move_of(reason: &Reason) -> Option<Move> {
+    let (service, to, kind) = match reason {
+        Reason::Failover { service, to, .. } => (service, to, MoveKind::Escape),
+        Reason::Failback { service, to, .. } => (service, to, MoveKind::Return),
+        Reason::SiteRemoved { service, to, .. } => (service, to, MoveKind::Set),
+        Reason::Placed { service, site } | Reason::Reasserted { service, site, .. } => {
+            (service, site, MoveKind::Set)
+        }
+        _ => return None,
+    };
+    Some(Move { service: *service, to: *to, kind })
 }
 
 async fn probes(

@@ -1,6 +1,8 @@
 //! `supervisor --once`, alone and beside a daemon.
 
 use super::world::{World, program, said};
+use crate::haproxy::lab::free_port;
+use rustix::process::Signal;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -55,5 +57,70 @@ async fn a_server_that_haproxy_reaches_is_not_moved_away_from_even_with_apply() 
     let said = said(&ran);
     assert!(said.contains("would do: nothing"), "{said}");
     assert_eq!(ran.status.code(), Some(1), "degraded: {said}");
+    assert_eq!(world.routes().await, [("api".to_owned(), "api__onprem".to_owned())]);
+}
+
+/// Settings with which onprem is refused, although it serves.
+fn with_a_wrong_port(world: &World) -> String {
+    let address = format!("address = \"127.0.0.1:{}\"", world.onprem.port);
+    world.settings().replace(&address, &format!("address = \"127.0.0.1:{}\"", free_port()))
+}
+
+/// What was printed, each paragraph on one line.
+fn unwrapped(output: &Output) -> String {
+    said(output).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_daemon_apply_forces_nothing_for_which_the_daemon_has_no_evidence() {
+    let world = World::new().await;
+    let daemon = world.running().await;
+    let (ran, _) = once(&world, &with_a_wrong_port(&world), &["--apply"]);
+    let words = unwrapped(&ran);
+    assert!(words.contains("alone, supervisor would do: api: traffic moved from onprem to cloud"), "{words}");
+    assert!(
+        words.contains(
+            "api to cloud: not ordered: the daemon does not hold onprem to be down: api-onprem is up (200"
+        ),
+        "{words}"
+    );
+    assert_eq!(ran.status.code(), Some(0), "all is well as the daemon sees it: {words}");
+    assert_eq!(daemon.service().await.generation, 1);
+    assert_eq!(world.routes().await, [("api".to_owned(), "api__onprem".to_owned())]);
+
+    // What the daemon has done already, nobody has to do.
+    world.onprem.close().await;
+    daemon.until_routed_to("cloud").await;
+    let (ran, _) = once(&world, &world.settings(), &["--apply", "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(
+        (&document["would_do"], &document["orders"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+    assert_eq!(document["daemon"]["services"][0]["serving"], "cloud", "{document}");
+    assert_eq!(ran.status.code(), Some(1), "degraded: {document}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_cannot_be_asked_is_not_taken_for_none() {
+    let world = World::new().await;
+    let mut daemon = world.running().await;
+    daemon.signal(Signal::STOP);
+    let (ran, _) = once(&world, &with_a_wrong_port(&world), &["--apply"]);
+    assert_eq!(ran.status.code(), Some(69), "{}", said(&ran));
+    assert!(said(&ran).contains("did not answer in time"), "{}", said(&ran));
+    daemon.signal(Signal::CONT);
+    daemon.stop().await;
+
+    // One without its control socket: the lock tells that it is there.
+    let settings = world.settings().replace("/control.sock\"", "/run/control.sock\"");
+    world.write(&settings);
+    let daemon = world.run();
+    daemon.until_logged("the directory must exist and be writable").await;
+    world.until_served_from("onprem").await;
+    let wrong = with_a_wrong_port(&world).replace("/control.sock\"", "/run/control.sock\"");
+    let (ran, _) = once(&world, &wrong, &["--apply"]);
+    assert_eq!(ran.status.code(), Some(69), "{}", said(&ran));
+    assert!(said(&ran).contains(&format!("(process {})", daemon.pid())), "{}", said(&ran));
     assert_eq!(world.routes().await, [("api".to_owned(), "api__onprem".to_owned())]);
 }
