@@ -391,7 +391,10 @@ async fn a_failover_says_exactly_what_the_dry_run_said_and_how_long_it_took() {
     assert_eq!((exit, err.as_str()), (Exit::Ok, ""));
     assert!(out.starts_with("moved api from onprem to cloud in ") && out.ends_with("s\n"), "{out}");
     let (exit, out, _) = world.run("failover api --to cloud").await;
-    assert_eq!((exit, out.as_str()), (Exit::Ok, "api is on cloud already, and prefers it; nothing to do\n"));
+    assert_eq!(
+        (exit, out.as_str()),
+        (Exit::Ok, "api is on cloud already, and it is preferred; nothing to do\n")
+    );
 
     let (_, out, _) = world.run("explain api").await;
     assert!(out.contains("api is served from cloud"), "{out}");
@@ -459,7 +462,7 @@ async fn through_daemon(world: &World, service: &str, to: &str, kind: MoveKind) 
         output: Output::to(Box::new(io::sink()), Box::new(io::sink())),
         patience: world.patience,
     };
-    let wanted = Move { service: name(service), to: name(to), kind };
+    let wanted = Move { service: name(service), from: None, to: name(to), kind };
     let ordered = timeout(LONG, through::apply(&context, &[wanted])).await.unwrap().unwrap().remove(0);
     (ordered.came, ordered.line())
 }
@@ -482,7 +485,7 @@ async fn once_with_apply_orders_what_the_daemon_too_holds_to_be_necessary() {
     let (came, line) = through_daemon(&world, "api", "cloud", MoveKind::Escape).await;
     assert_eq!(came, Came::Done, "{line}");
     assert!(line.starts_with("api to cloud: done: moved in "), "{line}");
-    assert!(line.ends_with("; it prefers cloud now, until `supervisor failback api`"), "{line}");
+    assert!(line.ends_with("; `supervisor failback api` ends the override that this made"), "{line}");
     let journal = world.journal.0.lock().unwrap().clone();
     let words: Vec<&str> = journal.iter().map(|line| line.words.as_str()).collect();
     assert!(words.iter().any(|words| words.ends_with(": supervisor --once --apply")), "{words:#?}");

@@ -8,7 +8,9 @@ use super::edges::{docker_engine, validator, watched};
 use super::now;
 use crate::actuator::haproxy::{self, Driver, RenderError, Wanted};
 use crate::clock;
+use crate::domain::change::Change;
 use crate::domain::event::{Event, Probed};
+use crate::domain::state::{Placement, Route};
 use crate::domain::{Now, ProxyId, Reason, ServerId, ServiceId, SiteId, Span, State};
 use crate::probe;
 use crate::settings::Settings;
@@ -41,6 +43,8 @@ pub struct Findings {
 pub struct Move {
     /// Whose traffic.
     pub service: ServiceId,
+    /// Where it was found; none where HAProxy has no route.
+    pub from: Option<SiteId>,
     /// Where to.
     pub to: SiteId,
     /// Why.
@@ -89,19 +93,41 @@ struct Look {
     /// Every move that was decided so far.
     would_do: Vec<Reason>,
     last: BTreeMap<ServerId, LastProbe>,
+    /// Where the services that would be moved were found.
+    found: BTreeMap<ServiceId, Option<SiteId>>,
 }
 
 impl Look {
     fn take(&mut self, event: Event, now: Now) {
         if let Ok(Step { record, .. }) = self.core.step(event, now) {
-            self.would_do
-                .extend(record.decision.reasons.into_iter().filter(|reason| move_of(reason).is_some()));
+            for reason in record.decision.reasons {
+                if let Some(Move { service, from, .. }) = move_of(&reason) {
+                    self.found.entry(service).or_insert(from);
+                    self.would_do.push(reason);
+                }
+            }
         }
     }
 
     fn probed(&mut self, probed: Probed) {
         self.last.insert(probed.server, LastProbe { outcome: probed.outcome, ended: probed.ended });
         self.take(Event::Probed(probed), now());
+    }
+
+    /// The state without the moves: as it was found.
+    fn as_found(&self) -> State {
+        let mut state = self.core.state().clone();
+        for (service, found) in &self.found {
+            let route = state.services.get(service).and_then(|known| known.placement.route().cloned());
+            let placement = match (*found, route) {
+                (Some(site), Some(route)) => {
+                    Placement::On(Route { site, pending: Default::default(), ..route })
+                }
+                (None, _) | (_, None) => Placement::Unmanaged { last: None },
+            };
+            state.apply(&[Change::Placed { service: *service, placement }]);
+        }
+        state
     }
 
     /// How many of the moves are returns.
@@ -147,7 +173,7 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
     let probed = join_all(specs.iter().map(|(id, spec)| probes(settings, *id, spec, &client)));
     let (proxies, engines, probed) = tokio::join!(proxies, engines, probed);
 
-    let mut look = Look { core, would_do: Vec::new(), last: BTreeMap::new() };
+    let mut look = Look { core, would_do: Vec::new(), last: BTreeMap::new(), found: BTreeMap::new() };
     look.take(Event::Started, now());
     for event in proxies.into_iter().chain(engines) {
         look.take(event, now());
@@ -159,14 +185,14 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
         async move { probed.await.into_iter().flatten().collect() }
     };
     doubt::settle(&mut look, &drivers, again).await;
-    let Look { core, would_do, last } = look;
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: super::start::hostname(),
         started,
         problems: Vec::new(),
     };
-    let view = View::of(core.state(), now(), &last, &meta);
+    let view = View::of(&look.as_found(), now(), &look.last, &meta);
+    let Look { core, would_do, .. } = look;
     Ok(Findings { view, would_do, core, drivers })
 }
 
@@ -222,16 +248,15 @@ impl Findings {
 
 /// The move that a reason tells of; what HAProxy has already is no move.
 fn move_of(reason: &Reason) -> Option<Move> {
-    let (service, to, kind) = match reason {
-        Reason::Failover { service, to, .. } => (service, to, MoveKind::Escape),
-        Reason::Failback { service, to, .. } => (service, to, MoveKind::Return),
-        Reason::SiteRemoved { service, to, .. } => (service, to, MoveKind::Set),
-        Reason::Placed { service, site } | Reason::Reasserted { service, site, .. } => {
-            (service, site, MoveKind::Set)
-        }
+    let (service, from, to, kind) = match reason {
+        Reason::Failover { service, from, to, .. } => (service, Some(*from), to, MoveKind::Escape),
+        Reason::Failback { service, from, to, .. } => (service, Some(*from), to, MoveKind::Return),
+        Reason::SiteRemoved { service, from, to } => (service, Some(*from), to, MoveKind::Set),
+        Reason::Placed { service, site } => (service, None, site, MoveKind::Set),
+        Reason::Reasserted { service, site, found } => (service, *found, site, MoveKind::Set),
         _ => return None,
     };
-    Some(Move { service: *service, to: *to, kind })
+    Some(Move { service: *service, from, to: *to, kind })
 }
 
 async fn probes(

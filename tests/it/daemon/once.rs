@@ -40,6 +40,8 @@ async fn a_server_that_nobody_reaches_is_down_and_what_would_be_done_is_said() {
     let (ran, took) = once(&world, &without_a_way_to_onprem(&world), &[]);
     let said = said(&ran);
     assert!(said.contains("would do:\n  api: traffic moved from onprem to cloud"), "{took:?}: {said}");
+    // What was found is told as it was found, not as it would be.
+    assert!(said.contains("api: DEGRADED, served from onprem"), "{said}");
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!(ran.status.code(), Some(1), "{said}");
     // Nothing was done.
