@@ -78,7 +78,7 @@ pub fn reason(reason: &Reason) -> String {
             format!("{service}: traffic moved from {from} to {to} by order of {}{force}{words}", operator(by))
         }
         Reason::PreferenceSet { service, site, by } => {
-            format!("{service}: traffic is on {site} already; {} prefers {site} from now on", operator(by))
+            format!("{service}: traffic is on {site} already; an override of {} prefers it from now on", operator(by))
         }
         Reason::PreferenceVoid { service, site } => {
             format!("{service}: the override that preferred {site} ended: the settings no longer name servers there")
@@ -273,8 +273,8 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
             site_is_down(site, cause)
         ),
         Stay::Forced => format!(
-            "{service} stays on {site}, though it is not healthy: a person forced it there; \
-             `supervisor failback {service}` ends that"
+            "{service} stays on {site}, though it is not healthy: an override forced it there; \
+             `supervisor failback {service}` ends it"
         ),
     }
 }
@@ -286,7 +286,7 @@ fn preference_holds(service: ServiceId, preference: &Override) -> String {
         .map(|text| format!(" ({})", pieces::one_line(text)))
         .unwrap_or_default();
     format!(
-        "{service}: {} prefers {} since {}{words}; no expiry, `supervisor failback {service}` ends it",
+        "{service}: an override of {} prefers {} since {}{words}; no expiry, `supervisor failback {service}` ends it",
         operator(&preference.by),
         preference.site,
         time(preference.at)

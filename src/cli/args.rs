@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Say why a service is where it is, and what happened to it lately.
     Explain(ExplainArgs),
-    /// Move a service's traffic to a site, and prefer that site from now on.
+    /// Move a service's traffic to a site, with an override that prefers it from now on.
     Failover(FailoverArgs),
     /// End the override, and move the traffic to the best healthy site.
     Failback(FailbackArgs),

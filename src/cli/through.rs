@@ -102,7 +102,7 @@ async fn apply_one(context: &Context, wanted: &Move) -> Result<(Came, String), C
         (Answer::AlreadySo, _) | (Answer::Accepted, None) => return Ok((Came::AlreadySo, reply.words)),
         (Answer::Accepted, Some(route)) => route,
     };
-    let override_left = format!("; it prefers {to} now, until `supervisor failback {service}`");
+    let override_left = format!("; `supervisor failback {service}` ends the override that this made");
     let durable = if reply.durable == Some(false) { "; not durable: the disk is behind" } else { "" };
     Ok(match order::in_force(context, service, route, given).await? {
         InForce::After(took) => (Came::Done, format!("moved in {took}{override_left}{durable}")),

@@ -54,16 +54,16 @@ pub fn denial(denial: &Denial) -> String {
 pub fn verdict(order: &Order, verdict: &Verdict) -> String {
     match (order, verdict) {
         (Order::Failover { service, to, .. }, Verdict::Accepted { durable }) => {
-            format!("{service} goes to {to}, and prefers it from now on{}", not_durable(*durable))
+            format!("{service} goes to {to}, and an override prefers it from now on{}", not_durable(*durable))
         }
         (Order::Failback { service, .. }, Verdict::Accepted { durable }) => {
             format!("{service} goes back to its best healthy site{}", not_durable(*durable))
         }
         (Order::Failover { service, to, .. }, Verdict::AlreadySo) => {
-            format!("{service} is on {to} already, and prefers it; nothing to do")
+            format!("{service} is on {to} already, and it is preferred; nothing to do")
         }
         (Order::Failback { service, .. }, Verdict::AlreadySo) => {
-            format!("{service} is on its best healthy site already, without an override; nothing to do")
+            format!("{service} has no override to end, and no better site to go back to; nothing to do")
         }
         (_, Verdict::Denied(why)) => denial(why),
     }
@@ -86,7 +86,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
             Some(format!("move {service} from {from} to {to}{force}"))
         }
         Reason::PreferenceSet { service, site, .. } => {
-            Some(format!("leave {service} on {site}, and prefer {site} from now on"))
+            Some(format!("leave {service} on {site}, with an override that prefers {site} from now on"))
         }
         Reason::PreferenceDropped { service, site, .. } => {
             Some(format!("end the override that prefers {site} for {service}"))

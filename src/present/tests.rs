@@ -163,7 +163,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             Reason::PreferenceSet { service, site: cloud(), by: by.clone() },
             Level::Info,
-            "api: traffic is on cloud already; alice prefers cloud from now on",
+            "api: traffic is on cloud already; an override of alice prefers it from now on",
         ),
         (
             Reason::PreferenceDropped { service, site: cloud(), by: by.clone() },
@@ -260,8 +260,8 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             stays(Stay::Forced, None),
             Level::Info,
-            "api stays on cloud, though it is not healthy: a person forced it there; \
-             `supervisor failback api` ends that",
+            "api stays on cloud, though it is not healthy: an override forced it there; \
+             `supervisor failback api` ends it",
         ),
         (
             Reason::Serving { service, site: cloud(), since: AT, age: Span(192_000) },
@@ -271,7 +271,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             Reason::PreferenceHolds { service, preference },
             Level::Info,
-            "api: alice prefers cloud since 2026-08-21T08:15:02.123Z (db upgrade); no expiry, \
+            "api: an override of alice prefers cloud since 2026-08-21T08:15:02.123Z (db upgrade); no expiry, \
              `supervisor failback api` ends it",
         ),
         (
@@ -562,11 +562,11 @@ fn verdicts_say_what_was_ordered_and_whether_it_is_kept() {
     assert_eq!(
         said,
         [
-            "api goes to cloud, and prefers it from now on",
-            "api is on cloud already, and prefers it; nothing to do",
+            "api goes to cloud, and an override prefers it from now on",
+            "api is on cloud already, and it is preferred; nothing to do",
             "api goes back to its best healthy site (not durable: the disk is behind, \
              so a crash now would forget the order)",
-            "api is on its best healthy site already, without an override; nothing to do",
+            "api has no override to end, and no better site to go back to; nothing to do",
             "no site of the service is healthy, so there is nowhere to fail back to",
         ]
     );

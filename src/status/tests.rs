@@ -178,7 +178,7 @@ fn the_view_is_the_documented_json() {
                 },
                 {
                     "code": "preference_holds",
-                    "words": "api: alice prefers onprem since 2026-08-21T08:14:02.123Z \
+                    "words": "api: an override of alice prefers onprem since 2026-08-21T08:14:02.123Z \
                               (<script>alert(\"1\")</script> & co); no expiry, `supervisor failback api` ends it",
                     "service": "api",
                     "preference": {

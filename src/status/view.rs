@@ -69,7 +69,7 @@ pub struct ServiceView {
     pub by: Option<String>,
     /// The HAProxy instances that have not confirmed the route yet.
     pub pending: Vec<ProxyId>,
-    /// A person's preference.
+    /// A person's override.
     #[serde(rename = "override")]
     pub preference: Option<OverrideView>,
     /// The most telling of `reasons`, in words.
@@ -80,7 +80,7 @@ pub struct ServiceView {
     pub servers: Vec<ServerView>,
 }
 
-/// A person's preference.
+/// A person's override.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverrideView {
     /// The preferred site.
