@@ -22,6 +22,7 @@ mod ident;
 pub mod keeper;
 pub mod naming;
 mod observe;
+mod old_workers;
 pub mod plan;
 mod reconcile;
 pub mod reply;

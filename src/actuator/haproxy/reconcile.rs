@@ -1,8 +1,9 @@
 //! The task that keeps one HAProxy as it is decided: looks each second, writes what differs, reads it back, reports.
 //!
 //! ```text
-//!   watch Desired ──► set_routes ──► Event::Routed ──► map file (a task of its own: a disk never delays a switch)
-//!   every second  ──► observe    ──► Event::Proxy / ProxyLost; what differs from Desired is set again
+//!   watch Desired ──► set_current ──► Event::Routed ──┬► old workers (a task: one that hangs delays no switch)
+//!                                                     └► map file (a task: a disk never delays a switch)
+//!   every second  ──► observe     ──► Event::Proxy / ProxyLost; what differs from Desired is set again
 //!   Evacuation    ──► precondition still true? ──► evacuate (a task of its own) ──► Event::Finished
 //! ```
 //!
@@ -14,8 +15,9 @@ use super::files;
 use super::ident::{Ident, MapPath};
 use super::naming;
 use super::observe::{Observed, observe};
+use super::old_workers::{InForce, keep_old_workers};
 use super::runtime::Runtime;
-use super::switch::{OldWorkers, Routes, SwitchError, Switched, map_file, set_routes};
+use super::switch::{Routes, SwitchError, map_file, set_current};
 use crate::chain::chain;
 use crate::domain::action::{Desired, DesiredRoute, Evacuation, Finished, Outcome};
 use crate::domain::event::{CheckSeen, Event, ProxyIdentity, ProxySeen, Routed};
@@ -23,8 +25,9 @@ use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::time::{Boot, Span};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -119,14 +122,19 @@ pub async fn run(
     let (file, written) = watch::channel(None);
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_file(driver.map_file.clone(), written));
-    let mut this = Reconciler { driver, events, file, last: None, in_force: BTreeMap::new(), lagging: false };
+    let (current, told) = watch::channel(None);
+    let look = Arc::new(Notify::new());
+    let (runtime, map) = (driver.runtime.clone(), driver.map_path.clone());
+    tasks.spawn(keep_old_workers(driver.proxy, runtime, map, told, Arc::clone(&look)));
+    let (last, in_force) = (None, BTreeMap::new());
+    let mut this = Reconciler { driver, events, look: Arc::clone(&look), file, current, last, in_force };
     let mut rescues: JoinSet<Finished> = JoinSet::new();
     let mut looks = interval(this.driver.look_every);
     // A late look is not made up for: the next one sees everything.
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut evacuations_open = true;
     loop {
-        // Each branch is cancel-safe: `changed`, `recv`, `tick` and `join_next` lose nothing when another one wins. A new
+        // Each branch is cancel-safe: `changed`, `recv`, `notified`, `tick` and `join_next` lose nothing when another one wins. A new
         // route goes first: it moves traffic, and evacuations wait for it.
         tokio::select! {
             biased;
@@ -157,6 +165,7 @@ pub async fn run(
                 // rescue line that it may have left open.
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "an evacuation ended badly"),
             },
+            () = look.notified() => looks.reset_immediately(),
             _ = looks.tick() => {
                 let wanted = desired.borrow().clone();
                 this.look(&wanted, rescues.is_empty()).await;
@@ -168,14 +177,16 @@ pub async fn run(
 struct Reconciler {
     driver: Driver,
     events: mpsc::Sender<Event>,
+    /// Asks for a look at once.
+    look: Arc<Notify>,
     /// What the map file shall hold; none until there is something.
     file: watch::Sender<Option<String>>,
+    /// What old workers shall route too; none while nothing may be touched.
+    current: watch::Sender<Option<InForce>>,
     /// The last look that succeeded; none while HAProxy does not answer.
     last: Option<Observed>,
     /// What was read back since the last change. Not trusted across a look that shows otherwise.
     in_force: BTreeMap<ServiceId, DesiredRoute>,
-    /// An old worker did not take the last switch.
-    lagging: bool,
 }
 
 impl Reconciler {
@@ -193,6 +204,7 @@ impl Reconciler {
                     tracing::warn!(proxy = %self.driver.proxy, error = &error as &dyn std::error::Error, "HAProxy is lost");
                 }
                 self.in_force.clear();
+                self.current.send_replace(None);
                 self.tell(Event::ProxyLost { proxy: self.driver.proxy }).await;
                 return;
             }
@@ -213,15 +225,13 @@ impl Reconciler {
                 }
             }
         }
-        if self.lagging {
-            self.in_force.clear();
-        }
         self.route(wanted).await;
     }
 
     /// Sets every route that is not known to be in force, and reports those that were read back.
     async fn route(&mut self, wanted: &Desired) {
         if !self.may_write(wanted) {
+            self.current.send_replace(None);
             return;
         }
         let began = (self.driver.clock)();
@@ -231,39 +241,43 @@ impl Reconciler {
             .filter(|(service, route)| self.in_force.get(*service) != Some(*route))
             .map(|(service, route)| (*service, *route))
             .collect();
+        let mut pid = self.last.as_ref().map(|seen| seen.pid);
         if !missing.is_empty() {
             let done = self.set(&missing).await;
-            if !done.is_empty() {
-                let generations = done.iter().map(|(service, route)| (*service, route.generation)).collect();
-                self.in_force.extend(done);
+            let generations: BTreeMap<ServiceId, u64> =
+                done.iter().map(|(service, (_, route))| (*service, route.generation)).collect();
+            for (service, (by, route)) in done {
+                if pid.replace(by) != Some(by) {
+                    // Not the worker of the last look: what else was in force there may not be here.
+                    self.look.notify_one();
+                }
+                self.in_force.insert(service, route);
+            }
+            if !generations.is_empty() {
                 let took = (self.driver.clock)().since(began);
                 self.tell(Event::Routed(Routed { proxy: self.driver.proxy, generations, took })).await;
             }
         }
+        self.publish_in_force(wanted, pid);
         self.publish_file(wanted);
     }
 
     /// All at once; if that is refused, each by itself, so that one service without a backend does not hold the others.
+    /// Gives what was read back, with the process id of the worker.
     async fn set(
-        &mut self,
+        &self,
         missing: &BTreeMap<ServiceId, DesiredRoute>,
-    ) -> BTreeMap<ServiceId, DesiredRoute> {
-        let runtime = &self.driver.runtime;
-        let map = &self.driver.map_path;
-        let mut lagging = false;
+    ) -> BTreeMap<ServiceId, (u32, DesiredRoute)> {
+        let (runtime, map) = (&self.driver.runtime, &self.driver.map_path);
         let mut done = BTreeMap::new();
-        match set_routes(runtime, map, &in_haproxy(missing)).await {
-            Ok(switched) => {
-                lagging |= lags(&switched);
-                done.clone_from(missing);
-            }
+        match set_current(runtime, map, &in_haproxy(missing)).await {
+            Ok((pid, _)) => done.extend(missing.iter().map(|(service, route)| (*service, (pid, *route)))),
             Err(SwitchError::NoSuchBackend { .. } | SwitchError::NotInForce { .. }) if missing.len() > 1 => {
                 for (service, route) in missing {
                     let one = BTreeMap::from([(*service, *route)]);
-                    match set_routes(runtime, map, &in_haproxy(&one)).await {
-                        Ok(switched) => {
-                            lagging |= lags(&switched);
-                            done.insert(*service, *route);
+                    match set_current(runtime, map, &in_haproxy(&one)).await {
+                        Ok((pid, _)) => {
+                            done.insert(*service, (pid, *route));
                         }
                         Err(error) => refused(&self.driver, &error),
                     }
@@ -271,8 +285,22 @@ impl Reconciler {
             }
             Err(error) => refused(&self.driver, &error),
         }
-        self.lagging = lagging;
         done
+    }
+
+    /// Old workers follow what the current one was read to do. A new process id makes them be told anew: the last current
+    /// worker is one of them now.
+    fn publish_in_force(&self, wanted: &Desired, pid: Option<u32>) {
+        let decided = |(service, route): (&ServiceId, &DesiredRoute)| {
+            (wanted.routes.get(service) == Some(route)).then_some((*service, *route))
+        };
+        let routes: BTreeMap<ServiceId, DesiredRoute> = self.in_force.iter().filter_map(decided).collect();
+        let new = pid.filter(|_| !routes.is_empty()).map(|pid| InForce { pid, routes: in_haproxy(&routes) });
+        self.current.send_if_modified(|now| {
+            let differs = *now != new;
+            *now = new;
+            differs
+        });
     }
 
     /// What the file shall hold: what is there, and over it what is decided. Services without a decision keep theirs.
@@ -355,15 +383,6 @@ fn refused(driver: &Driver, error: &SwitchError) {
         return;
     }
     tracing::warn!(proxy = %driver.proxy, error = error as &dyn std::error::Error, "HAProxy does not take its routes");
-}
-
-/// Whether a worker that still has clients routes otherwise.
-fn lags(switched: &Switched) -> bool {
-    match &switched.old_workers {
-        OldWorkers::Told(told) => told.values().any(Result::is_err),
-        OldWorkers::Unknown(_) => true,
-        OldWorkers::Unreachable => false,
-    }
 }
 
 /// Services and sites as keys and values of the map. Their names are stricter than HAProxy's, so none is left out.

@@ -5,17 +5,31 @@
 //! write (one entry by `set map`, several by a version that is committed at once), read back. A switch is reported as
 //! made only for what was read back.
 //!
+//! The current worker goes first, and its read-back alone makes a switch: it takes every new connection. The old ones are
+//! told at the same time as each other, within one deadline, so that one that hangs holds up nobody.
+//!
 //! An unknown backend name in a map is no error for HAProxy, it silently uses the default backend: hence the look first.
 
 use super::command::Command;
 use super::ident::{Ident, MapPath};
 use super::reply::{self, Processes};
 use super::runtime::{Runtime, RuntimeError, Worker};
+use futures_util::StreamExt;
+use futures_util::stream;
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// How often the current worker is done anew because a reload of somebody else's replaced it meanwhile. Two reloads
 /// within a switch of a millisecond are not expected; a third is left to the next round of the caller.
 const CHASES_MAX: u32 = 3;
+
+/// How many old workers are told at once. HAProxy keeps five in our configuration (`mworker-max-reloads`), and its master
+/// serves ten connections at once: two are left for whoever else asks.
+const OLD_AT_ONCE: usize = 8;
+
+/// How long all old workers together have. One that runs answers in a millisecond; a longer wait is for one that hangs.
+const OLD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Where services go: key of the map (the service) to backend.
 pub type Routes = BTreeMap<Ident, Ident>;
@@ -71,6 +85,9 @@ pub enum SwitchError {
         /// What was read.
         found: Option<String>,
     },
+    /// An old worker hangs.
+    #[error("the old worker did not answer within {OLD_DEADLINE:?}")]
+    Silent,
     /// Reloads followed each other faster than the switch.
     #[error("HAProxy was reloaded {CHASES_MAX} times while its routes were being set")]
     Reloading,
@@ -87,31 +104,79 @@ impl From<reply::ReplyError> for SwitchError {
 /// An error means that the *current* worker is not known to route so; what came of old workers is in the report.
 pub async fn set_routes(runtime: &Runtime, map: &MapPath, routes: &Routes) -> Result<Switched, SwitchError> {
     for _ in 0..CHASES_MAX {
-        let (pid, changed) = set_on(runtime, Worker::Current, map, routes).await?;
-        if runtime.master().is_none() {
-            return Ok(Switched { pid, changed, old_workers: OldWorkers::Unreachable });
+        let (pid, changed) = set_current(runtime, map, routes).await?;
+        if let Some(old_workers) = set_old(runtime, map, routes, pid).await {
+            return Ok(Switched { pid, changed, old_workers });
         }
-        let processes = match runtime.processes().await {
-            Ok(processes) => processes,
-            Err(error) => return Ok(Switched { pid, changed, old_workers: OldWorkers::Unknown(error) }),
-        };
-        // The worker that was told is listed as current or as old; with a newer one beside it, that one has to be told
-        // too: it began with the map file, which may still have the old route.
-        if replaced(pid, &processes) {
-            continue;
-        }
-        let mut told = BTreeMap::new();
-        for old in &processes.old_workers {
-            match set_on(runtime, Worker::Old(old.pid), map, routes).await {
-                Err(SwitchError::Runtime(error)) if error.process_is_gone() => {}
-                result => {
-                    told.insert(old.pid, result.map(|(_, changed)| changed));
-                }
-            }
-        }
-        return Ok(Switched { pid, changed, old_workers: OldWorkers::Told(told) });
     }
     Err(SwitchError::Reloading)
+}
+
+/// Makes `routes` true on the worker that takes new connections. Gives its process id and how many entries changed.
+pub(super) async fn set_current(
+    runtime: &Runtime,
+    map: &MapPath,
+    routes: &Routes,
+) -> Result<(u32, usize), SwitchError> {
+    set_on(runtime, Worker::Current, map, routes).await
+}
+
+/// Makes `routes` true on the old workers, within [`OLD_DEADLINE`] after the master has named them. None if `current`,
+/// which was told before, is not the current worker any more: its successor began with the map file, which may still have
+/// the old route, and has to be told too.
+pub(super) async fn set_old(
+    runtime: &Runtime,
+    map: &MapPath,
+    routes: &Routes,
+    current: u32,
+) -> Option<OldWorkers> {
+    if runtime.master().is_none() {
+        return Some(OldWorkers::Unreachable);
+    }
+    let processes = match runtime.processes().await {
+        Ok(processes) => processes,
+        Err(error) => return Some(OldWorkers::Unknown(error)),
+    };
+    // The worker that was told is listed as current or as old.
+    if replaced(current, &processes) {
+        return None;
+    }
+    let ends = Instant::now() + OLD_DEADLINE;
+    let each = processes.old_workers.into_iter().map(|old| async move {
+        let set = set_on_old(runtime, old.pid, map, routes);
+        (old.pid, timeout_at(ends, set).await.unwrap_or(Err(SwitchError::Silent)))
+    });
+    let told = stream::iter(each).buffer_unordered(OLD_AT_ONCE);
+    let still_there = |(pid, result): (u32, Result<usize, SwitchError>)| async move {
+        match result {
+            Err(SwitchError::Runtime(error)) if error.process_is_gone() => None,
+            result => Some((pid, result)),
+        }
+    };
+    Some(OldWorkers::Told(told.filter_map(still_there).collect().await))
+}
+
+/// All at once; or each by itself if its older configuration lacks a pool, so that this does not hold the others.
+async fn set_on_old(
+    runtime: &Runtime,
+    pid: u32,
+    map: &MapPath,
+    routes: &Routes,
+) -> Result<usize, SwitchError> {
+    let worker = Worker::Old(pid);
+    match set_on(runtime, worker, map, routes).await {
+        Err(error @ SwitchError::NoSuchBackend { .. }) if routes.len() > 1 => {
+            for (key, backend) in routes {
+                let one = Routes::from([(key.clone(), backend.clone())]);
+                match set_on(runtime, worker, map, &one).await {
+                    Ok(_) | Err(SwitchError::NoSuchBackend { .. }) => {}
+                    Err(other) => return Err(other),
+                }
+            }
+            Err(error)
+        }
+        result => result.map(|(_, changed)| changed),
+    }
 }
 
 /// True if the master knows a current worker, and it is not `pid`. In a container the worker's own process id and the
@@ -120,7 +185,6 @@ fn replaced(pid: u32, processes: &Processes) -> bool {
     !processes.workers.is_empty() && processes.workers.iter().all(|worker| worker.pid != pid)
 }
 
-/// Gives the worker's process id and how many entries changed.
 async fn set_on(
     runtime: &Runtime,
     worker: Worker,

@@ -1,9 +1,10 @@
 //! The task that the daemon starts, against a HAProxy that things happen to.
 
-use super::lab::{Lab, get, ident, routes, until};
+use super::lab::{KeepAlive, Lab, get, ident, routes, until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
-use std::time::Duration;
-use supervisor::actuator::haproxy::{Command, Driver, Worker, run, set_routes};
+use std::time::{Duration, Instant};
+use supervisor::actuator::haproxy::{BindCheck, Command, Driver, Worker, apply, run, set_routes};
 use supervisor::domain::action::{ActionId, Desired, DesiredRoute, Evacuation, Outcome};
 use supervisor::domain::event::{Event, ProxySeen};
 use supervisor::domain::id::{ServerId, ServiceId};
@@ -213,4 +214,69 @@ async fn a_haproxy_that_is_gone_is_reported_and_routed_again_when_it_is_back() {
     lab.start_again().await;
     task.look("the new worker", |seen| seen.routes[&api()].as_str() == "cloud").await;
     assert_eq!(lab.site().await, "cloud");
+}
+
+/// Workers that were stopped; they go on when the test is over, so that HAProxy can end.
+struct Frozen(Vec<u32>);
+
+impl Frozen {
+    fn freeze(pids: &[u32]) -> Frozen {
+        let frozen = Frozen(pids.to_vec());
+        frozen.signal(Signal::STOP);
+        frozen
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.0.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal(Signal::CONT);
+    }
+}
+
+#[tokio::test]
+async fn old_workers_that_hang_do_not_hold_up_new_connections_and_follow_when_they_can() {
+    let lab = Lab::start(|_| {}).await;
+    // A client on each of three old workers.
+    let (mut kept, mut old) = (Vec::new(), Vec::new());
+    for round in 1..=3 {
+        old.push(lab.runtime().info().await.unwrap().pid);
+        let mut client = KeepAlive::connect(lab.port).await;
+        assert_eq!(client.get().await.unwrap(), "onprem");
+        kept.push(client);
+        apply(&lab.target(BindCheck::Local), &lab.rendered(|m| m.proxy.maxconn += round)).await.unwrap();
+    }
+    assert_eq!(lab.runtime().processes().await.unwrap().old_workers.len(), 3);
+    let mut task = Task::start(&lab, "lab");
+    task.look("a look", |_| true).await;
+
+    let frozen = Frozen::freeze(&old[..2]);
+    let began = Instant::now();
+    task.desired.send(to("cloud", 1)).unwrap();
+    task.routed(1).await;
+    let took = began.elapsed();
+    eprintln!("in force on the current worker after {took:?}, with two old workers that hang");
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert_eq!(lab.site().await, "cloud");
+    // The old worker that answers is told beside those that do not, and looks go on meanwhile.
+    let routed = async |pid| {
+        let get = Command::get_map(&lab.map(), &ident("api"));
+        let entry = lab.runtime().ask(Worker::Old(pid), &get).await;
+        entry.is_ok_and(|entry| entry.contains("api__cloud"))
+    };
+    until("the old worker that does not hang routes as decided", async || routed(old[2]).await).await;
+    assert_eq!(kept[2].get().await.unwrap(), "cloud");
+    for _ in 0..3 {
+        task.look("a look", |_| true).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+
+    drop(frozen);
+    until("an old worker that goes on is told", async || routed(old[0]).await).await;
+    assert_eq!(kept[0].get().await.unwrap(), "cloud");
 }
