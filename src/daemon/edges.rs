@@ -20,6 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 /// requests they are to free (clients wait some seconds), and are told as failed.
 const EVACUATIONS_MAX: usize = 64;
 
+/// How long the map files have when we stop. A disk that works needs some milliseconds; with the store's second and the
+/// servers' half it keeps the process's promise to be gone within two.
+const MAP_FILE_LAST: Duration = Duration::from_millis(200);
+
 /// The edges. Dropping them stops them all.
 pub struct Edges {
     lanes: Lanes,
@@ -51,6 +55,8 @@ struct ProxyEdge {
     desired: watch::Sender<Desired>,
     evacuations: mpsc::Sender<Evacuation>,
     wanted: Option<watch::Sender<Arc<haproxy::Wanted>>>,
+    /// What its two tasks share.
+    handoff: haproxy::Handoff,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -131,11 +137,14 @@ impl Edges {
         wanted: &ProxySettings,
         old: Option<ProxyEdge>,
     ) -> Result<ProxyEdge, haproxy::IdentError> {
-        let driver =
+        // The tasks that stay keep theirs.
+        let handoff = old.as_ref().map(|edge| edge.handoff.clone()).unwrap_or_default();
+        let mut driver =
             haproxy::plan::driver(settings, id, wanted, &self.owner, self.take_over, clock::boot_now)?;
+        driver.handoff = handoff.clone();
         let started_with = (wanted.clone(), driver.check_age.clone());
         let config = match wanted.config {
-            ConfigMode::Managed => Some(Arc::new(self.wanted(settings, id, wanted)?)),
+            ConfigMode::Managed => Some(Arc::new(self.wanted(settings, id, wanted, &handoff)?)),
             ConfigMode::External => None,
         };
         if let Some(edge) = old.filter(|edge| edge.started_with == started_with) {
@@ -165,7 +174,7 @@ impl Edges {
             }));
             sender
         });
-        Ok(ProxyEdge { started_with, desired, evacuations, wanted: wanted_sender, _tasks: tasks })
+        Ok(ProxyEdge { started_with, desired, evacuations, wanted: wanted_sender, handoff, _tasks: tasks })
     }
 
     fn wanted(
@@ -173,14 +182,29 @@ impl Edges {
         settings: &Settings,
         id: ProxyId,
         wanted: &ProxySettings,
+        handoff: &haproxy::Handoff,
     ) -> Result<haproxy::Wanted, haproxy::IdentError> {
+        let target = haproxy::plan::target(wanted, validator(settings, wanted));
         Ok(haproxy::Wanted {
-            target: haproxy::plan::target(wanted, validator(settings, wanted)),
+            target: haproxy::Target { handoff: handoff.clone(), ..target },
             model: haproxy::plan::model(settings, id, wanted, &self.owner)?,
             template: wanted.template.clone(),
             take_over: self.take_over,
             reload_interval: wanted.reload_interval.duration(),
         })
+    }
+}
+
+impl Drop for Edges {
+    /// The process ends: what a disk has not taken yet is tried once more, or told.
+    fn drop(&mut self) {
+        let handoffs = self.proxies.iter().map(|(id, edge)| (*id, edge.handoff.clone()));
+        for (proxy, words) in haproxy::write_last(handoffs, MAP_FILE_LAST) {
+            tracing::warn!(
+                %proxy,
+                "the map file lacks the last routes: an HAProxy that starts before supervisor does takes older ones: {words}"
+            );
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::binds;
 use super::client::{Client, ClientError, Recipient};
 use super::command::Command;
 use super::files::{self, FileError};
+use super::handoff::Handoff;
 use super::reply::{self, Info, Processes, ReloadReply};
 use super::runtime::{Runtime, RuntimeError, Worker};
 use super::server_state;
@@ -34,9 +35,18 @@ pub const APPLY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the master may refuse connections before a reload is given up unsent. It re-executes itself in 0.1 s to 2 s.
 const MASTER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The first and the longest pause between two looks at a reload.
+/// How long a reload waits for the map file, with which the new worker begins. A disk takes it in some milliseconds; nobody
+/// waits for a new configuration so eagerly that it could not be half a second late, nor so patiently that it could hang
+/// with a disk.
+const MAP_FILE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The first and the longest pause between two looks at a reload. From the new worker's first request until we see it, its
+/// routes may be those of an old map file; so the longest is short.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
-const LOOK_LONGEST: Duration = Duration::from_millis(100);
+const LOOK_LONGEST: Duration = Duration::from_millis(20);
+
+/// The pause while the master does not take a reload, or is busy with another one.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a reload that HAProxy did not begin, because of another one, is sent.
 const BUSY_TRIES: u32 = 3;
@@ -58,6 +68,8 @@ pub struct Target {
     pub binds: BindCheck,
     /// How long a reload may take: [`APPLY_DEADLINE`].
     pub deadline: Duration,
+    /// What is shared with who keeps its routes.
+    pub handoff: Handoff,
 }
 
 /// Whether new binds are tried before a reload.
@@ -150,8 +162,16 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
         return Err(error.into());
     }
 
+    if !target.handoff.settled(MAP_FILE_PATIENCE).await {
+        tracing::warn!(
+            file = %target.map_file.display(),
+            "the disk holds the map file up: HAProxy is reloaded with older routes, which are set again at once"
+        );
+    }
     let started = Instant::now();
-    let outcome = match reload(target, &before, &live, rendered).await {
+    let reloaded = reload(target, &before, &live, rendered).await;
+    target.handoff.look_now();
+    let outcome = match reloaded {
         Reloaded::Loaded(pid) => {
             // The file has served. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
             forget_state(target).await;
@@ -338,7 +358,7 @@ async fn send_reload(master: &Client, ends: Instant) -> Result<ReloadReply, Clie
         let client = master.clone().with_deadline(ends.saturating_duration_since(Instant::now()));
         match client.raw(Recipient::Owner, &Command::reload()).await {
             Ok(text) => return Ok(reply::reload(&text)),
-            Err(error) if error.nothing_was_sent() && Instant::now() < patience => sleep(LOOK_LONGEST).await,
+            Err(error) if error.nothing_was_sent() && Instant::now() < patience => sleep(BUSY_PAUSE).await,
             Err(error) => return Err(error),
         }
     }
@@ -393,7 +413,7 @@ async fn settle_other(
     ends: Instant,
 ) -> Result<Option<u32>, String> {
     while Instant::now() < ends {
-        sleep(LOOK_LONGEST).await;
+        sleep(BUSY_PAUSE).await;
         let Ok(now) = target.runtime.processes().await else { continue };
         if matches!(judge(before, &now), Judged::NotYet) {
             continue;
@@ -452,7 +472,7 @@ async fn processes_patiently(runtime: &Runtime) -> Result<Processes, RuntimeErro
             Ok(processes) => return Ok(processes),
             Err(error @ RuntimeError::NoMaster(_)) => return Err(error),
             Err(error) if Instant::now() >= patience => return Err(error),
-            Err(_) => sleep(LOOK_LONGEST).await,
+            Err(_) => sleep(BUSY_PAUSE).await,
         }
     }
 }

@@ -18,6 +18,7 @@ mod client;
 mod command;
 mod evacuate;
 mod files;
+mod handoff;
 mod ident;
 pub mod keeper;
 pub mod naming;
@@ -37,6 +38,7 @@ pub use client::{Client, ClientError, DEADLINE, LINE_MAX, REPLY_MAX, Recipient, 
 pub use command::{AdminState, CheckVerdict, Command};
 pub use evacuate::{EvacuateError, Evacuated, Evacuee, Refuge, close_rescue_line, evacuate};
 pub use files::{FileError, PUBLIC_MODE, replace, replace_in_background};
+pub use handoff::{Handoff, write_last};
 pub use ident::{IDENT_MAX, Ident, IdentError, MapPath};
 pub use keeper::{RenderError, Wanted, render};
 pub use observe::{MasterSeen, Observed, ServerSeen, observe};

@@ -1,13 +1,14 @@
 //! The task that makes old workers route as decided, beside the loop that drives HAProxy: an old worker that hangs holds up
 //! neither the next switch nor an evacuation.
 
+use super::handoff::Handoff;
 use super::ident::MapPath;
 use super::runtime::Runtime;
 use super::switch::{OldWorkers, Routes, SwitchError, set_old};
 use crate::domain::id::ProxyId;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 /// The pause while the master does not answer, for as long as a reload takes: it re-executes itself in 0.1 s to 2 s, and
@@ -28,20 +29,20 @@ pub(super) struct InForce {
     pub(super) routes: Routes,
 }
 
-/// Tells old workers whatever is in force, again until they have taken it. `look` is notified when the current worker turns
-/// out to be another one. Ends with the sender of `in_force`; none of it means: touch nothing.
+/// Tells old workers whatever is in force, again until they have taken it. Asks for a look when the current worker turns out
+/// to be another one. Ends with the sender of `in_force`; none of it means: touch nothing.
 pub(super) async fn keep_old_workers(
     proxy: ProxyId,
     runtime: Runtime,
     map: MapPath,
     mut in_force: watch::Receiver<Option<InForce>>,
-    look: impl AsRef<Notify>,
+    handoff: Handoff,
 ) {
     loop {
         let now = in_force.borrow_and_update().clone();
         let told = async {
             if let Some(now) = now {
-                tell(proxy, &runtime, &map, &now, look.as_ref()).await;
+                tell(proxy, &runtime, &map, &now, &handoff).await;
             }
             std::future::pending::<()>().await;
         };
@@ -53,14 +54,14 @@ pub(super) async fn keep_old_workers(
     }
 }
 
-async fn tell(proxy: ProxyId, runtime: &Runtime, map: &MapPath, now: &InForce, look: &Notify) {
+async fn tell(proxy: ProxyId, runtime: &Runtime, map: &MapPath, now: &InForce, handoff: &Handoff) {
     let began = Instant::now();
     // Each is told of once.
     let mut lagging = BTreeSet::new();
     let mut silent = false;
     loop {
         let pause = match set_old(runtime, map, &now.routes, now.pid).await {
-            None => return look.notify_one(),
+            None => return handoff.look_now(),
             Some(OldWorkers::Unreachable) => return,
             Some(OldWorkers::Told(told)) => {
                 let late: Vec<(u32, SwitchError)> =

@@ -2,6 +2,7 @@
 
 use super::apply::{BindCheck, Target};
 use super::client::Client;
+use super::handoff::Handoff;
 use super::ident::{Ident, IdentError};
 use super::reconcile::Driver;
 use super::runtime::Runtime;
@@ -39,7 +40,7 @@ pub fn model(
     Ok(Model { proxy: proxy_model(wanted, owner)?, services })
 }
 
-/// What applies a configuration to `proxy`.
+/// What applies a configuration to `proxy`. Give it the `handoff` of the driver where both run.
 pub fn target(wanted: &ProxySettings, validator: Arc<dyn Validate>) -> Target {
     Target {
         runtime: runtime(wanted),
@@ -50,6 +51,7 @@ pub fn target(wanted: &ProxySettings, validator: Arc<dyn Validate>) -> Target {
         // A container has a network of its own: what is free here says nothing about there.
         binds: if wanted.container.is_some() { BindCheck::Skip } else { BindCheck::Local },
         deadline: wanted.reload_timeout.duration(),
+        handoff: Handoff::default(),
     }
 }
 
@@ -73,6 +75,7 @@ pub fn driver(
         look_every: LOOK_EVERY,
         check_age: settings.policy.services.iter().map(check_age).collect(),
         clock,
+        handoff: Handoff::default(),
     })
 }
 

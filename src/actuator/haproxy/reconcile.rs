@@ -11,7 +11,7 @@
 //! told to be passive, and nothing in a HAProxy that another supervisor owns.
 
 use super::evacuate::{EvacuateError, Evacuee, Refuge, close_rescue_line, evacuate};
-use super::files;
+use super::handoff::Handoff;
 use super::ident::{Ident, MapPath};
 use super::naming;
 use super::observe::{Observed, observe};
@@ -25,19 +25,13 @@ use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::time::{Boot, Span};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Evacuations at once. Each takes at most a few seconds; more wait in their channel.
 const EVACUATIONS_MAX: usize = 8;
-
-/// The pause before a map file that could not be written is tried again, and its bound. The file matters only when
-/// HAProxy starts anew, so it may take its time.
-const FILE_RETRY: Duration = Duration::from_secs(1);
-const FILE_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// One HAProxy as the settings describe it.
 #[derive(Debug, Clone)]
@@ -60,6 +54,8 @@ pub struct Driver {
     pub check_age: BTreeMap<ServiceId, Span>,
     /// The boot clock.
     pub clock: fn() -> Boot,
+    /// What is shared with who changes its configuration.
+    pub handoff: Handoff,
 }
 
 impl Driver {
@@ -119,22 +115,20 @@ pub async fn run(
     evacuations: &mut mpsc::Receiver<Evacuation>,
     events: mpsc::Sender<Event>,
 ) {
-    let (file, written) = watch::channel(None);
+    let handoff = driver.handoff.clone();
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep_file(driver.map_file.clone(), written));
+    tasks.spawn(handoff.clone().keep_file());
     let (current, told) = watch::channel(None);
-    let look = Arc::new(Notify::new());
     let (runtime, map) = (driver.runtime.clone(), driver.map_path.clone());
-    tasks.spawn(keep_old_workers(driver.proxy, runtime, map, told, Arc::clone(&look)));
-    let (last, in_force) = (None, BTreeMap::new());
-    let mut this = Reconciler { driver, events, look: Arc::clone(&look), file, current, last, in_force };
+    tasks.spawn(keep_old_workers(driver.proxy, runtime, map, told, handoff.clone()));
+    let mut this = Reconciler { driver, events, current, last: None, in_force: BTreeMap::new() };
     let mut rescues: JoinSet<Finished> = JoinSet::new();
     let mut looks = interval(this.driver.look_every);
     // A late look is not made up for: the next one sees everything.
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut evacuations_open = true;
     loop {
-        // Each branch is cancel-safe: `changed`, `recv`, `notified`, `tick` and `join_next` lose nothing when another one wins. A new
+        // Each branch is cancel-safe: `changed`, `recv`, `look_asked`, `tick` and `join_next` lose nothing when another one wins. A new
         // route goes first: it moves traffic, and evacuations wait for it.
         tokio::select! {
             biased;
@@ -165,7 +159,7 @@ pub async fn run(
                 // rescue line that it may have left open.
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "an evacuation ended badly"),
             },
-            () = look.notified() => looks.reset_immediately(),
+            () = handoff.look_asked() => looks.reset_immediately(),
             _ = looks.tick() => {
                 let wanted = desired.borrow().clone();
                 this.look(&wanted, rescues.is_empty()).await;
@@ -177,10 +171,6 @@ pub async fn run(
 struct Reconciler {
     driver: Driver,
     events: mpsc::Sender<Event>,
-    /// Asks for a look at once.
-    look: Arc<Notify>,
-    /// What the map file shall hold; none until there is something.
-    file: watch::Sender<Option<String>>,
     /// What old workers shall route too; none while nothing may be touched.
     current: watch::Sender<Option<InForce>>,
     /// The last look that succeeded; none while HAProxy does not answer.
@@ -242,24 +232,25 @@ impl Reconciler {
             .map(|(service, route)| (*service, *route))
             .collect();
         let mut pid = self.last.as_ref().map(|seen| seen.pid);
+        let mut generations = BTreeMap::new();
         if !missing.is_empty() {
             let done = self.set(&missing).await;
-            let generations: BTreeMap<ServiceId, u64> =
-                done.iter().map(|(service, (_, route))| (*service, route.generation)).collect();
+            generations.extend(done.iter().map(|(service, (_, route))| (*service, route.generation)));
             for (service, (by, route)) in done {
                 if pid.replace(by) != Some(by) {
                     // Not the worker of the last look: what else was in force there may not be here.
-                    self.look.notify_one();
+                    self.driver.handoff.look_now();
                 }
                 self.in_force.insert(service, route);
             }
-            if !generations.is_empty() {
-                let took = (self.driver.clock)().since(began);
-                self.tell(Event::Routed(Routed { proxy: self.driver.proxy, generations, took })).await;
-            }
         }
+        // Whoever waits for the report finds the file on its way.
         self.publish_in_force(wanted, pid);
         self.publish_file(wanted);
+        if !generations.is_empty() {
+            let took = (self.driver.clock)().since(began);
+            self.tell(Event::Routed(Routed { proxy: self.driver.proxy, generations, took })).await;
+        }
     }
 
     /// All at once; if that is refused, each by itself, so that one service without a backend does not hold the others.
@@ -312,12 +303,7 @@ impl Reconciler {
         let mut whole: Routes =
             there.filter_map(|(key, value)| Some((key.parse().ok()?, value.parse().ok()?))).collect();
         whole.extend(in_haproxy(&wanted.routes));
-        let text = map_file(&whole);
-        self.file.send_if_modified(|now| {
-            let new = now.as_ref() != Some(&text);
-            *now = Some(text);
-            new
-        });
+        self.driver.handoff.want(&self.driver.map_file, map_file(&whole));
     }
 
     /// What to do, if the world is still the one that the order was decided in.
@@ -402,29 +388,4 @@ fn live_routes(seen: &Observed) -> BTreeMap<ServiceId, SiteId> {
         Some((service.parse().ok()?, site.parse().ok()?))
     };
     seen.routes.iter().flatten().filter_map(entry).collect()
-}
-
-/// Writes the map file whenever it is to hold something else. Ends with the task that owns the sender.
-async fn keep_file(path: PathBuf, mut wanted: watch::Receiver<Option<String>>) {
-    let mut pause = FILE_RETRY;
-    loop {
-        let text = wanted.borrow_and_update().clone();
-        if let Some(text) = text {
-            match files::replace_in_background(path.clone(), text.into()).await {
-                Ok(()) => pause = FILE_RETRY,
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "HAProxy would start with old routes"
-                    );
-                    sleep(pause).await;
-                    pause = (pause * 2).min(FILE_RETRY_MAX);
-                    continue;
-                }
-            }
-        }
-        if wanted.changed().await.is_err() {
-            return;
-        }
-    }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 use supervisor::actuator::haproxy::template::{DEFAULT_TEMPLATE, Mode, Rendered, render};
 use supervisor::actuator::haproxy::{
-    ApplyError, BindCheck, LocalBinary, Outcome, Stage, Target, Validate, Validation, apply, install, observe,
+    ApplyError, BindCheck, Handoff, LocalBinary, Outcome, Stage, Target, Validate, Validation, apply,
+    install, observe,
 };
 
 #[tokio::test]
@@ -205,6 +206,7 @@ async fn a_haproxy_that_does_not_run_is_left_a_checked_file_to_start_with() {
         validator: std::sync::Arc::new(LocalBinary(binary())),
         binds: BindCheck::Local,
         deadline: Duration::from_secs(1),
+        handoff: Handoff::default(),
     };
     let rendered = render(&model, DEFAULT_TEMPLATE).unwrap();
     assert!(matches!(apply(&target, &rendered).await, Err(ApplyError::NotReachable(_))));

@@ -11,7 +11,7 @@ use supervisor::actuator::haproxy::template::{
     ServiceModel, Timeouts, render,
 };
 use supervisor::actuator::haproxy::{
-    APPLY_DEADLINE, BindCheck, Client, Ident, LocalBinary, MapPath, Routes, Runtime, Target,
+    APPLY_DEADLINE, BindCheck, Client, Handoff, Ident, LocalBinary, MapPath, Routes, Runtime, Target,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,6 +89,7 @@ impl Lab {
             validator: Arc::new(LocalBinary(binary())),
             binds,
             deadline: APPLY_DEADLINE,
+            handoff: Handoff::default(),
         }
     }
 

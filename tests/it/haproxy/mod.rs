@@ -1,6 +1,7 @@
 //! The actuator against a real HAProxy.
 
 mod apply;
+mod handoff;
 pub(crate) mod lab;
 mod reconcile;
 mod switch;

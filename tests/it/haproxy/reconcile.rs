@@ -4,25 +4,26 @@ use super::lab::{KeepAlive, Lab, get, ident, routes, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use supervisor::actuator::haproxy::{BindCheck, Command, Driver, Worker, apply, run, set_routes};
+use supervisor::actuator::haproxy::{BindCheck, Command, Driver, Handoff, Worker, apply, run, set_routes};
 use supervisor::domain::action::{ActionId, Desired, DesiredRoute, Evacuation, Outcome};
 use supervisor::domain::event::{Event, ProxySeen};
 use supervisor::domain::id::{ServerId, ServiceId};
 use supervisor::domain::time::{Boot, Span};
 use tokio::sync::{mpsc, watch};
 
-struct Task {
-    desired: watch::Sender<Desired>,
+pub(crate) struct Task {
+    pub(crate) desired: watch::Sender<Desired>,
     evacuations: mpsc::Sender<Evacuation>,
     events: mpsc::Receiver<Event>,
 }
 
 impl Task {
     fn start(lab: &Lab, owner: &str) -> Task {
-        let (desired, wanted) = watch::channel(Desired::default());
-        let (evacuations, orders) = mpsc::channel(4);
-        let (told, events) = mpsc::channel(64);
-        let driver = Driver {
+        Task::run(Task::driver(lab, owner))
+    }
+
+    pub(crate) fn driver(lab: &Lab, owner: &str) -> Driver {
+        Driver {
             take_over: false,
             proxy: "edge".parse().unwrap(),
             owner: owner.to_owned(),
@@ -32,7 +33,14 @@ impl Task {
             look_every: Duration::from_millis(50),
             check_age: BTreeMap::from([(api(), Span(400))]),
             clock: || Boot(0),
-        };
+            handoff: Handoff::default(),
+        }
+    }
+
+    pub(crate) fn run(driver: Driver) -> Task {
+        let (desired, wanted) = watch::channel(Desired::default());
+        let (evacuations, orders) = mpsc::channel(4);
+        let (told, events) = mpsc::channel(64);
         tokio::spawn(async move { run(driver, wanted, &mut { orders }, told).await });
         Task { desired, evacuations, events }
     }
@@ -51,7 +59,7 @@ impl Task {
             .unwrap_or_else(|_| panic!("waited 10 s in vain for {what}"))
     }
 
-    async fn look(&mut self, what: &str, mut wanted: impl FnMut(&ProxySeen) -> bool) -> ProxySeen {
+    pub(crate) async fn look(&mut self, what: &str, mut wanted: impl FnMut(&ProxySeen) -> bool) -> ProxySeen {
         self.expect(what, |event| match event {
             Event::Proxy(seen) if wanted(&seen) => Some(seen),
             _ => None,
@@ -59,7 +67,7 @@ impl Task {
         .await
     }
 
-    async fn routed(&mut self, generation: u64) {
+    pub(crate) async fn routed(&mut self, generation: u64) {
         self.expect("the route to be in force", |event| match event {
             Event::Routed(routed) => (routed.generations.get(&api()) == Some(&generation)).then_some(()),
             _ => None,
@@ -76,7 +84,7 @@ fn server() -> ServerId {
     ServerId { service: api(), server: "api-onprem".parse().unwrap() }
 }
 
-fn to(site: &str, generation: u64) -> Desired {
+pub(crate) fn to(site: &str, generation: u64) -> Desired {
     Desired {
         active: true,
         routes: BTreeMap::from([(api(), DesiredRoute { site: site.parse().unwrap(), generation })]),
