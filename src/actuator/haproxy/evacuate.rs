@@ -34,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const EMPTY_LOOKS: u32 = 5;
 
 /// After this the rest of the queue is left to its `timeout queue`: its clients have given up by then.
-const RESCUE_BUDGET: Duration = Duration::from_secs(2);
+pub(super) const RESCUE_BUDGET: Duration = Duration::from_secs(2);
 
 /// How often closing the rescue line is tried. It takes 0.2 ms; a HAProxy that fails it three times is gone, and its
 /// rescue lines with it.
@@ -110,7 +110,20 @@ pub enum EvacuateError {
     },
 }
 
-/// Frees what `evacuee` holds. Runs at most about [`RESCUE_BUDGET`] plus the deadlines of a HAProxy that does not answer.
+impl EvacuateError {
+    /// True if HAProxy could not be asked: it restarts or reloads, and the next attempt may find it there.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            EvacuateError::Step { source, .. } | EvacuateError::LeftOpen { source, .. } => match source {
+                RuntimeError::Client(_) => true,
+                RuntimeError::Reply(_) | RuntimeError::NoMaster(_) => false,
+            },
+            EvacuateError::NoRefuge { .. } => false,
+        }
+    }
+}
+
+/// Frees what `evacuee` holds. All of it may be done again, as after an attempt that was cut off. Runs at most about [`RESCUE_BUDGET`] plus the deadlines of a HAProxy that does not answer.
 ///
 /// Run it as a task of its own: a future that is dropped in the middle leaves the rescue line open until somebody calls
 /// [`close_rescue_line`] (an [observation](super::observe()) shows it).

@@ -27,6 +27,7 @@ mod old_workers;
 pub mod plan;
 mod reconcile;
 pub mod reply;
+mod rescue;
 mod runtime;
 mod server_state;
 mod switch;

@@ -4,22 +4,22 @@
 //!   watch Desired ──► set_current ──► Event::Routed ──┬► old workers (a task: one that hangs delays no switch)
 //!                                                     └► map file (a task: a disk never delays a switch)
 //!   every second  ──► observe     ──► Event::Proxy / ProxyLost; what differs from Desired is set again
-//!   Evacuation    ──► precondition still true? ──► evacuate (a task of its own) ──► Event::Finished
+//!   Evacuation    ──► guard clear? ──► evacuate (a task of its own, see rescue) ──► Event::Finished
 //! ```
 //!
 //! It takes no hint about what changed and decides nothing. It touches nothing before its first look, nothing while it is
 //! told to be passive, and nothing in a HAProxy that another supervisor owns.
 
-use super::evacuate::{EvacuateError, Evacuee, Refuge, close_rescue_line, evacuate};
+use super::evacuate::close_rescue_line;
 use super::handoff::Handoff;
 use super::ident::{Ident, MapPath};
 use super::naming;
 use super::observe::{Observed, observe};
 use super::old_workers::{InForce, keep_old_workers};
+use super::rescue::{Guard, Rescues};
 use super::runtime::Runtime;
 use super::switch::{Routes, SwitchError, map_file, set_current};
-use crate::chain::chain;
-use crate::domain::action::{Desired, DesiredRoute, Evacuation, Finished, Outcome};
+use crate::domain::action::{Desired, DesiredRoute, Evacuation};
 use crate::domain::event::{CheckSeen, Event, ProxyIdentity, ProxySeen, Routed};
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::time::{Boot, Span};
@@ -28,10 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
-
-/// Evacuations at once. Each takes at most a few seconds; more wait in their channel.
-const EVACUATIONS_MAX: usize = 8;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// One HAProxy as the settings describe it.
 #[derive(Debug, Clone)]
@@ -122,14 +119,15 @@ pub async fn run(
     let (runtime, map) = (driver.runtime.clone(), driver.map_path.clone());
     tasks.spawn(keep_old_workers(driver.proxy, runtime, map, told, handoff.clone()));
     let mut this = Reconciler { driver, events, current, last: None, in_force: BTreeMap::new() };
-    let mut rescues: JoinSet<Finished> = JoinSet::new();
+    let mut rescues = Rescues::default();
     let mut looks = interval(this.driver.look_every);
     // A late look is not made up for: the next one sees everything.
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut evacuations_open = true;
     loop {
-        // Each branch is cancel-safe: `changed`, `recv`, `look_asked`, `tick` and `join_next` lose nothing when another one wins. A new
-        // route goes first: it moves traffic, and evacuations wait for it.
+        let due = rescues.due();
+        // Each branch is cancel-safe: none loses anything when another one wins. A new route goes first: it moves traffic,
+        // and evacuations wait for it.
         tokio::select! {
             biased;
             changed = desired.changed() => {
@@ -139,31 +137,31 @@ pub async fn run(
                 let wanted = desired.borrow_and_update().clone();
                 this.route(&wanted).await;
             }
-            order = evacuations.recv(), if evacuations_open && rescues.len() < EVACUATIONS_MAX => match order {
+            order = evacuations.recv(), if evacuations_open && rescues.has_room() => match order {
                 None => evacuations_open = false,
                 Some(order) => {
                     // Published before the order was sent, so it is there by now; its switch must come first.
                     let wanted = desired.borrow_and_update().clone();
                     this.route(&wanted).await;
-                    match this.precondition(&order, &wanted) {
-                        Ok(rescue) => {
-                            rescues.spawn(rescue.carry_out(this.driver.runtime.clone(), order));
-                        }
-                        Err(outcome) => this.tell(finished(&order, outcome)).await,
-                    }
+                    rescues.take(order);
                 }
             },
-            Some(done) = rescues.join_next() => match done {
-                Ok(done) => this.tell(Event::Finished(done)).await,
-                // A panic, so a bug. Its order is lost with it and its outcome is never told; the next look closes the
-                // rescue line that it may have left open.
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "an evacuation ended badly"),
+            Some(ended) = rescues.ended() => if let Some(end) = rescues.conclude(ended) {
+                this.tell(Event::Finished(end)).await;
             },
             () = handoff.look_asked() => looks.reset_immediately(),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => if rescues.wants_look() {
+                looks.reset_immediately();
+            },
             _ = looks.tick() => {
                 let wanted = desired.borrow().clone();
-                this.look(&wanted, rescues.is_empty()).await;
+                this.look(&wanted, rescues.none_runs()).await;
             }
+        }
+        let wanted = desired.borrow().clone();
+        let ended = rescues.advance(&this.driver.runtime, |order| this.guard(order, &wanted));
+        for end in ended {
+            this.tell(Event::Finished(end)).await;
         }
     }
 }
@@ -306,60 +304,29 @@ impl Reconciler {
         self.driver.handoff.want(&self.driver.map_file, map_file(&whole));
     }
 
-    /// What to do, if the world is still the one that the order was decided in.
-    fn precondition(&self, order: &Evacuation, wanted: &Desired) -> Result<Rescue, Outcome> {
-        if order.proxy != self.driver.proxy || !self.may_write(wanted) {
-            return Err(Outcome::Superseded);
-        }
+    /// An HAProxy that does not answer at the moment may be back at once, so it is an obstacle and no other world.
+    fn guard(&self, order: &Evacuation, wanted: &Desired) -> Guard {
         let service = order.server.service;
         let route = wanted.routes.get(&service);
-        if wanted.down.get(&order.server) != Some(&order.epoch)
+        let foreign = self.last.as_ref().is_some_and(|seen| !self.driver.owns(seen.owner.as_deref()));
+        if order.proxy != self.driver.proxy
+            || !wanted.active
+            || foreign
+            || wanted.down.get(&order.server) != Some(&order.epoch)
             || route.map(|route| route.generation) != Some(order.generation)
         {
-            return Err(Outcome::Superseded);
+            return Guard::Void;
         }
-        if self.in_force.get(&service) != route {
-            return Err(Outcome::Failed("the route away from it is not in force".to_owned()));
+        match self.last.is_some() && self.in_force.get(&service) == route {
+            true => Guard::Clear,
+            false => Guard::Blocked,
         }
-        Rescue::of(order).map_err(|error| Outcome::Failed(error.to_string()))
     }
 
     /// A closed channel means that the daemon ends; the loop ends with it.
     async fn tell(&self, event: Event) {
         let _ = self.events.send(event).await;
     }
-}
-
-/// An evacuation in HAProxy's words.
-struct Rescue {
-    evacuee: Evacuee,
-    refuge: Option<Refuge>,
-}
-
-impl Rescue {
-    fn of(order: &Evacuation) -> Result<Rescue, super::ident::IdentError> {
-        let service = order.server.service.as_str();
-        let backend = naming::pool_backend(service, order.site.as_str())?;
-        let evacuee = Evacuee { backend, server: order.server.server.as_str().parse()? };
-        let refuge = order.refuge.filter(|site| *site != order.site).map(|site| {
-            let line = naming::rescue_line(site.as_str())?;
-            Ok(Refuge { line, backend: naming::pool_backend(service, site.as_str())? })
-        });
-        Ok(Rescue { evacuee, refuge: refuge.transpose()? })
-    }
-
-    async fn carry_out(self, runtime: Runtime, order: Evacuation) -> Finished {
-        let outcome = match evacuate(&runtime, &self.evacuee, self.refuge.as_ref()).await {
-            Ok(_) => Outcome::Done,
-            Err(error @ EvacuateError::LeftOpen { .. }) => Outcome::Unknown(chain(&error)),
-            Err(error) => Outcome::Failed(chain(&error)),
-        };
-        Finished { action: order.id, server: order.server, outcome }
-    }
-}
-
-fn finished(order: &Evacuation, outcome: Outcome) -> Event {
-    Event::Finished(Finished { action: order.id, server: order.server, outcome })
 }
 
 fn refused(driver: &Driver, error: &SwitchError) {

@@ -4,4 +4,5 @@ mod apply;
 mod handoff;
 pub(crate) mod lab;
 mod reconcile;
+mod rescue;
 mod switch;

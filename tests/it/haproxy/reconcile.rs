@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) struct Task {
     pub(crate) desired: watch::Sender<Desired>,
-    evacuations: mpsc::Sender<Evacuation>,
+    pub(crate) evacuations: mpsc::Sender<Evacuation>,
     events: mpsc::Receiver<Event>,
 }
 
 impl Task {
-    fn start(lab: &Lab, owner: &str) -> Task {
+    pub(crate) fn start(lab: &Lab, owner: &str) -> Task {
         Task::run(Task::driver(lab, owner))
     }
 
@@ -45,7 +45,7 @@ impl Task {
         Task { desired, evacuations, events }
     }
 
-    async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+    pub(crate) async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
         let found = async {
             loop {
                 let event = self.events.recv().await.expect("the task has ended");
@@ -76,11 +76,11 @@ impl Task {
     }
 }
 
-fn api() -> ServiceId {
+pub(crate) fn api() -> ServiceId {
     "api".parse().unwrap()
 }
 
-fn server() -> ServerId {
+pub(crate) fn server() -> ServerId {
     ServerId { service: api(), server: "api-onprem".parse().unwrap() }
 }
 
