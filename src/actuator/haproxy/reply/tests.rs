@@ -1,7 +1,9 @@
 //! Against replies recorded from HAProxy 2.6.12 (Debian 12) and 3.0.11 (Debian 13), and against noise.
 
+use super::stat::csv;
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// A recorded reply without the line ends that close it, as the client gives it.
 macro_rules! recorded {
