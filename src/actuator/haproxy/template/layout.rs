@@ -1,0 +1,236 @@
+//! The model as a template walks through it.
+
+use super::super::ident::{Ident, IdentError, MapPath};
+use super::super::naming;
+use super::{HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, TemplateError};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The model as the template walks through it: by frontend and by backend.
+#[derive(Debug, Serialize)]
+pub(super) struct Layout<'a> {
+    proxy: ProxyView<'a>,
+    frontends: Vec<Frontend<'a>>,
+    pools: Vec<Pool<'a>>,
+}
+
+/// [`ProxyModel`] with durations as HAProxy writes them.
+#[derive(Debug, Serialize)]
+struct ProxyView<'a> {
+    owner: &'a Ident,
+    admin_socket: &'a str,
+    socket_mode: &'a str,
+    socket_gid: Option<u32>,
+    map_path: &'a MapPath,
+    state_file: &'a str,
+    maxconn: u32,
+    nameservers: &'a [String],
+    metrics_bind: Option<&'a str>,
+    timeouts: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Frontend<'a> {
+    name: String,
+    mode: Mode,
+    bind: &'a str,
+    routes: Vec<Route<'a>>,
+    default_backend: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Route<'a> {
+    service: &'a Ident,
+    host: Option<String>,
+    default_backend: Ident,
+}
+
+#[derive(Debug, Serialize)]
+struct Pool<'a> {
+    backend: Ident,
+    service: &'a Ident,
+    site: &'a Ident,
+    mode: Mode,
+    check: Check<'a>,
+    observe: bool,
+    retry_reads_after: Option<String>,
+    servers: &'a [ServerModel],
+    spares: Vec<Spare<'a>>,
+    rescues: Vec<Ident>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check<'a> {
+    http: Option<&'a HttpCheck>,
+    interval: String,
+    fast_interval: String,
+    timeout: String,
+    fall: u16,
+    rise: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Spare<'a> {
+    name: Ident,
+    address: &'a str,
+    maxconn: Option<u32>,
+    track: String,
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn of(model: &'a Model) -> Result<Layout<'a>, TemplateError> {
+        let mut pools = Vec::new();
+        for service in &model.services {
+            for pool in &service.pools {
+                pools.push(Pool::of(service, pool)?);
+            }
+        }
+        Ok(Layout { proxy: ProxyView::of(&model.proxy), frontends: frontends(&model.services)?, pools })
+    }
+}
+
+impl<'a> ProxyView<'a> {
+    fn of(proxy: &'a ProxyModel) -> ProxyView<'a> {
+        let times = &proxy.timeouts;
+        let timeouts = [
+            ("connect", times.connect),
+            ("queue", times.queue),
+            ("client", times.client),
+            ("server", times.server),
+        ];
+        ProxyView {
+            owner: &proxy.owner,
+            admin_socket: &proxy.admin_socket,
+            socket_mode: &proxy.socket_mode,
+            socket_gid: proxy.socket_gid,
+            map_path: &proxy.map_path,
+            state_file: &proxy.state_file,
+            maxconn: proxy.maxconn,
+            nameservers: &proxy.nameservers,
+            metrics_bind: proxy.metrics_bind.as_deref(),
+            timeouts: timeouts.into_iter().map(|(name, time)| (name, millis(time))).collect(),
+        }
+    }
+}
+
+impl<'a> Pool<'a> {
+    fn of(service: &'a ServiceModel, pool: &'a PoolModel) -> Result<Pool<'a>, TemplateError> {
+        let others = || service.pools.iter().filter(|other| other.site != pool.site && !service.stateful);
+        // With `allbackups` all backup lines serve at once, so only the next best site stands by.
+        let spares = others().next().map_or(Ok(Vec::new()), |other| spares(service, other))?;
+        let rescues = others()
+            .map(|other| joined(naming::rescue_line(other.site.as_str()), "rescue", &other.site))
+            .collect::<Result<_, _>>()?;
+        let check = &service.check;
+        Ok(Pool {
+            backend: backend(service, &pool.site)?,
+            service: &service.name,
+            site: &pool.site,
+            mode: service.mode,
+            check: Check {
+                http: check.http.as_ref(),
+                interval: millis(check.interval),
+                // At the edge between up and down a quarter of the interval is soon enough to be of use.
+                fast_interval: millis(check.interval / 4),
+                timeout: millis(check.timeout),
+                fall: check.fall,
+                rise: check.rise,
+            },
+            observe: service.observe,
+            retry_reads_after: service.retry_reads_after.filter(|_| service.mode == Mode::Http).map(millis),
+            servers: &pool.servers,
+            spares,
+            rescues,
+        })
+    }
+}
+
+fn spares<'a>(service: &'a ServiceModel, other: &'a PoolModel) -> Result<Vec<Spare<'a>>, TemplateError> {
+    let owner = backend(service, &other.site)?;
+    let several = other.servers.len() > 1;
+    other
+        .servers
+        .iter()
+        .map(|server| {
+            let name = naming::backup_line(other.site.as_str(), several.then_some(server.name.as_str()));
+            Ok(Spare {
+                name: joined(name, other.site.as_str(), &server.name)?,
+                address: &server.address,
+                maxconn: server.maxconn,
+                track: format!("{owner}/{}", server.name),
+            })
+        })
+        .collect()
+}
+
+/// The services by what they bind to.
+fn frontends(services: &[ServiceModel]) -> Result<Vec<Frontend<'_>>, TemplateError> {
+    let mut by_bind: BTreeMap<&str, Vec<&ServiceModel>> = BTreeMap::new();
+    for service in services {
+        by_bind.entry(&service.bind).or_default().push(service);
+    }
+    by_bind.into_values().map(frontend).collect()
+}
+
+fn frontend(services: Vec<&ServiceModel>) -> Result<Frontend<'_>, TemplateError> {
+    let first = services[0];
+    let clash = |second: &ServiceModel, why| TemplateError::Bind {
+        first: first.name.clone(),
+        second: second.name.clone(),
+        bind: first.bind.clone(),
+        why,
+    };
+    let mut hosts = BTreeSet::new();
+    for service in &services {
+        if services.len() > 1 && service.mode == Mode::Tcp {
+            return Err(clash(service, "a TCP service needs a bind of its own"));
+        }
+        if !hosts.insert(service.host.as_deref().map(str::to_ascii_lowercase)) {
+            return Err(clash(service, "at most one of them may have this host, or none"));
+        }
+    }
+    let route = |service: &&'_ ServiceModel| Ok((preferred(service)?, service.host.is_none()));
+    let defaults: Vec<(Ident, bool)> = services.iter().map(route).collect::<Result<_, TemplateError>>()?;
+    let default_backend =
+        defaults.iter().find(|(_, default)| *default).map_or("be_unrouted", |(backend, _)| backend.as_str());
+    let default_backend = default_backend.to_owned();
+    let mut routes: Vec<Route<'_>> = services
+        .iter()
+        .zip(defaults)
+        .map(|(service, (default_backend, _))| Route {
+            service: &service.name,
+            host: service.host.as_deref().map(str::to_ascii_lowercase),
+            default_backend,
+        })
+        .collect();
+    // The first rule that applies wins, so the one without a host comes last.
+    routes.sort_by_key(|route| route.host.is_none());
+    Ok(Frontend {
+        name: format!("fe__{}", first.name),
+        mode: first.mode,
+        bind: &first.bind,
+        routes,
+        default_backend,
+    })
+}
+
+fn preferred(service: &ServiceModel) -> Result<Ident, TemplateError> {
+    match service.pools.first() {
+        Some(pool) => backend(service, &pool.site),
+        None => Err(TemplateError::NoServer(service.name.clone())),
+    }
+}
+
+fn backend(service: &ServiceModel, site: &Ident) -> Result<Ident, TemplateError> {
+    joined(naming::pool_backend(service.name.as_str(), site.as_str()), service.name.as_str(), site)
+}
+
+fn joined(result: Result<Ident, IdentError>, first: &str, second: &Ident) -> Result<Ident, TemplateError> {
+    result.map_err(|source| TemplateError::Name(first.to_owned(), second.to_string(), source))
+}
+
+/// HAProxy's times are whole milliseconds; what is less than one would be read as "no limit".
+fn millis(time: Duration) -> String {
+    format!("{}ms", time.as_millis().max(1))
+}

@@ -1,0 +1,242 @@
+//! What a configuration is made of, and what may stand in one.
+
+use super::super::ident::{Ident, MapPath};
+use super::super::naming;
+use super::TemplateError;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Everything a configuration is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// The HAProxy itself.
+    pub proxy: ProxyModel,
+    /// The services, in the order of the settings.
+    pub services: Vec<ServiceModel>,
+}
+
+/// One HAProxy. All paths as HAProxy sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyModel {
+    /// `OWNER` of the description: which supervisor wrote this.
+    pub owner: Ident,
+    /// The runtime socket.
+    pub admin_socket: String,
+    /// Its mode, octal digits.
+    pub socket_mode: String,
+    /// Its group, by number.
+    pub socket_gid: Option<u32>,
+    /// The map that says where services go.
+    pub map_path: MapPath,
+    /// Where server state is kept through a reload.
+    pub state_file: String,
+    /// The most connections at once.
+    pub maxconn: u32,
+    /// `ADDRESS:PORT` of the name servers that resolve servers' names; in Docker, `127.0.0.11:53`. None: addresses only.
+    pub nameservers: Vec<String>,
+    /// Where HAProxy's own Prometheus exporter listens, if it shall.
+    pub metrics_bind: Option<String>,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+}
+
+/// HAProxy's timeouts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// For a connection to a server.
+    pub connect: Duration,
+    /// In a queue.
+    pub queue: Duration,
+    /// A client's silence.
+    pub client: Duration,
+    /// A server's silence.
+    pub server: Duration,
+}
+
+impl Default for Timeouts {
+    /// Made for clients that wait two seconds: a connection that takes more than one, and a request that waited one
+    /// second in a queue, are better tried elsewhere. A server may take long for an answer, within reason.
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(1),
+            queue: Duration::from_secs(1),
+            client: Duration::from_secs(30),
+            server: Duration::from_secs(15),
+        }
+    }
+}
+
+/// HTTP or plain TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Requests.
+    Http,
+    /// Connections.
+    Tcp,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceModel {
+    /// Its name: the key in the map.
+    pub name: Ident,
+    /// HTTP or TCP.
+    pub mode: Mode,
+    /// Where clients reach it: `ADDRESS:PORT`, or `*:PORT`.
+    pub bind: String,
+    /// Of several services on one bind: the host name that asks for this one. None: what no other host matches.
+    pub host: Option<String>,
+    /// Its pools, the preferred one first.
+    pub pools: Vec<PoolModel>,
+    /// How HAProxy checks its servers.
+    pub check: CheckModel,
+    /// No other site's servers stand by: two sites cannot both be right about its data.
+    pub stateful: bool,
+    /// How long a server may take for an answer to GET, HEAD and OPTIONS before HAProxy tries another one; none: as long as
+    /// any request. What a hung server holds is freed by this, so it must leave a client time for the second try; but a
+    /// healthy server that needs longer is asked four times and the client gets an error.
+    pub retry_reads_after: Option<Duration>,
+    /// Whether a failed connection marks a server down at once (`observe layer4`), before its next check.
+    pub observe: bool,
+}
+
+/// The servers of a service at one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolModel {
+    /// The site.
+    pub site: Ident,
+    /// Its servers.
+    pub servers: Vec<ServerModel>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerModel {
+    /// Its name.
+    pub name: Ident,
+    /// `HOST:PORT` as HAProxy reaches it.
+    pub address: String,
+    /// The most requests at once; more wait in the backend's queue.
+    pub maxconn: Option<u32>,
+}
+
+/// HAProxy's own check of a server. The same as our `ready` probe: a bare connect is answered by a frozen process too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckModel {
+    /// What to ask; none is a bare TCP connect.
+    pub http: Option<HttpCheck>,
+    /// Between two checks.
+    pub interval: Duration,
+    /// For an answer.
+    pub timeout: Duration,
+    /// Bad ones in a row until it is down.
+    pub fall: u16,
+    /// Good ones in a row until it is up.
+    pub rise: u16,
+}
+
+/// A GET that a healthy server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpCheck {
+    /// The path, with a query perhaps.
+    pub path: String,
+    /// The `Host` header.
+    pub host: String,
+    /// The good statuses: `200`, or `200-299,304`.
+    pub status: String,
+}
+
+/// What HAProxy reads as itself, anywhere in a configuration: no blank, quote, `#`, `$`, `\`, control character.
+pub(super) fn plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.:-/@*,+=%~?&!;[]".contains(c)
+}
+
+impl Model {
+    /// Every value that a template may print; the first bad one is the error.
+    pub fn check(&self) -> Result<(), TemplateError> {
+        let proxy = &self.proxy;
+        path("socket", &proxy.admin_socket)?;
+        path("state file", &proxy.state_file)?;
+        if proxy.socket_mode.is_empty() || !proxy.socket_mode.chars().all(|c| c.is_digit(8)) {
+            return Err(bad("socket mode", &proxy.socket_mode, "it must be octal digits"));
+        }
+        for nameserver in &proxy.nameservers {
+            host_and_port("name server", nameserver)?;
+        }
+        if let Some(bind) = &proxy.metrics_bind {
+            host_and_port("bind", bind)?;
+        }
+        self.services.iter().try_for_each(ServiceModel::check)
+    }
+}
+
+impl ServiceModel {
+    fn check(&self) -> Result<(), TemplateError> {
+        host_and_port("bind", &self.bind)?;
+        if let Some(name) = &self.host {
+            host("host", name)?;
+        }
+        if self.pools.is_empty() || self.pools.iter().any(|pool| pool.servers.is_empty()) {
+            return Err(TemplateError::NoServer(self.name.clone()));
+        }
+        for server in self.pools.iter().flat_map(|pool| &pool.servers) {
+            host_and_port("server address", &server.address)?;
+            if naming::is_spare_line(server.name.as_str()) {
+                return Err(bad(
+                    "server name",
+                    server.name.as_str(),
+                    "names like this one are for spare lines",
+                ));
+            }
+        }
+        if let Some(check) = &self.check.http {
+            if !check.path.starts_with('/') || !check.path.chars().all(plain) {
+                return Err(bad(
+                    "check path",
+                    &check.path,
+                    "it must begin with '/' and have no blanks or quotes",
+                ));
+            }
+            host("check host", &check.host)?;
+            let range = |range: &str| {
+                let (low, high) = range.split_once('-').unwrap_or((range, range));
+                [low, high].iter().all(|n| n.len() == 3 && n.bytes().all(|b| b.is_ascii_digit()))
+            };
+            if !check.status.split(',').all(range) {
+                return Err(bad("check status", &check.status, "write it like 200 or 200-299,304"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bad(what: &'static str, value: &str, why: &'static str) -> TemplateError {
+    TemplateError::Value { what, value: value.to_owned(), why }
+}
+
+fn path(what: &'static str, value: &str) -> Result<(), TemplateError> {
+    let good =
+        value.starts_with('/') && value.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c));
+    if good {
+        Ok(())
+    } else {
+        Err(bad(what, value, "it must be an absolute path of letters, digits, '_', '.', '-'"))
+    }
+}
+
+fn host(what: &'static str, value: &str) -> Result<(), TemplateError> {
+    let good = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-*[]".contains(c));
+    if good { Ok(()) } else { Err(bad(what, value, "it must be a host name or an address")) }
+}
+
+fn host_and_port(what: &'static str, value: &str) -> Result<(), TemplateError> {
+    let Some((name, port)) = value.rsplit_once(':') else {
+        return Err(bad(what, value, "it has no `:PORT`"));
+    };
+    host(what, name)?;
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err(bad(what, value, "its port must be between 1 and 65535")),
+    }
+}
