@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// The pause while the master does not answer, for as long as a reload takes: it re-executes itself in 0.1 s to 2 s, and
-/// the worker that comes out of it may have begun with an old map file.
+/// The pause while a reload goes on, for as long as one takes: the master re-executes itself in 0.1 s to 2 s and does not
+/// answer, and the worker that comes out of it may have begun with an old map file.
 const RELOAD_PAUSE: Duration = Duration::from_millis(20);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -61,7 +61,12 @@ async fn tell(proxy: ProxyId, runtime: &Runtime, map: &MapPath, now: &InForce, h
     let mut silent = false;
     loop {
         let pause = match set_old(runtime, map, &now.routes, now.pid).await {
-            None => return handoff.look_now(),
+            // The successor is listed a moment before it answers on the socket: a look may still find the old one, so this goes
+            // on until a look has found the new one and `in_force` names it.
+            None => {
+                handoff.look_now();
+                if began.elapsed() < RELOAD_PATIENCE { RELOAD_PAUSE } else { RETRY }
+            }
             Some(OldWorkers::Unreachable) => return,
             Some(OldWorkers::Told(told)) => {
                 let late: Vec<(u32, SwitchError)> =
