@@ -167,3 +167,32 @@ async fn switch(world: &World) -> Duration {
     .await;
     refused.elapsed()
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_file_that_the_disk_did_not_take_is_tried_once_more_at_the_end_or_named() {
+    for there_again in [true, false] {
+        let world = World::new().await;
+        let mut daemon = world.running().await;
+        // A directory in its place: not even root can put a file there.
+        let map = world.path("routes.map");
+        std::fs::remove_file(&map).unwrap();
+        std::fs::create_dir_all(map.join("in-the-way")).unwrap();
+        world.onprem.close().await;
+        daemon.until_routed_to("cloud").await;
+        // Tried again after 0.1, 0.3, 0.7 and 1.5 s: from then on the next try is far.
+        until("the file was tried several times", async || {
+            daemon.log().matches("HAProxy would start with old routes").count() >= 5
+        })
+        .await;
+        if there_again {
+            std::fs::remove_dir_all(&map).unwrap();
+        }
+        let took = daemon.stop().await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        let named = daemon.log().contains("the map file lacks the last routes");
+        assert_eq!(named, !there_again, "{}", daemon.log());
+        if there_again {
+            assert_eq!(std::fs::read_to_string(&map).unwrap(), "api api__cloud\n");
+        }
+    }
+}
