@@ -398,9 +398,14 @@ async fn the_page_shows_the_view_and_escapes_what_people_wrote() {
     view.problems = vec!["line 3: <b>".to_owned()];
     view.proxies[0].link = Link::Foreign;
     view.proxies[0].owner = Some("<i>".to_owned());
+    let mut other = view.services[0].clone();
+    other.name = name("shop");
+    view.services.push(other);
     page.views.send(Arc::new(view)).unwrap();
     let (status, body) = page.get("/").await;
     assert_eq!(status, 200);
+    // Where there are several services, one line shows how each is, and leads there.
+    assert!(body.contains("<a href=\"#service-shop\">") && body.contains("id=\"service-shop\""), "{body}");
     assert!(body.contains("line 3: &lt;b&gt;") && body.contains("another supervisor (&lt;i&gt;)"), "{body}");
     assert!(body.contains("not known yet where it is served") && body.contains("none yet"), "{body}");
     assert!(body.contains("Docker engine docker: not tried yet"), "{body}");
