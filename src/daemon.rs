@@ -167,8 +167,8 @@ impl Daemon {
         self.window.tell(&step);
         for action in &step.record.decision.actions {
             match action {
-                Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) => {
-                    self.hands.prepare(action)
+                Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Heal(_) => {
+                    self.hands.prepare(step.record.seq, action)
                 }
                 Action::Answer { command, .. } => self.desk.answer(*command, &step.record),
             }

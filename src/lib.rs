@@ -8,7 +8,6 @@ pub mod domain;
 
 pub mod clock;
 pub mod control;
-pub mod jitter;
 pub mod present;
 pub mod settings;
 pub mod store;

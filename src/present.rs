@@ -9,6 +9,7 @@
 //! - [`denial`], [`verdict`], [`plan`]: what a person is told about an order.
 //! - [`evidence`], [`container`], [`operator`], [`time`]: the small pieces.
 
+mod heal;
 mod order;
 mod pieces;
 
@@ -18,6 +19,7 @@ pub use pieces::{cause, container, evidence, operator, server, site_is_down, tim
 use crate::domain::Reason;
 use crate::domain::failover::{Override, Stay};
 use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::repair::Ender;
 use crate::domain::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +106,22 @@ pub fn reason(reason: &Reason) -> String {
         Reason::RouteLags { service, site, proxy } => {
             format!("{service}: {proxy} has not taken the route to {site}, and goes on as before; it is told again every second")
         }
+        Reason::ContainerEnded { container, ending, then } => heal::ended(container, ending, *then),
+        Reason::Heals { container, deed, attempt, limit, window } => {
+            heal::heals(container, *deed, *attempt, *limit, *window)
+        }
+        Reason::Healed { container, deed, failed } => heal::healed(container, *deed, failed.as_deref()),
+        Reason::HealWaits { container, why, left } => heal::waits(container, *why, *left),
+        Reason::GaveUp { container, starts, window, next } => format!(
+            "{} was started {starts} times within {window} and did not stay: a person is needed; it is tried again in {next}",
+            container.name
+        ),
+        Reason::HoldLifted { container } => {
+            format!("{} was started by somebody: it is looked after again", container.name)
+        }
+        Reason::ContainerStands { container, phase, last, left } => {
+            heal::stands(container, phase, last.as_ref(), *left)
+        }
         Reason::Evacuated { server: id, failed: None } => {
             format!("{}: the requests it held were freed", server(*id))
         }
@@ -177,6 +195,9 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::SiteRemoved { .. }
         | Reason::Reasserted { .. }
         | Reason::Evacuated { failed: Some(_), .. }
+        | Reason::Healed { failed: Some(_), .. }
+        | Reason::HealWaits { .. }
+        | Reason::GaveUp { .. }
         | Reason::ServedElsewhere { .. }
         | Reason::RouteLags { .. }
         | Reason::ProberSilent { .. }
@@ -199,7 +220,16 @@ pub fn log_level(reason: &Reason) -> Level {
             | Stay::FailbackManual { .. }
             | Stay::Forced => Level::Info,
         },
+        // A person knows of what they did themselves.
+        Reason::ContainerEnded { ending, .. } => match ending.who {
+            Ender::Crash | Ender::Engine | Ender::Unseen => Level::Warn,
+            Ender::Stop | Ender::Kill => Level::Info,
+        },
         Reason::ServerUp { .. }
+        | Reason::Heals { .. }
+        | Reason::Healed { failed: None, .. }
+        | Reason::HoldLifted { .. }
+        | Reason::ContainerStands { .. }
         | Reason::ServerIsDown { .. }
         | Reason::ServerLives { .. }
         | Reason::PathContradicted { .. }

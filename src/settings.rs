@@ -16,6 +16,7 @@
 
 mod check;
 mod check_engine;
+mod check_heal;
 mod check_probe;
 mod check_proxy;
 mod check_service;

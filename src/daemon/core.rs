@@ -1,7 +1,7 @@
 //! One step of the loop without the loop: an event is decided, applied, checked and numbered. `--once` and the rehearsal
 //! of an order call the same functions.
 
-use crate::domain::action::{Action, Finished, Outcome};
+use crate::domain::action::{Action, Finished, Outcome, Target};
 use crate::domain::command::Command;
 use crate::domain::event::{Event, Routed};
 use crate::domain::invariants::{self, Breach};
@@ -51,9 +51,9 @@ impl Core {
         if decision.is_empty() {
             return Err(event);
         }
-        // Only a route can break an invariant (`invariants::check`), so the copy of the state is rare.
-        let routes = decision.actions.iter().any(|action| matches!(action, Action::Route { .. }));
-        let before = routes.then(|| self.state.clone());
+        // Only a route or a start can break an invariant (`invariants::check`), so the copy of the state is rare.
+        let risky = |action: &Action| matches!(action, Action::Route { .. } | Action::Heal(_));
+        let before = decision.actions.iter().any(risky).then(|| self.state.clone());
         self.state.apply(&decision.changes);
         let breaches = before
             .map_or_else(Vec::new, |before| invariants::check(&before, &event, &decision, &self.state, now));
@@ -92,7 +92,12 @@ fn outcomes(state: &State, decision: &Decision) -> Vec<Event> {
             }
             Action::Evacuate(evacuation) => events.push(Event::Finished(Finished {
                 action: evacuation.id,
-                server: evacuation.server,
+                of: Target::Server(evacuation.server),
+                outcome: Outcome::Done,
+            })),
+            Action::Heal(heal) => events.push(Event::Finished(Finished {
+                action: heal.id,
+                of: Target::Container { container: heal.container.clone(), deed: heal.deed },
                 outcome: Outcome::Done,
             })),
             Action::Pace { .. } | Action::Answer { .. } => {}

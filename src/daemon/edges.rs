@@ -4,7 +4,7 @@
 use crate::actuator::docker;
 use crate::actuator::haproxy;
 use crate::clock;
-use crate::domain::action::{Desired, Evacuation, Pace};
+use crate::domain::action::{ActionId, Desired, Evacuation, Finished, Heal, Outcome, Pace, Target};
 use crate::domain::{ContainerName, EngineId, Event, ProxyId, ServerId, ServiceId, Span};
 use crate::probe;
 use crate::settings::{ConfigMode, EngineAddress, EngineSettings, ProxySettings, Settings};
@@ -32,6 +32,8 @@ pub struct Edges {
     probers: probe::Probers,
     engines: BTreeMap<EngineId, EngineEdge>,
     proxies: BTreeMap<ProxyId, ProxyEdge>,
+    /// The actions for containers that the core still has under way: the precondition of each.
+    heals: watch::Sender<BTreeSet<ActionId>>,
 }
 
 /// Where edges put what they see.
@@ -45,6 +47,7 @@ pub struct Lanes {
 
 struct EngineEdge {
     settings: EngineSettings,
+    engine: docker::Engine,
     watched: watch::Sender<BTreeSet<ContainerName>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -65,7 +68,8 @@ impl Edges {
     pub fn start(settings: &Settings, owner: &str, take_over: bool, lanes: Lanes) -> Edges {
         let probers = probe::Probers::new(Arc::new(probe::Client::system()), lanes.observed.clone());
         let (engines, proxies) = (BTreeMap::new(), BTreeMap::new());
-        let mut edges = Edges { lanes, owner: owner.to_owned(), take_over, probers, engines, proxies };
+        let (owner, heals) = (owner.to_owned(), watch::Sender::default());
+        let mut edges = Edges { lanes, owner, take_over, probers, engines, proxies, heals };
         edges.resettle(settings);
         edges
     }
@@ -99,6 +103,30 @@ impl Edges {
         edge.evacuations.try_send(evacuation).map_err(|_| "too many evacuations wait for this HAProxy")
     }
 
+    /// Which actions for containers are under way from now on.
+    pub fn set_heals(&self, under_way: BTreeSet<ActionId>) {
+        self.heals.send_replace(under_way);
+    }
+
+    /// Starts or restarts a container, when `durable` says that the intent is on the disk or that it need not be waited
+    /// for. At most as many at once as containers: the core has one action for each. The outcome is an event.
+    pub fn heal(&self, heal: Heal, durable: impl Future<Output = ()> + Send + 'static) {
+        let of = Target::Container { container: heal.container.clone(), deed: heal.deed };
+        let engine = self.engines.get(&heal.container.engine).map(|edge| edge.engine.clone());
+        let (hard, heals) = (self.lanes.hard.clone(), self.heals.subscribe());
+        tokio::spawn(async move {
+            let outcome = match engine {
+                Some(engine) => {
+                    durable.await;
+                    engine.heal(&heal, || heals.borrow().contains(&heal.id)).await
+                }
+                None => Outcome::Failed("the settings no longer have its engine".to_owned()),
+            };
+            // Nobody listens: the process ends.
+            let _ = hard.send(Event::Finished(Finished { action: heal.id, of, outcome })).await;
+        });
+    }
+
     fn resettle_engines(&mut self, settings: &Settings) {
         self.engines.retain(|id, edge| settings.engines.get(id) == Some(&edge.settings));
         for (id, wanted) in &settings.engines {
@@ -110,10 +138,12 @@ impl Edges {
             let engine = docker_engine(*id, wanted);
             let (sender, receiver) = watch::channel(names);
             let (hard, resync) = (self.lanes.hard.clone(), wanted.resync.duration());
+            let watched = engine.clone();
             let task = kept(format!("watcher of the Docker engine {id}"), move || {
-                docker::watch(engine.clone(), receiver.clone(), hard.clone(), resync)
+                docker::watch(watched.clone(), receiver.clone(), hard.clone(), resync)
             });
-            self.engines.insert(*id, EngineEdge { settings: wanted.clone(), watched: sender, _task: task });
+            self.engines
+                .insert(*id, EngineEdge { settings: wanted.clone(), engine, watched: sender, _task: task });
         }
     }
 
@@ -257,11 +287,9 @@ impl haproxy::Validate for InContainer {
     }
 }
 
-/// The containers of `engine` that servers run in.
+/// The containers of `engine` that are looked after.
 pub(super) fn watched(settings: &Settings, engine: EngineId) -> BTreeSet<ContainerName> {
-    let services = settings.policy.services.values();
-    let containers =
-        services.flat_map(|service| service.servers.values().filter_map(|server| server.container.as_ref()));
+    let containers = settings.policy.containers.keys();
     containers
         .filter(|container| container.engine == engine)
         .map(|container| container.name.clone())

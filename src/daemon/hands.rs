@@ -1,17 +1,24 @@
 //! The loop's hands: what the core decided, on its way to the edges. Nothing here waits.
 
 use super::edges::Edges;
-use crate::domain::action::{Action, Evacuation, Finished, Outcome};
+use crate::domain::action::{Action, Evacuation, Finished, Heal, Outcome, Target};
 use crate::domain::change::Change;
 use crate::domain::event::Event;
 use crate::domain::{ProxyId, ServiceId, State};
 use crate::settings::Settings;
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// What was decided and has not gone out.
 pub(super) struct Hands {
     edges: Edges,
     evacuations: Vec<Evacuation>,
+    /// Each with the number of its record.
+    heals: Vec<(u64, Heal)>,
+    committed: watch::Receiver<u64>,
+    /// What is under way for containers may differ from what was published last.
+    repaired: bool,
     /// Services whose desired state may differ from what was published last.
     touched: BTreeSet<ServiceId>,
     /// An HAProxy became ours or another's, or the settings changed: everything is published anew.
@@ -19,18 +26,21 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    pub(super) fn new(edges: Edges) -> Hands {
-        Hands { edges, evacuations: Vec::new(), touched: BTreeSet::new(), all: true }
+    /// `committed`: the number of the last record that is on the disk.
+    pub(super) fn new(edges: Edges, committed: watch::Receiver<u64>) -> Hands {
+        let (evacuations, heals, touched) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Hands { edges, evacuations, heals, committed, repaired: true, touched, all: true }
     }
 
-    /// Notes an action; probe pace needs no order among others and goes out at once.
-    pub(super) fn prepare(&mut self, action: &Action) {
+    /// Notes an action of the record `seq`; probe pace needs no order among others and goes out at once.
+    pub(super) fn prepare(&mut self, seq: u64, action: &Action) {
         match action {
             Action::Route { service, .. } => {
                 self.touched.insert(*service);
             }
             Action::Pace { server, pace } => self.edges.set_pace(*server, *pace),
             Action::Evacuate(evacuation) => self.evacuations.push(*evacuation),
+            Action::Heal(heal) => self.heals.push((seq, heal.clone())),
             Action::Answer { .. } => {}
         }
     }
@@ -45,7 +55,12 @@ impl Hands {
                 Change::Placed { service, .. } => {
                     self.touched.insert(*service);
                 }
-                Change::Proxy { .. } | Change::Policy(_) => self.all = true,
+                Change::Proxy { .. } => self.all = true,
+                Change::Policy(_) => {
+                    self.all = true;
+                    self.repaired = true;
+                }
+                Change::Repair { .. } => self.repaired = true,
                 Change::Began { .. }
                 | Change::Life { .. }
                 | Change::Asked { .. }
@@ -84,6 +99,12 @@ impl Hands {
                 }
             }
         }
+        if std::mem::take(&mut self.repaired) {
+            self.edges.set_heals(state.heals_under_way());
+        }
+        for (seq, heal) in std::mem::take(&mut self.heals) {
+            self.edges.heal(heal, committed(self.committed.clone(), seq));
+        }
         let evacuations = std::mem::take(&mut self.evacuations);
         evacuations.into_iter().filter_map(|evacuation| self.evacuate(evacuation)).collect()
     }
@@ -91,8 +112,18 @@ impl Hands {
     fn evacuate(&self, evacuation: Evacuation) -> Option<Event> {
         let words = self.edges.evacuate(evacuation).err()?;
         let outcome = Outcome::Failed(words.to_owned());
-        Some(Event::Finished(Finished { action: evacuation.id, server: evacuation.server, outcome }))
+        let of = Target::Server(evacuation.server);
+        Some(Event::Finished(Finished { action: evacuation.id, of, outcome }))
     }
+}
+
+/// How long a start waits for its record to be on the disk: as long as the store's own patience with a commit. Then the
+/// store is degraded, and a dead service is worse than a start that a crash of ours would forget.
+const DURABLE_WITHIN: Duration = Duration::from_millis(500);
+
+/// Waits until the record `seq` is on the disk, or for long enough.
+async fn committed(mut committed: watch::Receiver<u64>, seq: u64) {
+    let _ = tokio::time::timeout(DURABLE_WITHIN, committed.wait_for(|last| *last >= seq)).await;
 }
 
 fn routes_through(state: &State, service: ServiceId, proxy: ProxyId) -> bool {

@@ -128,7 +128,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
         core,
         lanes,
         store,
-        hands: Hands::new(edges),
+        hands: Hands::new(edges, committed.clone()),
         desk: super::desk::Desk::default(),
         window: Window::new(view, live, metrics, meta),
         batch: Vec::new(),

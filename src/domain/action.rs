@@ -2,10 +2,12 @@
 //!
 //! Three kinds of effect, never mixed. *Convergent*: a desired value that an actuator makes true, again and again
 //! ([`Action::Route`], [`Action::Pace`]). *Guarded*: done at most once, and only if the world is still as it was when it
-//! was decided ([`Action::Evacuate`]). *Answers* go back to whoever asked.
+//! was decided ([`Action::Evacuate`], [`Action::Heal`]). *Answers* go back to whoever asked.
 
 use super::command::{CommandId, Verdict};
 use super::id::{ProxyId, ServerId, ServiceId, SiteId};
+use super::policy::ContainerRef;
+use super::time::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,6 +33,8 @@ pub enum Action {
     },
     /// Guarded: free the requests that a dead or hung server holds.
     Evacuate(Evacuation),
+    /// Guarded: start or restart a container. Begun only when its record is on the disk, or the store is degraded.
+    Heal(Heal),
     /// An answer to a person.
     Answer {
         /// To which command.
@@ -75,15 +79,57 @@ pub struct Evacuation {
     pub generation: u64,
 }
 
+/// Start a container that ended, or restart one that is dead. Precondition: it is still as it was when that was decided
+/// (looked at just before), and the state still has this action under way for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heal {
+    /// The action's name.
+    pub id: ActionId,
+    /// Which container.
+    pub container: ContainerRef,
+    /// Its id: another one is another container of the same name.
+    pub container_id: String,
+    /// What is done.
+    pub deed: Deed,
+}
+
+/// What is done to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// It is started: it must not run.
+    Start,
+    /// It is stopped and started: it must run.
+    Restart {
+        /// How long it may take to stop, before it is killed.
+        stop_timeout: Span,
+    },
+}
+
 /// The end of a guarded action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
     /// Which action.
     pub action: ActionId,
-    /// The server it was for.
-    pub server: ServerId,
+    /// What it was for.
+    pub of: Target,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+/// What a guarded action was for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The requests that a server held.
+    Server(ServerId),
+    /// A container.
+    Container {
+        /// Which.
+        container: ContainerRef,
+        /// What was done to it.
+        deed: Deed,
+    },
 }
 
 /// How a guarded action ended.
@@ -98,6 +144,16 @@ pub enum Outcome {
     Superseded,
     /// It was begun, and nobody knows whether it was finished.
     Unknown(String),
+}
+
+impl Outcome {
+    /// Why it is not done, if it was tried.
+    pub fn failed(&self) -> Option<String> {
+        match self {
+            Outcome::Done | Outcome::Superseded => None,
+            Outcome::Failed(words) | Outcome::Unknown(words) => Some(words.clone()),
+        }
+    }
 }
 
 /// The desired state of one HAProxy: what its actuator makes true. A pure view of the state

@@ -4,7 +4,8 @@ use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
 use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId};
-use super::policy::Policy;
+use super::policy::{ContainerRef, Policy};
+use super::repair::Repair;
 use super::state::{Pending, Placement, ProxyLink};
 use super::time::Boot;
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,13 @@ pub enum Change {
         /// What.
         seen: Option<ContainerSeen>,
     },
+    /// Where the healing of a container stands.
+    Repair {
+        /// Which.
+        container: ContainerRef,
+        /// Where.
+        repair: Box<Repair>,
+    },
     /// Whether everything fails on the way, everywhere: it is we who are cut off.
     CutOff(bool),
     /// New settings.
@@ -170,6 +178,7 @@ impl Change {
             | Change::ProxyIdentity { .. }
             | Change::Engine { .. }
             | Change::Container { .. }
+            | Change::Repair { .. }
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)

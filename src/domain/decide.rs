@@ -8,14 +8,16 @@ mod docker;
 mod draft;
 mod probed;
 mod proxy;
+mod repair;
 
-use super::action::{Action, Finished, Outcome, Pace};
+use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;
 use super::event::{ConfigSeen, Event, StoreHealth};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
-use super::policy::Policy;
+use super::policy::{ContainerRef, Policy};
 use super::reason::Reason;
+use super::repair::Input;
 use super::state::{Placement, ProxyLink, State};
 use super::time::Now;
 use draft::Draft;
@@ -65,6 +67,8 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Woke => {
             let due: Vec<ServiceId> = state.due(now.boot).take(WOKE_BATCH).collect();
             due.into_iter().for_each(|service| draft.settle(service));
+            let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();
+            repair::due(&mut draft, &due);
         }
     }
     draft.decision
@@ -91,6 +95,9 @@ fn started(draft: &mut Draft<'_>) {
         }
         draft.settle(*id);
     }
+    for container in draft.state.repairs.keys() {
+        repair::hear(draft, container, "", Input::Began);
+    }
     for engine in draft.state.engines.keys() {
         draft.push(Change::Engine { engine: *engine, found: None });
     }
@@ -101,12 +108,15 @@ fn started(draft: &mut Draft<'_>) {
 }
 
 fn finished(draft: &mut Draft<'_>, end: &Finished) {
-    let failed = match &end.outcome {
-        Outcome::Done => None,
-        Outcome::Superseded => return,
-        Outcome::Failed(words) | Outcome::Unknown(words) => Some(words.clone()),
-    };
-    draft.tell(Reason::Evacuated { server: end.server, failed });
+    match &end.of {
+        Target::Server(_) if end.outcome == Outcome::Superseded => {}
+        Target::Server(server) => {
+            draft.tell(Reason::Evacuated { server: *server, failed: end.outcome.failed() });
+        }
+        Target::Container { container, deed } => {
+            repair::finished(draft, container, *deed, end.action, &end.outcome);
+        }
+    }
 }
 
 fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {

@@ -6,7 +6,7 @@
 use super::action::Finished;
 use super::command::Command;
 use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId, SiteId};
-use super::policy::Policy;
+use super::policy::{HealMode, Policy};
 use super::time::{Boot, Span};
 use super::witness::ProbeOutcome;
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,8 @@ pub enum ContainerSign {
     Unpaused,
     /// `destroy`: the container was removed.
     Destroyed,
+    /// `health_status`: its image's health check changed its mind.
+    Checked(DockersCheck),
 }
 
 /// Every watched container of an engine, as `inspect` tells.
@@ -137,6 +139,71 @@ pub struct ContainerSeen {
     pub id: String,
     /// Its status.
     pub status: ContainerStatus,
+    /// What only `inspect` tells.
+    #[serde(default)]
+    pub facts: Facts,
+}
+
+/// What `inspect` tells about a container and no event does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Docker's own restart policy (`HostConfig.RestartPolicy`).
+    pub restart: DockersPolicy,
+    /// How often that policy has started it in a row (`RestartCount`).
+    pub restarts: u32,
+    /// The signal with which `docker stop` begins (`Config.StopSignal`).
+    pub stop_signal: i32,
+    /// How long `docker stop` waits before it kills (`Config.StopTimeout`).
+    pub stop_timeout: Span,
+    /// What the image's health check says, if there is one (`State.Health.Status`).
+    pub check: Option<DockersCheck>,
+    /// What the label `supervisor.heal`, or one of autoheal's, asks for.
+    pub heal: Option<HealMode>,
+}
+
+/// Docker's own restart policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DockersPolicy {
+    /// Docker starts it never again.
+    #[default]
+    No,
+    /// Always, but after a `docker stop`.
+    Always,
+    /// The same; after a start of the engine, not if it had been stopped before.
+    UnlessStopped,
+    /// After an exit code that is not 0.
+    OnFailure {
+        /// So many times in a row at most; 0: without a bound.
+        most: u32,
+    },
+}
+
+/// What the health check of an image says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DockersCheck {
+    /// Not known yet.
+    Starting,
+    /// It passes.
+    Healthy,
+    /// It has failed `--health-retries` times in a row.
+    Unhealthy,
+}
+
+/// What Docker takes when nobody says otherwise: no policy, SIGTERM, ten seconds.
+impl Default for Facts {
+    fn default() -> Facts {
+        const SIGTERM: i32 = 15;
+        Facts {
+            restart: DockersPolicy::No,
+            restarts: 0,
+            stop_signal: SIGTERM,
+            stop_timeout: Span::seconds(10),
+            check: None,
+            heal: None,
+        }
+    }
 }
 
 /// A container's status (Docker Engine API, `ContainerState.Status`).

@@ -4,7 +4,9 @@ use super::event::ConfigSeen;
 use super::failover::{Plan, Stay, left, plan};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
+use super::policy::ContainerRef;
 use super::reason::Reason;
+use super::repair::Phase;
 use super::state::{ProxyLink, State};
 use super::time::Now;
 
@@ -58,6 +60,9 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         if let Health::Down { cause, .. } = server.life {
             reasons.push(Reason::ServerDead { server: server_id, site, cause });
         }
+        if let Some(container) = &wanted.container {
+            reasons.extend(container_stands(state, container, now));
+        }
         match server.health {
             Health::Down { since, cause, .. } => {
                 let took = now.boot.since(since);
@@ -81,6 +86,17 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
     }
     reasons
+}
+
+/// Where a container stands, if it does not simply run.
+pub fn container_stands(state: &State, container: &ContainerRef, now: Now) -> Option<Reason> {
+    let repair = state.repairs.get(container)?;
+    if matches!(repair.phase, Phase::Runs { .. } | Phase::Unseen) {
+        return None;
+    }
+    let left = repair.phase.deadline().map(|at| at.since(now.boot));
+    let (container, phase, last) = (container.clone(), repair.phase.clone(), repair.last);
+    Some(Reason::ContainerStands { container, phase, last, left })
 }
 
 /// How bad the state of a service is: the worst of them is the exit code of `--once` and of `status`.

@@ -9,7 +9,9 @@ use super::decide::Decision;
 use super::event::Event;
 use super::failover::{Standing, standing};
 use super::id::ServiceId;
+use super::policy::ContainerRef;
 use super::reason::Reason;
+use super::repair::Phase;
 use super::state::State;
 use super::time::Now;
 
@@ -27,6 +29,18 @@ pub enum Breach {
     FailbackInHoldDown {
         /// Whose traffic.
         service: ServiceId,
+    },
+    /// I3: what a person stopped was started.
+    #[error("I3: {container} was started although a person had stopped it")]
+    StartedWhatAPersonStopped {
+        /// Which.
+        container: ContainerRef,
+    },
+    /// I6: more starts than the budget has.
+    #[error("I6: {container} was started more often than its budget allows")]
+    TooManyStarts {
+        /// Which.
+        container: ContainerRef,
     },
     /// I9: an automatic move away from a preferred site that serves.
     #[error("I9: {service} was moved off the site a person prefers, though it serves")]
@@ -58,11 +72,30 @@ pub enum Breach {
 pub fn check(before: &State, event: &Event, decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for action in &decision.actions {
-        if let Action::Route { service, .. } = action {
-            check_route(before, event, decision, after, *service, now, &mut breaches);
+        match action {
+            Action::Route { service, .. } => {
+                check_route(before, event, decision, after, *service, now, &mut breaches);
+            }
+            Action::Heal(heal) => breaches.extend(check_heal(before, &heal.container, now)),
+            Action::Pace { .. } | Action::Evacuate(_) | Action::Answer { .. } => {}
         }
     }
     breaches
+}
+
+/// A start or restart, against the state that it was decided on.
+fn check_heal(before: &State, container: &ContainerRef, now: Now) -> Option<Breach> {
+    let repair = before.repairs.get(container)?;
+    if matches!(repair.phase, Phase::Held { .. } | Phase::Stopping { .. }) {
+        return Some(Breach::StartedWhatAPersonStopped { container: container.clone() });
+    }
+    let limits = &before.policy.heal;
+    let counted = repair.starts.iter().filter(|at| **at + limits.window > now.boot).count();
+    let slowly = matches!(repair.phase, Phase::GivenUp { .. });
+    // What died just now after it ran for long has a new budget.
+    let rested = matches!(repair.phase, Phase::Runs { since } if now.boot.since(since) >= limits.window);
+    (counted >= usize::from(limits.restarts) && !slowly && !rested)
+        .then(|| Breach::TooManyStarts { container: container.clone() })
 }
 
 fn check_route(

@@ -28,8 +28,10 @@ pub mod failover;
 pub mod health;
 pub mod id;
 pub mod invariants;
+pub mod jitter;
 pub mod policy;
 pub mod reason;
+pub mod repair;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;

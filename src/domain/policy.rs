@@ -7,6 +7,7 @@ use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, Sit
 use super::time::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Everything the core is told by the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,6 +18,12 @@ pub struct Policy {
     pub proxies: BTreeSet<ProxyId>,
     /// The Docker engines whose events are evidence.
     pub engines: BTreeSet<EngineId>,
+    /// The containers that are kept running: those of servers, of HAProxy instances, and others that the settings name.
+    #[serde(default)]
+    pub containers: BTreeMap<ContainerRef, ContainerPolicy>,
+    /// How often containers are started again.
+    #[serde(default)]
+    pub heal: HealLimits,
     /// After a start, only positive hard evidence acts for this long: our first timeouts say more about us than about
     /// them.
     pub startup_grace: Span,
@@ -59,13 +66,81 @@ pub struct ServerPolicy {
     pub live_fall: u16,
 }
 
-/// A container on an engine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A container on an engine: `engine/name`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerRef {
     /// The engine that runs it.
     pub engine: EngineId,
     /// Its name there.
     pub name: ContainerName,
+}
+
+/// How one container is kept running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPolicy {
+    /// What is done when it ended; none: as its label `supervisor.heal` says, else [`HealMode::Auto`].
+    pub heal: Option<HealMode>,
+    /// What is done when a person killed it.
+    pub on_kill: OnKill,
+    /// Where it stands: whose budget its starts count towards.
+    pub site: Option<SiteId>,
+    /// How long after its start it is not restarted, whatever its probes say.
+    pub grace: Span,
+    /// What runs in it.
+    pub role: Role,
+}
+
+/// Whether a container that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealMode {
+    /// When it crashed, or its engine went down; not when a person ended it, or when nobody knows.
+    Auto,
+    /// Also when nobody knows who ended it, and when it ended by itself without an error.
+    Always,
+    /// No; it is told.
+    Notify,
+    /// No.
+    Never,
+}
+
+/// What a bare `docker kill` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnKill {
+    /// A person wants it ended, as with `docker stop`.
+    Respect,
+    /// It counts as a crash.
+    Heal,
+}
+
+/// What runs in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Servers of ours: restarted when they are dead, too.
+    Servers,
+    /// An HAProxy: started when it ended; never restarted while it runs, because all traffic goes through it.
+    Proxy(ProxyId),
+    /// Anything else.
+    Other,
+}
+
+/// How often containers are started again; and how slowly.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HealLimits {
+    /// At most so many starts and restarts of one container within `window`; then a person is asked.
+    pub restarts: u16,
+    /// At most so many starts and restarts at one site within `window`; the next one waits.
+    pub site_restarts: u16,
+    /// A container that ran for so long begins to count anew.
+    pub window: Span,
+    /// The pause before the second start in a row; doubled each time. Before the first there is none.
+    pub backoff_first: Span,
+    /// The longest such pause.
+    pub backoff_longest: Span,
+    /// After a container's budget is spent, it is tried again this slowly.
+    pub slow_retry: Span,
 }
 
 /// When traffic returns by itself to a site that is preferred to the serving one.
@@ -97,6 +172,36 @@ pub enum FailbackMode {
 /// A state that was stored before the key existed is replaced by the settings' policy at the start.
 fn one() -> u16 {
     1
+}
+
+impl fmt::Display for ContainerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.engine, self.name)
+    }
+}
+
+impl fmt::Debug for ContainerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// As one text, so that it can be a key in JSON.
+impl Serialize for ContainerRef {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ContainerRef {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ContainerRef, D::Error> {
+        use serde::de::Error;
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let (engine, name) =
+            text.split_once('/').ok_or_else(|| D::Error::custom("a container is engine/name"))?;
+        let engine = engine.parse().map_err(D::Error::custom)?;
+        Ok(ContainerRef { engine, name: ContainerName(name.to_owned()) })
+    }
 }
 
 impl Policy {

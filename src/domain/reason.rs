@@ -2,9 +2,12 @@
 //!
 //! [`Decision::reasons`](super::Decision) holds what changed; [`explain`](super::explain()) answers with what stands.
 
+use super::action::Deed;
 use super::command::{Denial, Operator};
 use super::failover::{Override, Stay};
 use super::id::{EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use super::policy::ContainerRef;
+use super::repair::{Ending, HealWait, Phase};
 use super::time::{Span, Wall};
 use super::witness::Cause;
 use serde::{Deserialize, Serialize};
@@ -207,6 +210,73 @@ pub enum Reason {
         /// In which HAProxy.
         proxy: ProxyId,
     },
+    /// A container ended, and it is known who did it.
+    ContainerEnded {
+        /// Which.
+        container: ContainerRef,
+        /// How.
+        ending: Ending,
+        /// What is done about it.
+        then: Then,
+    },
+    /// A container is started or restarted.
+    Heals {
+        /// Which.
+        container: ContainerRef,
+        /// What is done.
+        deed: Deed,
+        /// For the how-manieth time within `window`.
+        attempt: u16,
+        /// So many times at most.
+        limit: u16,
+        /// The budget's window.
+        window: Span,
+    },
+    /// A container was started or restarted, or that failed.
+    Healed {
+        /// Which.
+        container: ContainerRef,
+        /// What was done.
+        deed: Deed,
+        /// None when it worked, or Docker's words.
+        failed: Option<String>,
+    },
+    /// A container is not healed at this moment, and why.
+    HealWaits {
+        /// Which.
+        container: ContainerRef,
+        /// Why.
+        why: HealWait,
+        /// When it is looked at again.
+        left: Span,
+    },
+    /// A container was started as often as its budget allows: a person is asked, and it is tried again slowly.
+    GaveUp {
+        /// Which.
+        container: ContainerRef,
+        /// So often within `window`.
+        starts: u16,
+        /// The budget's window.
+        window: Span,
+        /// When it is tried again.
+        next: Span,
+    },
+    /// Somebody started a container that a person had ended: it is looked after again.
+    HoldLifted {
+        /// Which.
+        container: ContainerRef,
+    },
+    /// Where a container stands that is not simply running.
+    ContainerStands {
+        /// Which.
+        container: ContainerRef,
+        /// Where.
+        phase: Phase,
+        /// How it ended last.
+        last: Option<Ending>,
+        /// Until time alone changes that.
+        left: Option<Span>,
+    },
     /// Requests that a server held were freed, or not.
     Evacuated {
         /// Which server.
@@ -344,6 +414,28 @@ pub enum Reason {
     },
 }
 
+/// What is done about a container that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// It is started, after this pause.
+    Start {
+        /// How long.
+        pause: Span,
+    },
+    /// Docker's own policy goes first, for this long.
+    Docker {
+        /// How long.
+        wait: Span,
+    },
+    /// Nothing, until somebody starts it.
+    Hold,
+    /// It is tried slowly: it was started too often.
+    GiveUp,
+    /// Nothing: its policy says so, or nobody knows who ended it.
+    Nothing,
+}
+
 impl Reason {
     /// The stable code, as in JSON and metrics.
     pub fn code(&self) -> &'static str {
@@ -369,6 +461,13 @@ impl Reason {
             Reason::Reasserted { .. } => "reasserted",
             Reason::RouteInForce { .. } => "route_in_force",
             Reason::RouteLags { .. } => "route_lags",
+            Reason::ContainerEnded { .. } => "container_ended",
+            Reason::Heals { .. } => "heals",
+            Reason::Healed { .. } => "healed",
+            Reason::HealWaits { .. } => "heal_waits",
+            Reason::GaveUp { .. } => "gave_up",
+            Reason::HoldLifted { .. } => "hold_lifted",
+            Reason::ContainerStands { .. } => "container_stands",
             Reason::Evacuated { .. } => "evacuated",
             Reason::Stays { .. } => "stays",
             Reason::Serving { .. } => "serving",
@@ -420,7 +519,14 @@ impl Reason {
             | Reason::Serving { service, .. }
             | Reason::PreferenceHolds { service, .. }
             | Reason::ServedElsewhere { service, .. } => Some(*service),
-            Reason::CutOff { .. }
+            Reason::ContainerEnded { .. }
+            | Reason::Heals { .. }
+            | Reason::Healed { .. }
+            | Reason::HealWaits { .. }
+            | Reason::GaveUp { .. }
+            | Reason::HoldLifted { .. }
+            | Reason::ContainerStands { .. }
+            | Reason::CutOff { .. }
             | Reason::Reconnected
             | Reason::Denied { .. }
             | Reason::ProxyFound { .. }

@@ -3,7 +3,7 @@
 //! The state is plain data: it is stored as a snapshot plus the changes since. The [`Index`] beside it is derived, is not
 //! stored, and keeps the cost of an event independent of the number of services.
 
-use super::action::{Desired, DesiredRoute, Pace};
+use super::action::{ActionId, Desired, DesiredRoute, Pace};
 use super::change::Change;
 use super::command::Operator;
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
@@ -11,6 +11,7 @@ use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::policy::{ContainerRef, Policy, ServicePolicy};
+use super::repair::{Phase, Repair};
 use super::time::{Boot, Now, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,9 @@ pub struct State {
     pub proxies: BTreeMap<ProxyId, Proxy>,
     /// The Docker engines.
     pub engines: BTreeMap<EngineId, Engine>,
+    /// How the healing of each container of the policy stands.
+    #[serde(default)]
+    pub repairs: BTreeMap<ContainerRef, Repair>,
     /// When this process began to watch.
     pub began: Boot,
     /// Every server of every site fails on the way: nothing is concluded from that.
@@ -46,6 +50,8 @@ pub struct State {
 struct Index {
     /// Every `Service::wake`, soonest first.
     wakes: BTreeSet<(Boot, ServiceId)>,
+    /// Every deadline of a repair, soonest first.
+    repairs: BTreeSet<(Boot, ContainerRef)>,
     /// Which servers run in a container.
     containers: BTreeMap<ContainerRef, Vec<ServerId>>,
     /// How many servers are not down and have a run of path errors.
@@ -256,6 +262,16 @@ impl State {
                     };
                 }
             }
+            Change::Repair { container, repair } => {
+                if let Some(known) = self.repairs.get_mut(container) {
+                    let deadline = |repair: &Repair| Some((repair.phase.deadline()?, container.clone()));
+                    if let Some(before) = deadline(known) {
+                        self.index.repairs.remove(&before);
+                    }
+                    self.index.repairs.extend(deadline(repair));
+                    known.clone_from(repair);
+                }
+            }
             Change::CutOff(cut_off) => self.cut_off = *cut_off,
             Change::Policy(policy) => self.adopt_policy(policy),
             Change::Store(health) => self.store = *health,
@@ -297,6 +313,11 @@ impl State {
         let mut engines = std::mem::take(&mut self.engines);
         self.engines =
             policy.engines.iter().map(|id| (*id, engines.remove(id).unwrap_or_default())).collect();
+        let mut repairs = std::mem::take(&mut self.repairs);
+        let kept = policy.containers.keys();
+        self.repairs = kept
+            .map(|container| (container.clone(), repairs.remove(container).unwrap_or_default()))
+            .collect();
         self.reindex();
     }
 
@@ -308,6 +329,9 @@ impl State {
             for server in service.servers.values() {
                 index.count(server.health, 1);
             }
+        }
+        for (container, repair) in &self.repairs {
+            index.repairs.extend(repair.phase.deadline().map(|at| (at, container.clone())));
         }
         for (id, service) in &self.policy.services {
             for (name, server) in &service.servers {
@@ -337,12 +361,20 @@ impl State {
             }
             // Health is not carried over a start (`Event::Started`), so its moments need no shift.
         }
+        self.repairs.values_mut().for_each(|repair| repair.shift(by));
         self.reindex();
     }
 
     /// When [`Event::Woke`](super::Event::Woke) is wanted.
     pub fn next_deadline(&self) -> Option<Boot> {
-        self.index.wakes.first().map(|(at, _)| *at)
+        let services = self.index.wakes.first().map(|(at, _)| *at);
+        let repairs = self.index.repairs.first().map(|(at, _)| *at);
+        services.into_iter().chain(repairs).min()
+    }
+
+    /// The containers whose deadline has come, soonest first.
+    pub fn due_repairs(&self, now: Boot) -> impl Iterator<Item = &ContainerRef> {
+        self.index.repairs.iter().take_while(move |(at, _)| *at <= now).map(|(_, container)| container)
     }
 
     /// The services whose deadline has come, soonest first.
@@ -356,8 +388,28 @@ impl State {
     }
 
     /// The watched containers of an engine.
-    pub fn containers_of(&self, engine: EngineId) -> impl Iterator<Item = &ContainerName> {
-        self.index.containers.keys().filter(move |container| container.engine == engine).map(|c| &c.name)
+    pub fn containers_of(&self, engine: EngineId) -> impl Iterator<Item = &ContainerRef> {
+        self.repairs.keys().filter(move |container| container.engine == engine)
+    }
+
+    /// The actions under way for containers: the precondition of each.
+    pub fn heals_under_way(&self) -> BTreeSet<ActionId> {
+        let action = |repair: &Repair| match repair.phase {
+            Phase::Acting { action, .. } => Some(action),
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => None,
+        };
+        self.repairs.values().filter_map(action).collect()
     }
 
     /// How many servers are not down, and how many of those fail on the way and only on the way.
@@ -497,6 +549,7 @@ impl Service {
             | Change::ProxyIdentity { .. }
             | Change::Engine { .. }
             | Change::Container { .. }
+            | Change::Repair { .. }
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)

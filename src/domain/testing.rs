@@ -11,7 +11,10 @@ use super::event::{
 };
 use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::invariants;
-use super::policy::{ContainerRef, FailbackMode, FailbackPolicy, Policy, ServerPolicy, ServicePolicy};
+use super::policy::{
+    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, HealLimits, HealMode, OnKill, Policy, Role,
+    ServerPolicy, ServicePolicy,
+};
 use super::state::State;
 use super::time::{Boot, Now, Span, Wall};
 use super::witness::{ProbeFault, ProbeOutcome};
@@ -71,14 +74,48 @@ pub(crate) fn service_policy(id: &str, sites: &[&str]) -> ServicePolicy {
     }
 }
 
+/// Nothing is healed: tests of traffic look at traffic. See [`healing`].
 pub(crate) fn policy(services: &[(&str, &[&str])]) -> Policy {
+    let services: BTreeMap<ServiceId, ServicePolicy> =
+        services.iter().map(|(id, sites)| (service(id), service_policy(id, sites))).collect();
+    let servers = services.values().flat_map(|service| service.servers.values());
+    let container = |server: &ServerPolicy| {
+        let policy = ContainerPolicy {
+            heal: Some(HealMode::Never),
+            on_kill: OnKill::Respect,
+            site: Some(server.site),
+            grace: Span::seconds(30),
+            role: Role::Servers,
+        };
+        Some((server.container.clone()?, policy))
+    };
     Policy {
-        services: services.iter().map(|(id, sites)| (service(id), service_policy(id, sites))).collect(),
+        containers: servers.filter_map(container).collect(),
+        heal: heal_limits(),
+        services,
         proxies: [proxy()].into(),
         engines: [engine()].into(),
         startup_grace: Span::seconds(5),
         lateness: Span::seconds(2),
     }
+}
+
+/// The defaults of the settings.
+pub(crate) fn heal_limits() -> HealLimits {
+    HealLimits {
+        restarts: 5,
+        site_restarts: 20,
+        window: Span::seconds(600),
+        backoff_first: Span::seconds(1),
+        backoff_longest: Span::seconds(60),
+        slow_retry: Span::seconds(300),
+    }
+}
+
+/// `policy`, with every container healed automatically.
+pub(crate) fn healing(mut policy: Policy) -> Policy {
+    policy.containers.values_mut().for_each(|container| container.heal = None);
+    policy
 }
 
 /// The world.
@@ -231,7 +268,8 @@ impl World {
     }
 
     pub(crate) fn finish(&mut self, action: ActionId, outcome: Outcome) -> Decision {
-        let finished = super::action::Finished { action, server: server("api/api-onprem"), outcome };
+        let of = super::action::Target::Server(server("api/api-onprem"));
+        let finished = super::action::Finished { action, of, outcome };
         self.step(Event::Finished(finished))
     }
 
@@ -256,7 +294,7 @@ pub(crate) fn codes(decision: &Decision) -> Vec<&'static str> {
 pub(crate) fn evacuations(decision: &Decision) -> Vec<Evacuation> {
     let evacuation = |action: &Action| match action {
         Action::Evacuate(evacuation) => Some(*evacuation),
-        Action::Route { .. } | Action::Pace { .. } | Action::Answer { .. } => None,
+        Action::Route { .. } | Action::Pace { .. } | Action::Heal(_) | Action::Answer { .. } => None,
     };
     decision.actions.iter().filter_map(evacuation).collect()
 }
@@ -264,7 +302,11 @@ pub(crate) fn evacuations(decision: &Decision) -> Vec<Evacuation> {
 pub(crate) fn denial(decision: &Decision) -> Option<Denial> {
     decision.actions.iter().find_map(|action| match action {
         Action::Answer { verdict: Verdict::Denied(denial), .. } => Some(denial.clone()),
-        Action::Answer { .. } | Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) => None,
+        Action::Answer { .. }
+        | Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_) => None,
     })
 }
 

@@ -112,6 +112,13 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::RouteInForce { .. }
         | Reason::RouteLags { .. }
         | Reason::PreferenceVoid { .. }
+        | Reason::ContainerEnded { .. }
+        | Reason::Heals { .. }
+        | Reason::Healed { .. }
+        | Reason::HealWaits { .. }
+        | Reason::GaveUp { .. }
+        | Reason::HoldLifted { .. }
+        | Reason::ContainerStands { .. }
         | Reason::Evacuated { .. }
         | Reason::Stays { .. }
         | Reason::Serving { .. }
@@ -146,6 +153,6 @@ fn step_of_action(action: &Action) -> Option<String> {
             ))
         }
         // A route is told by the reason that caused it; the rest is no business of the person who asked.
-        Action::Route { .. } | Action::Pace { .. } | Action::Answer { .. } => None,
+        Action::Route { .. } | Action::Pace { .. } | Action::Heal(_) | Action::Answer { .. } => None,
     }
 }

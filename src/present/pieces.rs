@@ -51,7 +51,7 @@ fn container_fault(fault: ContainerFault) -> String {
 }
 
 /// An exit code as people say it. 128 + n is what a shell and Docker report for "ended by signal n" (signal(7)).
-fn exited(exit: Option<i32>) -> String {
+pub(super) fn exited(exit: Option<i32>) -> String {
     match exit {
         None => "died".to_owned(),
         Some(0) => "ended by itself (exit 0)".to_owned(),

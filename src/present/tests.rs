@@ -1,9 +1,12 @@
 use super::*;
-use crate::domain::action::{Action, ActionId, Evacuation};
+use crate::domain::action::{Action, ActionId, Deed, Evacuation};
 use crate::domain::command::{Denial, Operator, Order, Verdict};
 use crate::domain::event::ContainerStatus;
 use crate::domain::failover::{Override, Stay};
-use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::id::{ContainerName, ServerId, ServiceId, SiteId};
+use crate::domain::policy::ContainerRef;
+use crate::domain::reason::Then;
+use crate::domain::repair::{Ender, Ending, HealWait, Phase};
 use crate::domain::time::{Boot, Span, Wall};
 use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome};
 use crate::domain::{Decision, Reason};
@@ -26,6 +29,14 @@ fn cloud() -> SiteId {
 
 fn api_onprem() -> ServerId {
     ServerId { service: api(), server: "api-onprem".parse().unwrap() }
+}
+
+fn the_container() -> ContainerRef {
+    ContainerRef { engine: "docker".parse().unwrap(), name: ContainerName("api-onprem".to_owned()) }
+}
+
+fn ending(who: Ender, exit: Option<i32>) -> Ending {
+    Ending { who, exit, oom: false, at: Boot(0), wall: AT }
 }
 
 fn alice() -> Operator {
@@ -194,6 +205,151 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::RouteInForce { service, site: cloud(), proxy, took: Span(4) },
             Level::Info,
             "api: edge sends traffic to cloud, 4 ms after the decision",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: ending(Ender::Stop, Some(143)),
+                then: Then::Hold,
+            },
+            Level::Info,
+            "api-onprem was stopped by an operator: nothing is started; `docker start api-onprem` ends the hold",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: ending(Ender::Kill, Some(137)),
+                then: Then::Hold,
+            },
+            Level::Info,
+            "api-onprem was killed by an operator (docker kill): nothing is started; `docker start api-onprem` ends the hold",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: ending(Ender::Crash, Some(1)),
+                then: Then::Start { pause: Span::ZERO },
+            },
+            Level::Warn,
+            "api-onprem crashed (exit 1): it is started again at once",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: Ending { oom: true, ..ending(Ender::Crash, Some(137)) },
+                then: Then::Docker { wait: Span::seconds(5) },
+            },
+            Level::Warn,
+            "api-onprem ran out of memory and was killed: Docker's restart policy goes first; supervisor starts it if it \
+             is still down in 5 s",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: ending(Ender::Unseen, Some(0)),
+                then: Then::Nothing,
+            },
+            Level::Warn,
+            "api-onprem ended while nobody watched (exit 0): that may have been an operator, so it stays as it is; \
+             `docker start api-onprem` if it was not",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: ending(Ender::Engine, Some(143)),
+                then: Then::Docker { wait: Span::seconds(5) },
+            },
+            Level::Warn,
+            "api-onprem went down with its Docker engine: its engine may start it; supervisor does in 5 s",
+        ),
+        (
+            Reason::Heals {
+                container: the_container(),
+                deed: Deed::Start,
+                attempt: 2,
+                limit: 5,
+                window: Span::seconds(600),
+            },
+            Level::Info,
+            "api-onprem is started (start 2 of at most 5 within 10 min)",
+        ),
+        (
+            Reason::Heals {
+                container: the_container(),
+                deed: Deed::Restart { stop_timeout: Span::seconds(10) },
+                attempt: 1,
+                limit: 5,
+                window: Span::seconds(600),
+            },
+            Level::Info,
+            "api-onprem runs but is dead, and is restarted (start 1 of at most 5 within 10 min)",
+        ),
+        (
+            Reason::Healed { container: the_container(), deed: Deed::Start, failed: None },
+            Level::Info,
+            "api-onprem was started by supervisor",
+        ),
+        (
+            Reason::Healed {
+                container: the_container(),
+                deed: Deed::Start,
+                failed: Some("no such image\n".to_owned()),
+            },
+            Level::Warn,
+            "api-onprem could not be started: no such image",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::SiteBudget { site: onprem() },
+                left: Span::seconds(40),
+            },
+            Level::Warn,
+            "api-onprem is not started yet: too many containers of onprem were; the next start is possible in 40 s",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::Together { dead: 2, of: 3 },
+                left: Span::seconds(10),
+            },
+            Level::Warn,
+            "api-onprem is not restarted: 2 of 3 servers of its service are dead together, so it is something they have \
+             in common",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::LastServing,
+                left: Span::seconds(10),
+            },
+            Level::Warn,
+            "api-onprem is not restarted although it seems dead: it is the last server that serves",
+        ),
+        (
+            Reason::GaveUp {
+                container: the_container(),
+                starts: 5,
+                window: Span::seconds(600),
+                next: Span::seconds(300),
+            },
+            Level::Warn,
+            "api-onprem was started 5 times within 10 min and did not stay: a person is needed; it is tried again in 5 min",
+        ),
+        (
+            Reason::HoldLifted { container: the_container() },
+            Level::Info,
+            "api-onprem was started by somebody: it is looked after again",
+        ),
+        (
+            Reason::ContainerStands {
+                container: the_container(),
+                phase: Phase::GivenUp { next: Boot(0) },
+                last: Some(ending(Ender::Crash, Some(1))),
+                left: Some(Span::seconds(90)),
+            },
+            Level::Info,
+            "api-onprem crashed (exit 1) again and again: a person is needed; it is tried again in 1 min 30 s",
         ),
         (
             Reason::Evacuated { server, failed: None },

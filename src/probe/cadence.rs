@@ -6,8 +6,8 @@
 
 use super::spec::Spec;
 use crate::domain::action::Pace;
+use crate::domain::jitter;
 use crate::domain::time::{Boot, Span};
-use crate::jitter;
 
 /// One server's plan.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! From raw to checked: the whole.
 
 use super::check_engine::Engines;
+use super::check_heal;
 use super::check_proxy;
 use super::check_service;
 use super::checker::{Checker, list};
@@ -24,11 +25,14 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
     sites(checker, raw, &engines);
     let proxies = check_proxy::proxies(checker, raw, &mut engines);
     let services = check_service::services(checker, raw, &mut engines, &proxies);
+    let containers = check_heal::containers(checker, raw, &mut engines, &services.policies, &proxies);
     let engines = engines.settings(checker);
     let policy = Policy {
         services: services.policies,
         proxies: proxies.keys().copied().collect(),
         engines: engines.keys().copied().collect(),
+        containers,
+        heal: check_heal::limits(checker, &raw.heal),
         startup_grace: checker.span(
             &root.at("startup_grace"),
             raw.startup_grace.as_ref(),

@@ -14,18 +14,25 @@ pub(crate) fn of(key: &Key) -> Option<&'static str> {
         ["log"] => "[log]",
         ["log", "format"] => r#"format = "json""#,
         ["log", "level"] => r#"level = "info""#,
+        ["heal"] => "[heal]",
+        ["heal", key] => healing(key)?,
+        ["containers"] | ["containers", _] => "[containers.alertmanager]",
+        ["containers", _, "heal", key] => heal(key)?,
+        ["containers", _, key] => container(key)?,
         ["engines"] | ["engines", _] => "[engines.local]",
         ["engines", _, key] => engine(key)?,
         ["sites"] | ["sites", _] => "[sites.onprem]",
         ["sites", _, "engine"] => r#"engine = "local""#,
         ["proxies"] | ["proxies", _] => "[proxies.haproxy-server]",
         ["proxies", _, "timeouts", key] => timeout(key)?,
+        ["proxies", _, "heal", key] => heal(key)?,
         ["proxies", _, key] => proxy(key)?,
         ["services"] | ["services", _] => "[services.api]",
         ["services", _, "ready" | "live", key] => probe(key)?,
         ["services", _, "failback", key] => failback(key)?,
         ["services", _, "servers"] | ["services", _, "servers", _] => "[services.api.servers.api-onprem]",
         ["services", _, "servers", _, "ready" | "live", key] => probe(key)?,
+        ["services", _, "servers", _, "heal", key] => heal(key)?,
         ["services", _, "servers", _, key] => server(key)?,
         ["services", _, key] => service(key)?,
         _ => return None,
@@ -48,6 +55,36 @@ fn engine(key: &str) -> Option<&'static str> {
     Some(match key {
         "address" => r#"address = "unix:///var/run/docker.sock""#,
         "resync" => r#"resync = "30s""#,
+        _ => return None,
+    })
+}
+
+fn healing(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "restarts" => "restarts = 5",
+        "site_restarts" => "site_restarts = 20",
+        "window" => r#"window = "10m""#,
+        "backoff_first" => r#"backoff_first = "1s""#,
+        "backoff_longest" => r#"backoff_longest = "1m""#,
+        "slow_retry" => r#"slow_retry = "5m""#,
+        _ => return heal(key),
+    })
+}
+
+fn heal(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "mode" => r#"mode = "auto""#,
+        "on_kill" => r#"on_kill = "respect""#,
+        "grace" => r#"grace = "30s""#,
+        _ => return None,
+    })
+}
+
+fn container(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "engine" => r#"engine = "local""#,
+        "site" => r#"site = "onprem""#,
+        "heal" => r#"heal = { mode = "auto" }"#,
         _ => return None,
     })
 }
@@ -77,6 +114,7 @@ fn proxy(key: &str) -> Option<&'static str> {
         "reload_timeout" => r#"reload_timeout = "10s""#,
         "reload_interval" => r#"reload_interval = "2s""#,
         "timeouts" => r#"timeouts = { connect = "1s" }"#,
+        "heal" => r#"heal = { mode = "auto" }"#,
         _ => return None,
     })
 }
@@ -127,6 +165,7 @@ fn server(key: &str) -> Option<&'static str> {
         "maxconn" => "maxconn = 32",
         "ready" => r#"ready = { path = "/health" }"#,
         "live" => r#"live = { path = "/live" }"#,
+        "heal" => r#"heal = { mode = "auto" }"#,
         _ => return None,
     })
 }

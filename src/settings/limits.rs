@@ -1,6 +1,7 @@
 //! Default, bounds and the reason for them, of every number and duration. The reason is part of the message when somebody
 //! oversteps.
 
+use crate::domain::repair::STARTS_MAX;
 use crate::domain::state::FAILBACKS_MAX;
 use crate::domain::time::Span;
 
@@ -77,6 +78,49 @@ pub(crate) const LIVE_INTERVAL: SpanLimit = span(10 * SECOND, 100, 10 * MINUTE, 
 
 /// Two seconds for a connect: one lost SYN costs one.
 pub(crate) const LIVE_TIMEOUT: SpanLimit = span(2 * SECOND, 10, MINUTE, READY_TIMEOUT.why);
+
+/// Half a minute: a service that starts slowly must not be killed for it, again and again.
+pub(crate) const HEAL_GRACE: SpanLimit = span(
+    30 * SECOND,
+    0,
+    HOUR,
+    "shorter restarts what is still starting; longer leaves a dead process for as long",
+);
+
+/// Five within the window: what does not stay up after five starts does not stay up.
+pub(crate) const RESTARTS: NumberLimit = NumberLimit {
+    default: 5,
+    min: 1,
+    max: STARTS_MAX as u32 / 2,
+    why: "more is a loop, not a cure; for none at all, mode = \"notify\"",
+};
+
+/// Twenty within the window: a whole site that crashes together is not cured by starting it all over and over.
+pub(crate) const SITE_RESTARTS: NumberLimit = NumberLimit {
+    default: 20,
+    min: 1,
+    max: 1000,
+    why: "more is a storm on a site that is in trouble already",
+};
+
+/// Ten minutes, as the kubelet: what ran for so long begins to count anew.
+pub(crate) const HEAL_WINDOW: SpanLimit = span(
+    10 * MINUTE,
+    MINUTE,
+    24 * HOUR,
+    "shorter makes the budgets no budgets; longer remembers what is over",
+);
+
+/// One second before the second start in a row.
+pub(crate) const BACKOFF_FIRST: SpanLimit =
+    span(SECOND, 100, 10 * MINUTE, "shorter hammers; longer leaves a service down that a start would cure");
+
+/// A minute, as Docker itself.
+pub(crate) const BACKOFF_LONGEST: SpanLimit = span(MINUTE, 100, HOUR, BACKOFF_FIRST.why);
+
+/// Five minutes: a cause from outside that passes is noticed, and nothing is hammered.
+pub(crate) const SLOW_RETRY: SpanLimit =
+    span(5 * MINUTE, 10 * SECOND, 24 * HOUR, "shorter is no giving up; for never, stop the container");
 
 /// Ten percent keeps a hundred probers from beating in step, and hardly delays any.
 pub(crate) const JITTER_PERCENT: NumberLimit =

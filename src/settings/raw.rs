@@ -19,7 +19,9 @@ pub(crate) struct Raw {
     pub(crate) lateness: Option<RawSpan>,
     pub(crate) status: RawStatusPage,
     pub(crate) log: RawLog,
+    pub(crate) heal: RawHealing,
     pub(crate) engines: BTreeMap<String, RawEngine>,
+    pub(crate) containers: BTreeMap<String, RawContainer>,
     pub(crate) sites: BTreeMap<String, RawSite>,
     pub(crate) proxies: BTreeMap<String, RawProxy>,
     pub(crate) services: BTreeMap<String, RawService>,
@@ -38,6 +40,39 @@ pub(crate) struct RawStatusPage {
 pub(crate) struct RawLog {
     pub(crate) format: Option<String>,
     pub(crate) level: Option<String>,
+}
+
+/// `[heal]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawHealing {
+    pub(crate) mode: Option<String>,
+    pub(crate) on_kill: Option<String>,
+    pub(crate) grace: Option<RawSpan>,
+    pub(crate) restarts: Option<i64>,
+    pub(crate) site_restarts: Option<i64>,
+    pub(crate) window: Option<RawSpan>,
+    pub(crate) backoff_first: Option<RawSpan>,
+    pub(crate) backoff_longest: Option<RawSpan>,
+    pub(crate) slow_retry: Option<RawSpan>,
+}
+
+/// `heal = { … }`, of a server, an HAProxy or another container
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawHeal {
+    pub(crate) mode: Option<String>,
+    pub(crate) on_kill: Option<String>,
+    pub(crate) grace: Option<RawSpan>,
+}
+
+/// `[containers.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawContainer {
+    pub(crate) engine: Option<String>,
+    pub(crate) site: Option<String>,
+    pub(crate) heal: RawHeal,
 }
 
 /// `[engines.NAME]`
@@ -82,6 +117,7 @@ pub(crate) struct RawProxy {
     pub(crate) reload_timeout: Option<RawSpan>,
     pub(crate) reload_interval: Option<RawSpan>,
     pub(crate) timeouts: RawTimeouts,
+    pub(crate) heal: RawHeal,
 }
 
 /// `[proxies.NAME.timeouts]`
@@ -133,6 +169,7 @@ pub(crate) struct RawServer {
     pub(crate) maxconn: Option<i64>,
     pub(crate) ready: RawProbe,
     pub(crate) live: RawProbe,
+    pub(crate) heal: RawHeal,
 }
 
 /// `ready = { … }` and `live = { … }`, of a service or of one server

@@ -10,7 +10,7 @@ use crate::present;
 pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply> {
     let verdict = decision.actions.iter().find_map(|action| match action {
         Action::Answer { verdict, .. } => Some(verdict),
-        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) => None,
+        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Heal(_) => None,
     })?;
     let ordered = match order {
         Order::Failover { service, .. } | Order::Failback { service, .. } => *service,
@@ -19,7 +19,11 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         Action::Route { service, site, generation } if *service == ordered => {
             Some(RouteOrdered { site: *site, generation: *generation })
         }
-        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Answer { .. } => None,
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_)
+        | Action::Answer { .. } => None,
     });
     let (short, durable, denial) = match verdict {
         Verdict::Accepted { durable } => (Answer::Accepted, Some(*durable), None),

@@ -3,7 +3,7 @@ use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::{Command, CommandId, Denial, Operator, Order};
 use crate::domain::event::{
-    ConfigSeen, ContainerSeen, ContainerStatus, Event, Probed, ProxyIdentity, StoreHealth,
+    ConfigSeen, ContainerSeen, ContainerStatus, Event, Facts, Probed, ProxyIdentity, StoreHealth,
 };
 use crate::domain::explain::Grade;
 use crate::domain::failover::Override;
@@ -100,6 +100,7 @@ fn failed_over() -> State {
     let seen = ContainerSeen {
         id: "f00d".to_owned(),
         status: ContainerStatus::Exited { exit: Some(137), oom: false },
+        facts: Facts::default(),
     };
     state.apply(&[
         Change::Health {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! service api onprem cloud          a service with one server `<service>-<site>` per site, rise 2, fall 2
-//! set failback.after 60s            or hold_down, limit, mode, startup_grace, stateful
+//! set failback.after 60s            or hold_down, limit, mode, startup_grace, stateful, heal.mode, heal.on_kill
 //! at 0s start
 //! at 0s haproxy sees api=onprem     the live map; `haproxy lost`; `haproxy restarts`
 //! at 1s probe api-onprem ok         or refused, silent, status 500, body, broken, connect-timeout, unreachable, dns
+//! at 0s docker lists                the engine answers, and all containers run
 //! at 2s docker api-onprem died 137  or paused, unpaused, started, oom, stopped, killed 1
+//! at 3s healed api-onprem           Docker has done what was wanted; or `heal failed api-onprem`
 //! at 3s route                       the actuator does what is desired and confirms it
 //! at 4s order failover api cloud    or `force` behind it; `order failback api`
 //! at 5s wake
@@ -19,9 +21,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use supervisor::domain::action::{Finished, Heal, Outcome, Target};
 use supervisor::domain::command::{Command, CommandId, Operator, Order};
-use supervisor::domain::event::{ContainerEvent, ContainerSign, Probed, ProxyIdentity, ProxySeen, Routed};
-use supervisor::domain::policy::{ContainerRef, FailbackMode, FailbackPolicy, ServerPolicy, ServicePolicy};
+use supervisor::domain::event::{
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, Probed,
+    ProxyIdentity, ProxySeen, Routed,
+};
+use supervisor::domain::policy::{
+    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, HealLimits, HealMode, OnKill, Role,
+    ServerPolicy, ServicePolicy,
+};
 use supervisor::domain::witness::{ProbeFault, ProbeOutcome};
 use supervisor::domain::{
     Action, Boot, ContainerName, Event, Name, Now, Policy, ServerId, ServiceId, SiteId, Span, State, Wall,
@@ -97,6 +106,8 @@ struct World {
     routes: BTreeMap<ServiceId, SiteId>,
     worker: ProxyIdentity,
     commands: u64,
+    /// The last action for each container.
+    heals: BTreeMap<String, Heal>,
 }
 
 impl World {
@@ -107,6 +118,7 @@ impl World {
             routes: BTreeMap::new(),
             worker: ProxyIdentity { pid: 10, started: 1 },
             commands: 0,
+            heals: BTreeMap::new(),
         }
     }
 
@@ -114,6 +126,11 @@ impl World {
         let decision = decide(&self.state, event, self.now);
         let before = self.state.clone();
         self.state.apply(&decision.changes);
+        for action in &decision.actions {
+            if let Action::Heal(heal) = action {
+                self.heals.insert(heal.container.name.0.clone(), heal.clone());
+            }
+        }
         assert_eq!(invariants::check(&before, event, &decision, &self.state, self.now), []);
         let mut lines: Vec<String> =
             decision.reasons.iter().map(|reason| format!("  > {}", shown(reason))).collect();
@@ -157,6 +174,19 @@ impl World {
                 let server = self.server(server)?;
                 Event::Probed(Probed { server, due: at, started: at, ended: at, outcome })
             }
+            ["docker", "lists"] => {
+                let engine = supervisor::domain::EngineId(name("local"));
+                let seen = ContainerSeen {
+                    id: String::from("c1"),
+                    status: ContainerStatus::Running,
+                    facts: Facts::default(),
+                };
+                let all = self.state.containers_of(engine);
+                let containers = all.map(|container| (container.name.clone(), seen.clone())).collect();
+                Event::Containers(ContainerList { engine, at, containers })
+            }
+            ["healed", container] => self.healed(container, Outcome::Done)?,
+            ["heal", "failed", container] => self.healed(container, Outcome::Failed("no".into()))?,
             ["docker", container, sign @ ..] => {
                 let number = |text: &str| text.parse().ok();
                 let sign = match sign {
@@ -198,6 +228,13 @@ impl World {
             }
             _ => return None,
         })
+    }
+
+    /// The end of what is under way for a container.
+    fn healed(&self, container: &str, outcome: Outcome) -> Option<Event> {
+        let Heal { id, container, deed, .. } = self.heals.get(container)?.clone();
+        let of = Target::Container { container, deed };
+        Some(Event::Finished(Finished { action: id, of, outcome }))
     }
 
     fn look(&self) -> Event {
@@ -243,6 +280,14 @@ fn empty_policy() -> Policy {
         engines: [supervisor::domain::EngineId(name("local"))].into(),
         startup_grace: Span::seconds(5),
         lateness: Span::seconds(2),
+        heal: HealLimits {
+            restarts: 5,
+            site_restarts: 20,
+            window: Span::seconds(600),
+            backoff_first: Span::seconds(1),
+            backoff_longest: Span::seconds(60),
+            slow_retry: Span::seconds(300),
+        },
         ..Policy::default()
     }
 }
@@ -268,10 +313,31 @@ fn add_service(policy: &mut Policy, id: &str, sites: &[&str]) {
         },
         check_age: Span::seconds(2),
     };
+    for server in service.servers.values() {
+        let container = ContainerPolicy {
+            heal: None,
+            on_kill: OnKill::Respect,
+            site: Some(server.site),
+            grace: Span::seconds(30),
+            role: Role::Servers,
+        };
+        policy.containers.extend(server.container.clone().map(|known| (known, container)));
+    }
     policy.services.insert(ServiceId(name(id)), service);
 }
 
 fn set(policy: &mut Policy, key: &str, value: &str) -> Option<()> {
+    if let Some(key) = key.strip_prefix("heal.") {
+        for container in policy.containers.values_mut() {
+            match (key, value) {
+                ("mode", "always") => container.heal = Some(HealMode::Always),
+                ("mode", "notify") => container.heal = Some(HealMode::Notify),
+                ("on_kill", "heal") => container.on_kill = OnKill::Heal,
+                _ => return None,
+            }
+        }
+        return Some(());
+    }
     if key == "startup_grace" {
         policy.startup_grace = span(value)?;
         return Some(());

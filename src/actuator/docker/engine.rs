@@ -3,7 +3,7 @@
 use super::translate;
 use crate::chain::chain;
 use crate::clock::boot_now;
-use crate::domain::event::{ContainerList, ContainerSeen, ContainerStatus};
+use crate::domain::event::{ContainerList, ContainerSeen, ContainerStatus, Facts};
 use crate::domain::id::{ContainerName, EngineId};
 use bollard::errors::Error as Cause;
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -140,12 +140,17 @@ pub enum EngineError {
 impl Engine {
     /// A client whose API version is the engine's.
     pub(super) async fn connect(&self) -> Result<Docker, EngineError> {
+        self.connect_for(HEAD_WITHIN_SECS).await
+    }
+
+    /// The same for a call whose answer takes up to `head_within_secs`.
+    pub(super) async fn connect_for(&self, head_within_secs: u64) -> Result<Docker, EngineError> {
         let docker = match &self.address {
             Address::Unix(path) => {
-                Docker::connect_with_unix(&path.to_string_lossy(), HEAD_WITHIN_SECS, API_DEFAULT_VERSION)
+                Docker::connect_with_unix(&path.to_string_lossy(), head_within_secs, API_DEFAULT_VERSION)
             }
             Address::Tcp(_) => {
-                Docker::connect_with_http(&self.address.to_string(), HEAD_WITHIN_SECS, API_DEFAULT_VERSION)
+                Docker::connect_with_http(&self.address.to_string(), head_within_secs, API_DEFAULT_VERSION)
             }
         };
         let docker = docker.map_err(|source| self.error("a connection", source))?;
@@ -219,7 +224,11 @@ impl Engine {
                 // `inspect` also takes the beginning of an id for a name.
                 let same = found.name.as_deref().is_some_and(|found| found.trim_start_matches('/') == name.0);
                 let status = found.state.as_ref().map_or(ContainerStatus::Unknown, translate::status);
-                return Ok((name, same.then(|| ContainerSeen { id: found.id.unwrap_or_default(), status })));
+                let facts = translate::facts(&found);
+                return Ok((
+                    name,
+                    same.then(|| ContainerSeen { id: found.id.unwrap_or_default(), status, facts }),
+                ));
             }
             Err(error) => error,
         };
@@ -230,7 +239,14 @@ impl Engine {
             EngineError::Unreachable { .. } => Err(error),
             unread => {
                 tracing::debug!(engine = %self.id, container = %name, error = %chain(&unread), "cannot be read");
-                Ok((name, Some(ContainerSeen { id: known, status: ContainerStatus::Unknown })))
+                Ok((
+                    name,
+                    Some(ContainerSeen {
+                        id: known,
+                        status: ContainerStatus::Unknown,
+                        facts: Facts::default(),
+                    }),
+                ))
             }
         }
     }

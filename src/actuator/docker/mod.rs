@@ -10,13 +10,15 @@
 //! container's death means is the core's to say.
 //!
 //! What is read: `GET /version`, `/info`, `/_ping`, `/events`, `/containers/NAME/json`. What is done: `POST
-//! /containers/NAME/exec`, `/exec/ID/start` ([`Engine::exec`]). A proxy in front of the socket need allow no more.
+//! /containers/NAME/exec`, `/exec/ID/start` ([`Engine::exec`]), `/containers/ID/start`, `/containers/ID/restart`
+//! ([`Engine::heal`]). A proxy in front of the socket need allow no more.
 //!
 //! bollard logs the bodies of requests and answers at `debug`, and with them the environment of containers: the log's
 //! filter must hold `bollard` at `info`, whatever a person asks for.
 
 mod engine;
 mod exec;
+mod heal;
 mod session;
 mod translate;
 mod watch;

@@ -8,7 +8,7 @@ use super::translate::{self, Heard};
 use super::watch::{Link, Told};
 use crate::clock::{boot_now, wall_now};
 use crate::domain::Event;
-use crate::domain::event::{ContainerEvent, ContainerList, ContainerSeen, ContainerStatus};
+use crate::domain::event::{ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus};
 use crate::domain::id::ContainerName;
 use crate::domain::time::Boot;
 use bollard::Docker;
@@ -122,8 +122,9 @@ impl Session<'_> {
                     heard_since.insert(heard.name.clone());
                     heard_since.extend(heard.old_name.clone());
                     disturbed = true;
-                    // A name that came or went is read anew; nothing is known about it from signs.
-                    wanted |= heard.sign.is_none();
+                    // A name that came or went is read anew; nothing is known about it from signs. Of one that starts
+                    // the facts may have changed: its count of restarts, its check.
+                    wanted |= matches!(heard.sign, None | Some(ContainerSign::Started));
                     self.announce(at, heard).await?;
                 }
                 () = reader.overflowed.notified() => {
@@ -192,7 +193,9 @@ impl Suspicion {
             !seen.as_ref().is_some_and(|seen| seen.status == ContainerStatus::Unknown)
         };
         let unannounced = before.iter().find(|(name, before)| {
-            let after = after.get(*name).filter(|after| after != before);
+            let life =
+                |seen: &Option<ContainerSeen>| seen.as_ref().map(|seen| (seen.id.clone(), seen.status));
+            let after = after.get(*name).filter(|after| life(after) != life(before));
             after.is_some_and(|after| readable(before) && readable(after)) && !heard.contains(*name)
         });
         unannounced

@@ -1,10 +1,14 @@
 //! From Docker's words to ours. Total: what this version does not know is no evidence, and no error.
 
-use crate::domain::event::{ContainerSign, ContainerStatus};
+use crate::domain::event::{ContainerSign, ContainerStatus, DockersCheck, DockersPolicy, Facts};
 use crate::domain::id::ContainerName;
+use crate::domain::policy::HealMode;
+use crate::domain::time::Span;
 use bollard::models::{
-    ContainerState, ContainerStateStatusEnum as Status, EventMessage, EventMessageTypeEnum,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EventMessage,
+    EventMessageTypeEnum, HealthStatusEnum, RestartPolicy, RestartPolicyNameEnum,
 };
+use std::collections::HashMap;
 
 /// An event about a container, as far as it concerns us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +48,10 @@ pub(super) fn heard(message: EventMessage) -> Option<Heard> {
         "pause" => Some(ContainerSign::Paused),
         "unpause" => Some(ContainerSign::Unpaused),
         "destroy" => Some(ContainerSign::Destroyed),
+        "health_status: healthy" => Some(ContainerSign::Checked(DockersCheck::Healthy)),
+        "health_status: unhealthy" => Some(ContainerSign::Checked(DockersCheck::Unhealthy)),
         "create" | "rename" => None,
-        // `exec_*`, `health_status`, `attach`, `top`, `restart` (which follows its `start`), and whatever comes.
+        // `exec_*`, `attach`, `top`, `restart` (which follows its `start`), and whatever comes.
         _ => return None,
     };
     let name =
@@ -70,6 +76,96 @@ pub(super) fn status(state: &ContainerState) -> ContainerStatus {
     }
 }
 
+/// What `inspect` tells about healing.
+pub(super) fn facts(found: &ContainerInspectResponse) -> Facts {
+    let usual = Facts::default();
+    let host = found.host_config.as_ref();
+    let policy = host.and_then(|host| host.restart_policy.as_ref());
+    let config = found.config.as_ref();
+    let seconds =
+        config.and_then(|config| config.stop_timeout).and_then(|seconds| u64::try_from(seconds).ok());
+    let signal = config.and_then(|config| config.stop_signal.as_deref()).and_then(signal_number);
+    let check = found.state.as_ref().and_then(|state| state.health.as_ref()?.status);
+    let labels = config.and_then(|config| config.labels.as_ref());
+    Facts {
+        restart: policy.map_or(usual.restart, dockers_policy),
+        restarts: found.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+        stop_signal: signal.unwrap_or(usual.stop_signal),
+        stop_timeout: seconds.map_or(usual.stop_timeout, Span::seconds),
+        check: match check {
+            Some(HealthStatusEnum::STARTING) => Some(DockersCheck::Starting),
+            Some(HealthStatusEnum::HEALTHY) => Some(DockersCheck::Healthy),
+            Some(HealthStatusEnum::UNHEALTHY) => Some(DockersCheck::Unhealthy),
+            Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => None,
+        },
+        heal: labels.and_then(|labels| heal_mode(labels).ok().flatten()),
+    }
+}
+
+fn dockers_policy(policy: &RestartPolicy) -> DockersPolicy {
+    match policy.name {
+        Some(RestartPolicyNameEnum::ALWAYS) => DockersPolicy::Always,
+        Some(RestartPolicyNameEnum::UNLESS_STOPPED) => DockersPolicy::UnlessStopped,
+        Some(RestartPolicyNameEnum::ON_FAILURE) => {
+            let most = policy.maximum_retry_count.and_then(|most| u32::try_from(most).ok()).unwrap_or(0);
+            DockersPolicy::OnFailure { most }
+        }
+        Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY) | None => DockersPolicy::No,
+    }
+}
+
+/// `SIGTERM`, `TERM` or `15` (Docker takes all three).
+fn signal_number(text: &str) -> Option<i32> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    Some(match name {
+        "HUP" => libc::SIGHUP,
+        "INT" => libc::SIGINT,
+        "QUIT" => libc::SIGQUIT,
+        "KILL" => libc::SIGKILL,
+        "USR1" => libc::SIGUSR1,
+        "USR2" => libc::SIGUSR2,
+        "TERM" => libc::SIGTERM,
+        "CONT" => libc::SIGCONT,
+        "STOP" => libc::SIGSTOP,
+        "WINCH" => libc::SIGWINCH,
+        "PWR" => libc::SIGPWR,
+        // systemd as the first process: SIGRTMIN+3.
+        _ => {
+            let beyond = name.strip_prefix("RTMIN+").map_or(Some(0), |text| text.parse::<i32>().ok())?;
+            return name.starts_with("RTMIN").then(|| libc::SIGRTMIN() + beyond);
+        }
+    })
+}
+
+/// What the labels ask for: ours, else those of autoheal and deunhealth, which others use already. An error is a value
+/// that nobody knows: a misspelt label must not be passed over in silence.
+pub(super) fn heal_mode(labels: &HashMap<String, String>) -> Result<Option<HealMode>, String> {
+    if let Some(value) = labels.get(HEAL_LABEL) {
+        return match value.as_str() {
+            "auto" => Ok(Some(HealMode::Auto)),
+            "always" => Ok(Some(HealMode::Always)),
+            "notify" => Ok(Some(HealMode::Notify)),
+            "never" => Ok(Some(HealMode::Never)),
+            other => Err(format!("{HEAL_LABEL}={other:?} is unknown; it is auto, always, notify or never")),
+        };
+    }
+    let says =
+        |label: &str, word: &str| labels.get(label).is_some_and(|value| value.eq_ignore_ascii_case(word));
+    if says("autoheal.restart.enable", "false") || says("autoheal", "false") {
+        return Ok(Some(HealMode::Notify));
+    }
+    let on = ["autoheal", "deunhealth.restart.on.unhealthy"].iter().any(|label| says(label, "true"));
+    Ok(on.then_some(HealMode::Auto))
+}
+
+/// How a container asks to be healed.
+const HEAL_LABEL: &str = "supervisor.heal";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +187,8 @@ mod tests {
             ("pause", "", ContainerSign::Paused),
             ("unpause", "", ContainerSign::Unpaused),
             ("destroy", "", ContainerSign::Destroyed),
+            ("health_status: healthy", "", ContainerSign::Checked(DockersCheck::Healthy)),
+            ("health_status: unhealthy", "", ContainerSign::Checked(DockersCheck::Unhealthy)),
         ];
         for (action, more, sign) in table {
             let json = format!(
@@ -111,12 +209,65 @@ mod tests {
             r#"{"Type":"container","Action":"die"}"#,
             r#"{"Type":"container","Action":"die","Actor":{"ID":"a","Attributes":{}}}"#,
             r#"{"Type":"container","Action":"exec_create: sh","Actor":{"ID":"a","Attributes":{"name":"api"}}}"#,
-            r#"{"Type":"container","Action":"health_status: healthy","Actor":{"ID":"a","Attributes":{"name":"api"}}}"#,
+            r#"{"Type":"container","Action":"health_status: running","Actor":{"ID":"a","Attributes":{"name":"api"}}}"#,
             r#"{"Type":"container","Action":"fly","Actor":{"ID":"a","Attributes":{"name":"api"}}}"#,
         ];
         for json in ignored {
             assert_eq!(heard(message(json)), None, "{json}");
         }
+    }
+
+    #[test]
+    fn an_inspect_tells_how_the_container_is_healed() {
+        let json = r#"{"RestartCount": 3, "State": {"Health": {"Status": "unhealthy"}},
+            "HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 5}},
+            "Config": {"StopSignal": "SIGUSR1", "StopTimeout": 3, "Labels": {"supervisor.heal": "always"}}}"#;
+        let expected = Facts {
+            restart: DockersPolicy::OnFailure { most: 5 },
+            restarts: 3,
+            stop_signal: 10,
+            stop_timeout: Span::seconds(3),
+            check: Some(DockersCheck::Unhealthy),
+            heal: Some(HealMode::Always),
+        };
+        assert_eq!(facts(&serde_json::from_str(json).unwrap()), expected);
+        assert_eq!(facts(&ContainerInspectResponse::default()), Facts::default());
+    }
+
+    #[test]
+    fn signals_are_read_as_docker_writes_them() {
+        let table = [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("9", Some(9)),
+            ("SIGUSR1", Some(10)),
+            ("SIGRTMIN+3", Some(libc::SIGRTMIN() + 3)),
+            ("RTMIN", Some(libc::SIGRTMIN())),
+            ("SIGNONSENSE", None),
+            ("0", None),
+            ("-9", None),
+            ("", None),
+        ];
+        for (text, number) in table {
+            assert_eq!(signal_number(text), number, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn labels_of_others_are_understood_and_misspelt_ones_of_ours_refused() {
+        let table = [
+            (&[("supervisor.heal", "notify"), ("autoheal", "true")][..], Ok(Some(HealMode::Notify))),
+            (&[("autoheal", "true")], Ok(Some(HealMode::Auto))),
+            (&[("autoheal", "True"), ("autoheal.restart.enable", "false")], Ok(Some(HealMode::Notify))),
+            (&[("deunhealth.restart.on.unhealthy", "true")], Ok(Some(HealMode::Auto))),
+            (&[("other", "true")], Ok(None)),
+        ];
+        for (labels, mode) in table {
+            let map = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(heal_mode(&map), mode, "{labels:?}");
+        }
+        let wrong = HashMap::from([("supervisor.heal".to_owned(), "ture".to_owned())]);
+        assert!(heal_mode(&wrong).unwrap_err().contains("auto, always, notify or never"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::translate::Key;
 use crate::chain::chain;
 use crate::domain::Event;
 use crate::domain::id::ContainerName;
-use crate::jitter;
+use crate::domain::jitter;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};

@@ -19,7 +19,7 @@ use super::ident::IdentError;
 use super::naming;
 use super::runtime::Runtime;
 use crate::chain::chain;
-use crate::domain::action::{Evacuation, Finished, Outcome};
+use crate::domain::action::{Evacuation, Finished, Outcome, Target};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -183,7 +183,7 @@ impl Rescues {
 
 impl Order {
     fn end(self, outcome: Outcome) -> Finished {
-        Finished { action: self.evacuation.id, server: self.evacuation.server, outcome }
+        Finished { action: self.evacuation.id, of: Target::Server(self.evacuation.server), outcome }
     }
 
     /// An attempt that was cut off has done something: its end is the one to be told.

@@ -2,39 +2,44 @@
 
 use super::Draft;
 use super::probed::judge;
+use super::repair;
 use crate::domain::change::Change;
-use crate::domain::event::{ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus};
+use crate::domain::event::{
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts,
+};
 use crate::domain::health::{Bar, Health, PathView};
-use crate::domain::id::{ContainerName, EngineId, ServerId};
+use crate::domain::id::{EngineId, ServerId};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Reason;
+use crate::domain::repair::Input;
 use crate::domain::time::Boot;
 use crate::domain::witness::{Cause, ContainerFault, Evidence};
 
 /// One event of the stream.
 pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
-    let status = match event.sign {
-        ContainerSign::Started | ContainerSign::Unpaused => Some(ContainerStatus::Running),
-        ContainerSign::Died { exit } => {
-            let oom = matches!(
-                known(draft, event.engine, &event.name),
-                Some(ContainerSeen { id, status: ContainerStatus::Exited { oom: true, .. } }) if *id == event.id
-            );
-            Some(ContainerStatus::Exited { exit, oom })
+    let container = ContainerRef { engine: event.engine, name: event.name.clone() };
+    let before = draft.container(&container).filter(|seen| seen.id == event.id).cloned();
+    let facts = before.as_ref().map(|seen| seen.facts.clone()).unwrap_or_default();
+    let ran_out =
+        matches!(&before, Some(ContainerSeen { status: ContainerStatus::Exited { oom: true, .. }, .. }));
+    let oom = ran_out || draft.repair(&container).is_some_and(|repair| repair.ran_out_of_memory(event.at));
+    let (status, facts) = match event.sign {
+        ContainerSign::Started | ContainerSign::Unpaused => (Some(ContainerStatus::Running), facts),
+        ContainerSign::Died { exit } => (Some(ContainerStatus::Exited { exit, oom }), facts),
+        ContainerSign::Paused => (Some(ContainerStatus::Paused), facts),
+        ContainerSign::Checked(check) => {
+            (before.map(|seen| seen.status), Facts { check: Some(check), ..facts })
         }
-        // `oom` comes before `die`; what was killed may be one process of several, so the container still runs.
-        ContainerSign::OutOfMemory => None,
-        ContainerSign::Paused => Some(ContainerStatus::Paused),
         ContainerSign::Destroyed => {
-            remember(draft, event.engine, &event.name, None);
-            None
+            remember(draft, &container, None);
+            (None, facts)
         }
-        // A signal says nothing about health, and `stop` only repeats `die`.
-        ContainerSign::Killed { .. } | ContainerSign::Stopped => None,
+        // `oom` comes before `die`; what was killed may be one process of several, so the container still runs. A signal
+        // says nothing about health, and `stop` only repeats `die`.
+        ContainerSign::OutOfMemory | ContainerSign::Killed { .. } | ContainerSign::Stopped => (None, facts),
     };
     if let Some(status) = status {
-        let seen = ContainerSeen { id: event.id.clone(), status };
-        remember(draft, event.engine, &event.name, Some(seen));
+        remember(draft, &container, Some(ContainerSeen { id: event.id.clone(), status, facts }));
     }
     let fault = match event.sign {
         ContainerSign::Died { exit } => Some(ContainerFault::Died { exit }),
@@ -44,23 +49,42 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
         | ContainerSign::Killed { .. }
         | ContainerSign::Stopped
         | ContainerSign::Unpaused
-        | ContainerSign::Destroyed => None,
+        | ContainerSign::Destroyed
+        | ContainerSign::Checked(_) => None,
     };
+    // Traffic first: it waits for no verdict about who did it.
     if let Some(fault) = fault {
-        accuse(draft, event.engine, &event.name, fault, event.at);
+        accuse(draft, &container, fault, event.at);
+    }
+    let input = match event.sign {
+        ContainerSign::Started => Some(Input::Start),
+        ContainerSign::Died { exit } => Some(Input::Died { exit, oom }),
+        ContainerSign::Killed { signal } => signal.map(Input::Signal),
+        ContainerSign::Stopped => Some(Input::Stop),
+        ContainerSign::Destroyed => Some(Input::Removed),
+        ContainerSign::OutOfMemory => Some(Input::OutOfMemory),
+        ContainerSign::Checked(_) => {
+            repair::consider(draft, &container);
+            None
+        }
+        ContainerSign::Paused | ContainerSign::Unpaused => None,
+    };
+    if let Some(input) = input {
+        repair::hear(draft, &container, &event.id, input);
     }
 }
 
 /// The whole list: what was missed is made up for.
 pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
     let Some(engine) = draft.state.engines.get(&list.engine) else { return };
+    let engine_was_lost = engine.found == Some(false);
     if engine.found != Some(true) {
         draft.push(Change::Engine { engine: list.engine, found: Some(true) });
         draft.tell(Reason::EngineFound { engine: list.engine });
     }
-    let watched: Vec<ContainerName> = draft.state.containers_of(list.engine).cloned().collect();
-    for name in watched {
-        let seen = list.containers.get(&name).cloned();
+    let watched: Vec<ContainerRef> = draft.state.containers_of(list.engine).cloned().collect();
+    for container in watched {
+        let seen = list.containers.get(&container.name).cloned();
         let fault = seen.as_ref().and_then(|seen| match seen.status {
             ContainerStatus::Exited { oom: true, .. } => Some(ContainerFault::OutOfMemory),
             ContainerStatus::Exited { exit, oom: false } => Some(ContainerFault::Died { exit }),
@@ -71,35 +95,60 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
             | ContainerStatus::Created
             | ContainerStatus::Unknown => None,
         });
-        remember(draft, list.engine, &name, seen);
+        let at = list.at;
+        let input = match seen.as_ref().map(|seen| seen.status) {
+            None => Some(Input::Removed),
+            Some(ContainerStatus::Running | ContainerStatus::Paused) => Some(Input::SeenRunning { at }),
+            Some(ContainerStatus::Restarting) => Some(Input::SeenRestarting { at }),
+            Some(ContainerStatus::Exited { exit, oom }) => {
+                Some(Input::SeenEnded { at, exit, oom, engine_was_lost })
+            }
+            Some(ContainerStatus::Created | ContainerStatus::Dead | ContainerStatus::Unknown) => None,
+        };
+        let id = seen.as_ref().map(|seen| seen.id.clone()).unwrap_or_default();
+        remember(draft, &container, seen);
         if let Some(fault) = fault {
-            accuse(draft, list.engine, &name, fault, list.at);
+            accuse(draft, &container, fault, at);
         }
+        if let Some(input) = input {
+            repair::hear(draft, &container, &id, input);
+        }
+        repair::consider(draft, &container);
     }
 }
 
 /// The engine no longer answers. That says nothing about the containers: probes go on.
-pub(super) fn lost(draft: &mut Draft<'_>, engine: EngineId) {
-    if draft.state.engines.get(&engine).is_some_and(|known| known.found != Some(false)) {
-        draft.push(Change::Engine { engine, found: Some(false) });
-        draft.tell(Reason::EngineLost { engine });
+pub(super) fn lost(draft: &mut Draft<'_>, id: EngineId) {
+    let Some(engine) = draft.state.engines.get(&id).filter(|known| known.found != Some(false)) else {
+        return;
+    };
+    draft.push(Change::Engine { engine: id, found: Some(false) });
+    draft.tell(Reason::EngineLost { engine: id });
+    // An engine that goes down has ended all it ran by then. With one container alone nobody could tell that from a
+    // person who stopped it.
+    let running = |seen: &ContainerSeen| {
+        matches!(
+            seen.status,
+            ContainerStatus::Running | ContainerStatus::Paused | ContainerStatus::Restarting
+        )
+    };
+    let went_down = engine.containers.len() > 1 && !engine.containers.values().any(running);
+    let watched: Vec<ContainerRef> = draft.state.containers_of(id).cloned().collect();
+    for container in watched {
+        repair::hear(draft, &container, "", Input::EngineLost { went_down });
     }
 }
 
-fn known<'a>(draft: &Draft<'a>, engine: EngineId, name: &ContainerName) -> Option<&'a ContainerSeen> {
-    draft.state.engines.get(&engine)?.containers.get(name)
-}
-
-fn remember(draft: &mut Draft<'_>, engine: EngineId, name: &ContainerName, seen: Option<ContainerSeen>) {
-    if draft.state.engines.contains_key(&engine) && known(draft, engine, name) != seen.as_ref() {
-        draft.push(Change::Container { engine, name: name.clone(), seen });
+fn remember(draft: &mut Draft<'_>, container: &ContainerRef, seen: Option<ContainerSeen>) {
+    let known = draft.state.repairs.contains_key(container);
+    if known && draft.container(container) != seen.as_ref() {
+        draft.push(Change::Container { engine: container.engine, name: container.name.clone(), seen });
     }
 }
 
 /// Hard evidence against every server in the container.
-fn accuse(draft: &mut Draft<'_>, engine: EngineId, name: &ContainerName, fault: ContainerFault, at: Boot) {
-    let container = ContainerRef { engine, name: name.clone() };
-    let servers: Vec<ServerId> = draft.state.servers_in(&container).to_vec();
+fn accuse(draft: &mut Draft<'_>, container: &ContainerRef, fault: ContainerFault, at: Boot) {
+    let servers: Vec<ServerId> = draft.state.servers_in(container).to_vec();
     for server in servers {
         let Some(before) = draft.health(server) else { continue };
         // A verdict that is newer than the evidence has seen more: the server came up after this was listed.

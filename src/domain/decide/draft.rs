@@ -4,11 +4,13 @@ use super::Decision;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::Operator;
+use crate::domain::event::ContainerSeen;
 use crate::domain::failover::{Plan, Stay, Why, plan, standing};
 use crate::domain::health::Health;
-use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
-use crate::domain::policy::ServicePolicy;
+use crate::domain::id::{EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
+use crate::domain::repair::Repair;
 use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, State};
 use crate::domain::time::{Boot, Now, Span};
 use crate::domain::{failover, witness::Cause};
@@ -24,6 +26,10 @@ pub(super) struct Draft<'a> {
     pub(super) decision: Decision,
     /// The services that the event touches, as they will be.
     touched: BTreeMap<ServiceId, Service>,
+    /// The containers that the event touches, as they will be.
+    containers: BTreeMap<ContainerRef, Option<ContainerSeen>>,
+    /// Their repairs, as they will be.
+    repairs: BTreeMap<ContainerRef, Repair>,
     next_action: u64,
 }
 
@@ -34,6 +40,8 @@ impl<'a> Draft<'a> {
             now,
             decision: Decision::default(),
             touched: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            repairs: BTreeMap::new(),
             next_action: state.next_action,
         }
     }
@@ -54,8 +62,47 @@ impl<'a> Draft<'a> {
         Some(self.server(id)?.health)
     }
 
+    /// The container as it will be; none if it does not exist, or is not known.
+    pub(super) fn container(&self, container: &ContainerRef) -> Option<&ContainerSeen> {
+        match self.containers.get(container) {
+            Some(seen) => seen.as_ref(),
+            None => self.state.engines.get(&container.engine)?.containers.get(&container.name),
+        }
+    }
+
+    /// How the healing of the container will stand.
+    pub(super) fn repair(&self, container: &ContainerRef) -> Option<&Repair> {
+        self.repairs.get(container).or_else(|| self.state.repairs.get(container))
+    }
+
+    /// Sets how the healing of the container stands, if that differs.
+    pub(super) fn set_repair(&mut self, container: &ContainerRef, repair: Repair) {
+        if self.repair(container).is_some_and(|before| *before != repair) {
+            self.push(Change::Repair { container: container.clone(), repair: Box::new(repair) });
+        }
+    }
+
+    /// Whether the engine answers, as it will be.
+    pub(super) fn engine_found(&self, id: EngineId) -> Option<bool> {
+        let decided = self.decision.changes.iter().rev().find_map(|change| {
+            if let Change::Engine { engine, found } = change {
+                (*engine == id).then_some(*found)
+            } else {
+                None
+            }
+        });
+        decided.unwrap_or_else(|| self.state.engines.get(&id)?.found)
+    }
+
     /// Decides a change.
     pub(super) fn push(&mut self, change: Change) {
+        if let Change::Container { engine, name, seen } = &change {
+            let container = ContainerRef { engine: *engine, name: name.clone() };
+            self.containers.insert(container, seen.clone());
+        }
+        if let Change::Repair { container, repair } = &change {
+            self.repairs.insert(container.clone(), Repair::clone(repair));
+        }
         if let Some(id) = change.service()
             && let Some(before) = self.state.services.get(&id)
         {
@@ -202,6 +249,14 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// A number for a guarded action.
+    pub(super) fn number(&mut self) -> ActionId {
+        let id = ActionId(self.next_action);
+        self.next_action += 1;
+        self.push(Change::Issued { next: self.next_action });
+        id
+    }
+
     fn evacuate(&mut self, server: ServerId, site: SiteId, refuge: Option<SiteId>) {
         let Some((service, policy)) = self.service(server.service) else { return };
         let Some(epoch) = service.servers.get(&server.server).map(|server| server.epoch) else { return };
@@ -209,9 +264,7 @@ impl<'a> Draft<'a> {
         for proxy in &policy.proxies {
             let ours = self.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours);
             if ours {
-                let id = ActionId(self.next_action);
-                self.next_action += 1;
-                self.push(Change::Issued { next: self.next_action });
+                let id = self.number();
                 let proxy = *proxy;
                 self.act(Action::Evacuate(Evacuation { id, proxy, server, site, refuge, epoch, generation }));
             }

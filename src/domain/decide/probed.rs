@@ -1,6 +1,7 @@
 //! A probe ended.
 
 use super::Draft;
+use super::repair;
 use crate::domain::change::Change;
 use crate::domain::event::{ContainerStatus, Probed};
 use crate::domain::failover::Override;
@@ -87,6 +88,11 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let bar = Bar { rise: 1, fall, ..plain_bar(draft, server, path) };
     let after = before.after(evidence, probed.ended, bar);
     draft.set_life(server, after);
+    let container = draft.state.policy.server(server).and_then(|wanted| wanted.container.clone());
+    // A container that was just started is dead by its old verdict until it answers: asked again with each result.
+    if let (Some(container), true) = (container, after.is_down() || before.differs_in_verdict(&after)) {
+        repair::consider(draft, &container);
+    }
     if before.differs_in_verdict(&after) {
         match (before, after) {
             // Where Docker says that nothing runs, a silent process is no news.

@@ -3,7 +3,9 @@
 use super::*;
 use crate::domain::action::{ActionId, Pace};
 use crate::domain::command::{Denial, Order, Verdict};
-use crate::domain::event::{CheckSeen, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Probed};
+use crate::domain::event::{
+    CheckSeen, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, Probed,
+};
 use crate::domain::testing::*;
 use crate::domain::time::Span;
 use crate::domain::witness::{ProbeFault, ProbeOutcome};
@@ -11,6 +13,7 @@ use crate::domain::{explain, explain::Grade, explain::grade};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod heal;
 mod path;
 mod proxies;
 
@@ -282,7 +285,7 @@ fn a_dead_process_is_told_and_moves_no_traffic() {
 fn a_listing_makes_up_for_missed_events() {
     let mut world = World::running();
     let list = |at, status| {
-        let seen = ContainerSeen { id: "c1".into(), status };
+        let seen = ContainerSeen { id: "c1".into(), status, facts: Facts::default() };
         let containers = [(crate::domain::ContainerName("api-onprem".into()), seen)].into();
         Event::Containers(ContainerList { engine: engine(), at, containers })
     };

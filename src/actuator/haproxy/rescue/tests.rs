@@ -1,6 +1,6 @@
 use super::super::client::Client;
 use super::*;
-use crate::domain::action::ActionId;
+use crate::domain::action::{ActionId, Target};
 use crate::domain::id::ServerId;
 
 fn server() -> ServerId {
@@ -42,7 +42,7 @@ async fn the_end_of_an_evacuation_that_panics_is_told_as_unknown() {
     let taken = rescues.waiting.pop().unwrap();
     rescues.spawn(taken, async { panic!("the panic of this test") });
     let end = end_of(&mut rescues).await.unwrap();
-    assert_eq!((end.action, end.server), (ActionId(3), server()));
+    assert_eq!((end.action, end.of.clone()), (ActionId(3), Target::Server(server())));
     assert!(matches!(&end.outcome, Outcome::Unknown(words) if words.contains("bug")), "{end:?}");
     assert!(rescues.none_runs() && rescues.orders.is_empty());
 }

@@ -1,0 +1,268 @@
+//! Healing: what is heard of a container moves its [`Repair`]; what is due is done, within the budgets.
+
+use super::Draft;
+use crate::domain::action::{Action, ActionId, Deed, Heal, Outcome};
+use crate::domain::event::{ContainerStatus, DockersCheck, Facts};
+use crate::domain::health::Health;
+use crate::domain::id::{Name, ServerId, SiteId};
+use crate::domain::jitter;
+use crate::domain::policy::{ContainerRef, HealMode, Role};
+use crate::domain::reason::{Reason, Then};
+use crate::domain::repair::{End, HealWait, Input, Phase, Repair, Rules};
+use crate::domain::time::{Boot, Span};
+
+/// What cannot be done while its engine is away, or while others are dead too, is looked at again after this.
+const LOOK_AGAIN: Span = Span::seconds(10);
+
+/// Something happened to `container`, whose id is `id` (empty: not known).
+pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input) {
+    let Some(mut before) = draft.repair(container).cloned() else { return };
+    if !id.is_empty() && before.id != id {
+        // Another container of the same name: what the old one did is not its doing.
+        let fresh = if before.id.is_empty() {
+            before.clone()
+        } else {
+            Repair { phase: Phase::Gone, ..Repair::default() }
+        };
+        before = Repair { id: id.to_owned(), ..fresh };
+    }
+    let facts = facts(draft, container);
+    let Some(rules) = rules(draft, container, &facts) else { return };
+    let after = before.after(input, rules);
+    tell(draft, container, &before, &after);
+    draft.set_repair(container, after);
+    advance(draft, container);
+}
+
+/// Everything whose time has come.
+pub(super) fn due(draft: &mut Draft<'_>, containers: &[ContainerRef]) {
+    for container in containers {
+        hear(draft, container, "", Input::Tick);
+    }
+}
+
+/// An action that we had under way for `container` ended.
+pub(super) fn finished(
+    draft: &mut Draft<'_>,
+    container: &ContainerRef,
+    deed: Deed,
+    action: ActionId,
+    outcome: &Outcome,
+) {
+    if *outcome != Outcome::Superseded {
+        draft.tell(Reason::Healed { container: container.clone(), deed, failed: outcome.failed() });
+    }
+    let under_way = draft
+        .repair(container)
+        .is_some_and(|repair| matches!(repair.phase, Phase::Acting { action: known, .. } if known == action));
+    if under_way {
+        let end = match outcome {
+            Outcome::Done => End::Done,
+            Outcome::Failed(_) => End::Failed,
+            Outcome::Superseded => End::Superseded,
+            Outcome::Unknown(_) => End::Unknown,
+        };
+        hear(draft, container, "", Input::Finished(end));
+    }
+}
+
+/// A verdict about the life of servers, or Docker's check, changed: is the container dead?
+pub(super) fn consider(draft: &mut Draft<'_>, container: &ContainerRef) {
+    let Some(policy) = draft.state.policy.containers.get(container) else { return };
+    let restartable = matches!(policy.role, Role::Servers | Role::Other);
+    let input = if restartable && is_dead(draft, container) { Input::Dead } else { Input::Alive };
+    hear(draft, container, "", input);
+}
+
+/// Whether a container runs and is dead: a server in it does not live, or Docker's check says so.
+fn is_dead(draft: &Draft<'_>, container: &ContainerRef) -> bool {
+    let Some(seen) = draft.container(container) else { return false };
+    let dead = |server: &ServerId| draft.server(*server).is_some_and(|server| server.life.is_down());
+    let unhealthy = seen.facts.check == Some(DockersCheck::Unhealthy);
+    seen.status == ContainerStatus::Running
+        && (unhealthy || draft.state.servers_in(container).iter().any(dead))
+}
+
+/// Whether a server is dead or about to be: of two that die together, one is found first.
+fn is_dying(draft: &Draft<'_>, id: ServerId) -> bool {
+    let Some(server) = draft.server(id) else { return false };
+    let dying = server.life.is_down() || server.life.run().is_some();
+    match draft.state.policy.server(id).and_then(|server| server.container.as_ref()) {
+        Some(container) => {
+            let runs = draft.container(container).is_some_and(|seen| seen.status == ContainerStatus::Running);
+            runs && (dying || is_dead(draft, container))
+        }
+        None => dying,
+    }
+}
+
+fn facts(draft: &Draft<'_>, container: &ContainerRef) -> Facts {
+    draft.container(container).map(|seen| seen.facts.clone()).unwrap_or_default()
+}
+
+fn rules<'a>(draft: &Draft<'a>, container: &ContainerRef, facts: &'a Facts) -> Option<Rules<'a>> {
+    Some(Rules {
+        policy: draft.state.policy.containers.get(container)?,
+        limits: &draft.state.policy.heal,
+        facts,
+        seed: jitter::seed(&container.name.0),
+        now: draft.now.boot,
+        wall: draft.now.wall,
+    })
+}
+
+/// Says what changed, as far as people care.
+fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after: &Repair) {
+    let now = draft.now.boot;
+    let facts = facts(draft, container);
+    let Some(rules) = rules(draft, container, &facts).filter(|rules| rules.mode() != HealMode::Never) else {
+        return;
+    };
+    if let (Some(ending), true) = (after.last, after.last != before.last) {
+        let then = match after.phase {
+            Phase::Held { .. } => Then::Hold,
+            Phase::Due { .. } if after.is_spent(rules) => Then::GiveUp,
+            Phase::Due { at } => Then::Start { pause: at.since(now) },
+            Phase::Docker { until } => Then::Docker { wait: until.since(now) },
+            Phase::Left
+            | Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::WithEngine
+            | Phase::Acting { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Gone => Then::Nothing,
+        };
+        draft.tell(Reason::ContainerEnded { container: container.clone(), ending, then });
+    }
+    let held = |repair: &Repair| matches!(repair.phase, Phase::Held { .. });
+    if held(before) && matches!(after.phase, Phase::Runs { .. }) {
+        draft.tell(Reason::HoldLifted { container: container.clone() });
+    }
+}
+
+/// Does what is due for `container`, if the budgets and the rest of the service allow it.
+fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
+    let now = draft.now.boot;
+    let Some(repair) = draft.repair(container).cloned() else { return };
+    if matches!(repair.phase, Phase::Due { .. }) && give_up(draft, container, &repair) {
+        return;
+    }
+    if repair.phase.deadline().is_none_or(|at| at > now) {
+        return;
+    }
+    let deed = match repair.phase {
+        Phase::Due { .. } | Phase::GivenUp { .. } => Deed::Start,
+        Phase::Ailing { .. } => Deed::Restart { stop_timeout: facts(draft, container).stop_timeout },
+        Phase::Unseen
+        | Phase::Runs { .. }
+        | Phase::Judging { .. }
+        | Phase::Stopping { .. }
+        | Phase::Held { .. }
+        | Phase::WithEngine
+        | Phase::Docker { .. }
+        | Phase::Acting { .. }
+        | Phase::Left
+        | Phase::Gone => return,
+    };
+    if draft.engine_found(container.engine) != Some(true) {
+        return put_off(draft, container, repair, now + LOOK_AGAIN, None);
+    }
+    let facts = facts(draft, container);
+    let Some(rules) = rules(draft, container, &facts) else { return };
+    if matches!(rules.mode(), HealMode::Notify | HealMode::Never) {
+        let phase =
+            if let Phase::Ailing { since, .. } = repair.phase { Phase::Runs { since } } else { Phase::Left };
+        return draft.set_repair(container, Repair { phase, ..repair });
+    }
+    if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container)) {
+        return put_off(draft, container, repair, now + LOOK_AGAIN, Some(why));
+    }
+    if !matches!(repair.phase, Phase::GivenUp { .. }) && give_up(draft, container, &repair) {
+        return;
+    }
+    if let Some((site, until)) = site_spent_until(draft, rules.policy.site) {
+        let why = HealWait::SiteBudget { site };
+        return put_off(draft, container, repair, until, Some(why));
+    }
+    let action = draft.number();
+    let after = repair.acting(action, deed, rules);
+    let attempt = u16::try_from(after.counted(rules).count()).unwrap_or(u16::MAX);
+    let (limit, window) = (rules.limits.restarts, rules.limits.window);
+    draft.tell(Reason::Heals { container: container.clone(), deed, attempt, limit, window });
+    let heal = Heal { id: action, container: container.clone(), container_id: after.id.clone(), deed };
+    draft.set_repair(container, after);
+    draft.act(Action::Heal(heal));
+}
+
+/// Gives the container up if its budget is spent: known as soon as it ended, and told then, not when the pause is over.
+fn give_up(draft: &mut Draft<'_>, container: &ContainerRef, repair: &Repair) -> bool {
+    let facts = facts(draft, container);
+    let Some(rules) = rules(draft, container, &facts).filter(|rules| repair.is_spent(*rules)) else {
+        return false;
+    };
+    let (starts, window, next) = (rules.limits.restarts, rules.limits.window, rules.limits.slow_retry);
+    draft.tell(Reason::GaveUp { container: container.clone(), starts, window, next });
+    let phase = Phase::GivenUp { next: draft.now.boot + next };
+    draft.set_repair(container, Repair { phase, waits: None, ..repair.clone() });
+    true
+}
+
+/// Moves what is due to `until`; tells why, unless that is what it waits for already.
+fn put_off(
+    draft: &mut Draft<'_>,
+    container: &ContainerRef,
+    repair: Repair,
+    until: Boot,
+    why: Option<HealWait>,
+) {
+    let phase = repair.phase.put_off(until);
+    if let Some(why) = why
+        && repair.waits != Some(why)
+    {
+        let left = until.since(draft.now.boot);
+        draft.tell(Reason::HealWaits { container: container.clone(), why, left });
+    }
+    draft.set_repair(container, Repair { phase, waits: why, ..repair });
+}
+
+/// Why a container that runs and is dead is not restarted now.
+fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef) -> Option<HealWait> {
+    for server in draft.state.servers_in(container) {
+        let Some((service, _)) = draft.service(server.service) else { continue };
+        let of = service.servers.len();
+        let id = |name: &Name| ServerId { service: server.service, server: *name };
+        let dead = service.servers.keys().filter(|name| is_dying(draft, id(name))).count();
+        // Two that die together, and half of all: their common dependency is broken, and restarts make it worse.
+        if dead >= 2 && 2 * dead >= of {
+            let number = |count| u16::try_from(count).unwrap_or(u16::MAX);
+            return Some(HealWait::Together { dead: number(dead), of: number(of) });
+        }
+        let up = |health: Health| health.is_up();
+        let mine = service.servers.get(&server.server).is_some_and(|server| up(server.health));
+        let others = service.servers.iter().any(|(name, other)| *name != server.server && up(other.health));
+        if mine && !others {
+            return Some(HealWait::LastServing);
+        }
+    }
+    None
+}
+
+/// When the site may have another start; none if it may now.
+fn site_spent_until(draft: &Draft<'_>, site: Option<SiteId>) -> Option<(SiteId, Boot)> {
+    let site = site?;
+    let limits = &draft.state.policy.heal;
+    let mut starts: Vec<Boot> = Vec::new();
+    for (container, policy) in &draft.state.policy.containers {
+        if policy.site == Some(site)
+            && let Some(repair) = draft.repair(container)
+        {
+            starts.extend(repair.starts.iter().filter(|at| **at + limits.window > draft.now.boot));
+        }
+    }
+    starts.sort_unstable();
+    let over = (starts.len() + 1).checked_sub(usize::from(limits.site_restarts)).filter(|over| *over > 0)?;
+    starts.get(over - 1).map(|at| (site, *at + limits.window))
+}

@@ -1,0 +1,535 @@
+//! Healing: the sequences of events that Docker makes, and what is made of them.
+
+use super::*;
+use crate::domain::action::{Deed, Finished, Heal, Target};
+use crate::domain::event::{ContainerEvent, DockersCheck, DockersPolicy};
+use crate::domain::id::ContainerName;
+use crate::domain::policy::{ContainerRef, HealMode, OnKill};
+use crate::domain::repair::{Ender, Phase};
+use crate::domain::time::Boot;
+
+const STOP: u64 = 2_000;
+
+fn onprem() -> ContainerRef {
+    ContainerRef { engine: engine(), name: ContainerName("api-onprem".into()) }
+}
+
+fn signal(number: i32) -> ContainerSign {
+    ContainerSign::Killed { signal: Some(number) }
+}
+
+fn died(exit: i32) -> ContainerSign {
+    ContainerSign::Died { exit: Some(exit) }
+}
+
+/// Two sites, both up, every container healed automatically, the engine listed.
+fn world() -> World {
+    world_with(|_| {})
+}
+
+fn world_with(change: impl FnOnce(&mut Policy)) -> World {
+    let mut policy = healing(policy(&[("api", &["onprem", "cloud"])]));
+    change(&mut policy);
+    let mut world = World::with(policy);
+    world.start();
+    list(&mut world, |_| {});
+    world.pass(60_000);
+    world
+}
+
+/// The engine's list, with everything running under the id of `World::container`, as `change` wants it.
+fn list(world: &mut World, change: impl FnOnce(&mut BTreeMap<ContainerName, ContainerSeen>)) -> Decision {
+    let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
+    let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
+    let mut containers: BTreeMap<ContainerName, ContainerSeen> = all.collect();
+    change(&mut containers);
+    world.pass(1);
+    world.step(Event::Containers(ContainerList { engine: engine(), at: world.now.boot, containers }))
+}
+
+/// What is wanted of Docker, per container.
+fn deeds(decision: &Decision) -> Vec<(String, Deed)> {
+    heals(decision).into_iter().map(|heal| (heal.container.name.0, heal.deed)).collect()
+}
+
+fn heals(decision: &Decision) -> Vec<Heal> {
+    let heal = |action: &Action| match action {
+        Action::Heal(heal) => Some(heal.clone()),
+        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Answer { .. } => None,
+    };
+    decision.actions.iter().filter_map(heal).collect()
+}
+
+fn end(world: &mut World, heal: &Heal, outcome: Outcome) -> Decision {
+    let of = Target::Container { container: heal.container.clone(), deed: heal.deed };
+    world.step(Event::Finished(Finished { action: heal.id, of, outcome }))
+}
+
+fn phase(world: &World) -> &'static str {
+    world.state.repairs[&onprem()].phase.word()
+}
+
+fn who(world: &World) -> Option<Ender> {
+    world.state.repairs[&onprem()].last.map(|last| last.who)
+}
+
+/// Wakes at every deadline until `span` has passed; what was wanted of Docker meanwhile.
+fn wait(world: &mut World, span: u64) -> Vec<(String, Deed)> {
+    let until = Boot(world.now.boot.0 + i64::try_from(span).unwrap());
+    let mut wanted = Vec::new();
+    while world.state.next_deadline().is_some_and(|at| at <= until) {
+        let decision = world.wake().unwrap();
+        wanted.extend(deeds(&decision));
+    }
+    world.now.boot = until;
+    wanted
+}
+
+fn started() -> Vec<(String, Deed)> {
+    vec![("api-onprem".to_owned(), Deed::Start)]
+}
+
+#[test]
+fn a_crash_moves_traffic_and_starts_the_container_in_the_same_step() {
+    let mut world = world();
+    let decision = world.container("api-onprem", died(139));
+    assert_eq!(codes(&decision), ["server_down", "failover", "container_ended", "heals"]);
+    assert_eq!(deeds(&decision), started());
+    assert_eq!(world.state.heals_under_way().len(), 1);
+    world.container("api-onprem", ContainerSign::Started);
+    assert_eq!(phase(&world), "runs");
+    let healed = end(&mut world, &heals(&decision)[0], Outcome::Done);
+    assert_eq!(codes(&healed), ["healed"]);
+    assert_eq!(wait(&mut world, 600_000), [], "it runs: there is nothing more to do");
+}
+
+#[test]
+fn what_a_person_stopped_is_left_alone_until_somebody_starts_it() {
+    // `docker stop`; of a program that ignores SIGTERM; of a paused one.
+    let sequences: [&[ContainerSign]; 3] = [
+        &[signal(15), died(0), ContainerSign::Stopped],
+        &[signal(15), signal(9), died(137), ContainerSign::Stopped],
+        &[ContainerSign::Paused, signal(15), ContainerSign::Unpaused, died(143), ContainerSign::Stopped],
+    ];
+    for signs in sequences {
+        let mut world = world();
+        for sign in signs {
+            assert_eq!(deeds(&world.container("api-onprem", *sign)), [], "{signs:?}");
+            world.pass(10);
+        }
+        assert_eq!(world.serving().as_deref(), Some("cloud"), "traffic does not wait: {signs:?}");
+        world.pass(STOP);
+        let held = world.step(Event::Woke);
+        assert_eq!(codes(&held), ["container_ended"], "{signs:?}");
+        assert_eq!((phase(&world), who(&world)), ("held", Some(Ender::Stop)), "{signs:?}");
+        assert_eq!(wait(&mut world, 3_600_000), [], "{signs:?}");
+        // Lists do not change that, and neither does a start of ours.
+        let ended = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
+            all.get_mut(&onprem().name).unwrap().status =
+                ContainerStatus::Exited { exit: Some(143), oom: false };
+        };
+        assert_eq!(deeds(&list(&mut world, ended)), []);
+        world.step(Event::Started);
+        assert_eq!(deeds(&list(&mut world, ended)), []);
+        assert_eq!(phase(&world), "held");
+        let lifted = world.container("api-onprem", ContainerSign::Started);
+        assert_eq!(codes(&lifted), ["hold_lifted"], "{signs:?}");
+        assert_eq!(phase(&world), "runs");
+        world.pass(30_000);
+        assert_eq!(deeds(&world.container("api-onprem", died(1))), started(), "it is looked after again");
+    }
+}
+
+#[test]
+fn a_bare_docker_kill_is_a_persons_wish_unless_the_settings_say_otherwise() {
+    for (on_kill, expected, phase_after) in
+        [(OnKill::Respect, vec![], "held"), (OnKill::Heal, started(), "acting")]
+    {
+        let mut world = world_with(|policy| {
+            policy.containers.values_mut().for_each(|container| container.on_kill = on_kill)
+        });
+        world.container("api-onprem", signal(9));
+        assert_eq!(deeds(&world.container("api-onprem", died(137))), [], "`stop` may follow");
+        assert_eq!(wait(&mut world, 1_000), expected);
+        assert_eq!((phase(&world), who(&world)), (phase_after, Some(Ender::Kill)));
+    }
+}
+
+#[test]
+fn a_stop_between_two_starts_of_dockers_own_policy_comes_alone() {
+    let mut world = world();
+    list(&mut world, |all| all.get_mut(&onprem().name).unwrap().facts.restart = DockersPolicy::Always);
+    world.container("api-onprem", died(1));
+    assert_eq!(phase(&world), "docker");
+    world.pass(100);
+    world.container("api-onprem", ContainerSign::Stopped);
+    assert_eq!(wait(&mut world, 60_000), []);
+    assert_eq!((phase(&world), who(&world)), ("held", Some(Ender::Stop)));
+}
+
+#[test]
+fn a_restart_and_a_hup_are_no_outage_to_heal() {
+    let mut world = world();
+    for sign in [signal(15), died(0), ContainerSign::Stopped, ContainerSign::Started] {
+        assert_eq!(deeds(&world.container("api-onprem", sign)), []);
+        world.pass(20);
+    }
+    assert_eq!((phase(&world), wait(&mut world, 60_000)), ("runs", vec![]));
+    assert_eq!(codes(&world.container("api-onprem", signal(1))), Vec::<&str>::new());
+    assert_eq!(phase(&world), "runs");
+    // A HUP disarms Docker's own policy (moby issue 41302): the next crash is ours.
+    list(&mut world, |all| all.get_mut(&onprem().name).unwrap().facts.restart = DockersPolicy::Always);
+    world.pass(30_000);
+    assert_eq!(deeds(&world.container("api-onprem", died(1))), [], "Docker goes first");
+    assert_eq!(wait(&mut world, 4_999), []);
+    assert_eq!(wait(&mut world, 1), started());
+}
+
+#[test]
+fn a_removed_container_is_not_healed_and_its_successor_begins_anew() {
+    let mut world = world();
+    for sign in [signal(9), died(137), ContainerSign::Destroyed] {
+        assert_eq!(deeds(&world.container("api-onprem", sign)), []);
+    }
+    assert_eq!((phase(&world), wait(&mut world, 60_000)), ("gone", vec![]));
+    let at = world.now.boot;
+    let event = |id: &str, sign| {
+        Event::Container(ContainerEvent { engine: engine(), name: onprem().name, id: id.into(), at, sign })
+    };
+    world.step(event("c2", ContainerSign::Started));
+    assert_eq!((phase(&world), world.state.repairs[&onprem()].id.as_str()), ("runs", "c2"));
+    let decision = world.step(event("c2", died(1)));
+    assert_eq!(heals(&decision)[0].container_id, "c2");
+}
+
+#[test]
+fn running_out_of_memory_is_a_crash_that_is_told_as_such() {
+    let mut world = world();
+    world.container("api-onprem", ContainerSign::OutOfMemory);
+    let decision = world.container("api-onprem", died(137));
+    assert_eq!(deeds(&decision), started());
+    assert!(world.state.repairs[&onprem()].last.is_some_and(|last| last.oom && last.who == Ender::Crash));
+}
+
+#[test]
+fn an_engine_that_goes_down_is_nobodys_wish_and_what_it_ran_is_started_when_it_is_back() {
+    let mut world = world();
+    for name in ["api-onprem", "api-cloud"] {
+        for sign in [signal(15), died(143), ContainerSign::Stopped] {
+            world.container(name, sign);
+        }
+    }
+    // Long enough that both count as stopped by a person, as far as anybody can tell yet.
+    assert_eq!(wait(&mut world, 8_000), []);
+    assert_eq!(phase(&world), "held");
+    world.step(Event::EngineLost { engine: engine() });
+    assert_eq!(phase(&world), "with_engine");
+    assert_eq!(wait(&mut world, 60_000), [], "there is nobody to start it");
+    let ended = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
+        all.values_mut()
+            .for_each(|seen| seen.status = ContainerStatus::Exited { exit: Some(143), oom: false });
+    };
+    list(&mut world, ended);
+    assert_eq!(wait(&mut world, 4_999), [], "its own restart policies go first");
+    let mut both = wait(&mut world, 10);
+    both.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(both, [("api-cloud".to_owned(), Deed::Start), ("api-onprem".to_owned(), Deed::Start)]);
+}
+
+#[test]
+fn a_persons_stop_just_before_the_connection_broke_stays_a_persons_stop() {
+    let mut world = world();
+    for sign in [signal(15), died(143), ContainerSign::Stopped] {
+        world.container("api-onprem", sign);
+    }
+    world.pass(500);
+    // api-cloud still ran: the engine was not going down.
+    world.step(Event::EngineLost { engine: engine() });
+    wait(&mut world, 10_000);
+    assert_eq!((phase(&world), who(&world)), ("held", Some(Ender::Stop)));
+    let decision = list(&mut world, |all| {
+        all.get_mut(&onprem().name).unwrap().status = ContainerStatus::Exited { exit: Some(143), oom: false };
+    });
+    assert_eq!((deeds(&decision), wait(&mut world, 60_000)), (vec![], vec![]));
+}
+
+#[test]
+fn an_engine_that_was_killed_leaves_containers_down_and_they_are_started() {
+    let mut world = world();
+    world.step(Event::EngineLost { engine: engine() });
+    world.pass(3_000);
+    list(&mut world, |all| {
+        all.values_mut()
+            .for_each(|seen| seen.status = ContainerStatus::Exited { exit: Some(137), oom: false });
+    });
+    assert_eq!(wait(&mut world, 10_000).len(), 2, "both ran when their engine was last heard");
+    assert_eq!(who(&world), Some(Ender::Engine));
+}
+
+#[test]
+fn what_ended_while_nobody_watched_is_started_only_if_no_person_can_have_done_it() {
+    for (exit, oom, expected) in [
+        (0, false, vec![]),
+        (137, false, vec![]),
+        (143, false, vec![]),
+        (137, true, started()),
+        (1, false, started()),
+    ] {
+        let mut world = world();
+        world.step(Event::Started);
+        world.pass(10_000);
+        list(&mut world, |all| {
+            all.get_mut(&onprem().name).unwrap().status = ContainerStatus::Exited { exit: Some(exit), oom };
+        });
+        assert_eq!(wait(&mut world, 60_000), expected, "exit {exit}, oom {oom}");
+        assert_eq!(who(&world), Some(Ender::Unseen));
+    }
+}
+
+#[test]
+fn events_that_come_after_a_list_explain_what_it_found() {
+    // A reconnect: the list is told first, what the engine remembers comes behind it.
+    let mut world = world();
+    world.step(Event::EngineLost { engine: engine() });
+    world.pass(2_000);
+    list(&mut world, |all| {
+        all.get_mut(&onprem().name).unwrap().status = ContainerStatus::Exited { exit: Some(143), oom: false };
+    });
+    assert_eq!(phase(&world), "judging");
+    for sign in [signal(15), died(143), ContainerSign::Stopped] {
+        world.container("api-onprem", sign);
+    }
+    assert_eq!(wait(&mut world, 600_000), []);
+    assert_eq!((phase(&world), who(&world)), ("held", Some(Ender::Stop)));
+}
+
+#[test]
+fn a_loop_of_crashes_ends_in_one_page_and_a_slow_retry_and_touches_nothing_else() {
+    let mut world = world();
+    let mut starts = 0;
+    let mut pages = 0;
+    let begun = world.now.boot;
+    let mut decision = world.container("api-onprem", died(1));
+    while pages == 0 {
+        for heal in heals(&decision) {
+            assert_eq!(heal.container, onprem(), "nobody else is touched");
+            starts += 1;
+            world.container("api-onprem", ContainerSign::Started);
+            end(&mut world, &heal, Outcome::Done);
+            world.pass(200);
+            decision = world.container("api-onprem", died(1));
+        }
+        if heals(&decision).is_empty() {
+            pages += codes(&decision).iter().filter(|code| **code == "gave_up").count();
+            if pages == 0 {
+                decision = world.wake().unwrap();
+            }
+        }
+    }
+    assert_eq!(starts, 5);
+    assert_eq!(phase(&world), "given_up");
+    assert!(world.now.boot.since(begun) < Span::seconds(20), "{}", world.now.boot.since(begun));
+    assert_eq!(wait(&mut world, 299_000), []);
+    assert_eq!(wait(&mut world, 1_000), started(), "slowly");
+    world.container("api-onprem", ContainerSign::Started);
+    world.pass(200);
+    let again = world.container("api-onprem", died(1));
+    assert!(!codes(&again).contains(&"gave_up") || phase(&world) == "given_up");
+    assert_eq!(wait(&mut world, 200_000), [], "slowly, again");
+    // Somebody mends it and starts it: all is forgotten.
+    world.container("api-onprem", ContainerSign::Started);
+    world.pass(60_000);
+    assert_eq!(deeds(&world.container("api-onprem", died(1))), started());
+}
+
+#[test]
+fn a_start_that_docker_refuses_is_tried_again_with_a_pause() {
+    let mut world = world();
+    let decision = world.container("api-onprem", died(1));
+    let failed = end(&mut world, &heals(&decision)[0], Outcome::Failed("no such image".into()));
+    assert_eq!(codes(&failed), ["healed"]);
+    assert_eq!(phase(&world), "due");
+    assert_eq!(wait(&mut world, 400), []);
+    assert_eq!(wait(&mut world, 600), started());
+}
+
+#[test]
+fn a_person_who_stops_what_is_being_started_withdraws_the_start() {
+    let mut world = world();
+    let decision = world.container("api-onprem", died(1));
+    let heal = &heals(&decision)[0];
+    assert!(world.state.heals_under_way().contains(&heal.id));
+    world.container("api-onprem", ContainerSign::Stopped);
+    assert!(!world.state.heals_under_way().contains(&heal.id), "its precondition no longer holds");
+    end(&mut world, heal, Outcome::Superseded);
+    assert_eq!(wait(&mut world, 600_000), []);
+    assert_eq!(phase(&world), "held");
+}
+
+#[test]
+fn a_site_has_a_budget_of_its_own() {
+    let names = ["a", "b", "c"];
+    let services: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, &["onprem", "cloud"][..])).collect();
+    let mut policy = healing(policy(&services));
+    policy.heal.site_restarts = 2;
+    let mut world = World::with(policy);
+    world.start();
+    list(&mut world, |_| {});
+    world.pass(60_000);
+    let mut all = Vec::new();
+    for name in names {
+        let decision = world.container(&format!("{name}-onprem"), died(1));
+        all.extend(deeds(&decision));
+        for heal in heals(&decision) {
+            end(&mut world, &heal, Outcome::Done);
+        }
+        if name == "c" {
+            assert!(codes(&decision).contains(&"heal_waits"), "{:?}", codes(&decision));
+        }
+    }
+    assert_eq!(all.len(), 2);
+    let elsewhere = world.container("a-cloud", died(1));
+    assert_eq!(deeds(&elsewhere).len(), 1, "another site has its own");
+    end(&mut world, &heals(&elsewhere)[0], Outcome::Done);
+    assert_eq!(wait(&mut world, 599_000), []);
+    assert_eq!(wait(&mut world, 2_000), [("c-onprem".to_owned(), Deed::Start)]);
+}
+
+#[test]
+fn a_process_that_runs_and_is_dead_is_restarted_when_its_grace_is_over() {
+    let mut world = world();
+    let stop_timeout = Span::seconds(10);
+    let restart = vec![("api-onprem".to_owned(), Deed::Restart { stop_timeout })];
+    for _ in 0..2 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    let decision = world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    assert_eq!(deeds(&decision), restart, "by its ready probes it is up, but cloud is as well");
+    // Its own events are not a person's.
+    let heal = heals(&decision).remove(0);
+    for sign in [signal(15), died(0), ContainerSign::Stopped, ContainerSign::Started] {
+        assert_eq!(deeds(&world.container("api-onprem", sign)), []);
+    }
+    end(&mut world, &heal, Outcome::Done);
+    assert_eq!(phase(&world), "runs");
+    // It still does not answer: not before its grace.
+    world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    assert_eq!(wait(&mut world, 29_000), []);
+    assert_eq!(wait(&mut world, 2_000), restart);
+}
+
+#[test]
+fn a_dead_process_that_lives_again_in_time_is_not_restarted() {
+    let mut world = world();
+    world.container("api-onprem", ContainerSign::Started);
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    assert_eq!(phase(&world), "ailing");
+    world.live("api/api-onprem", ProbeOutcome::Connected { took: Span(1) });
+    assert_eq!((phase(&world), wait(&mut world, 60_000)), ("runs", vec![]));
+}
+
+#[test]
+fn when_half_of_a_service_is_dead_together_nothing_is_restarted() {
+    let mut world = world();
+    for _ in 0..3 {
+        for server in ["api/api-onprem", "api/api-cloud"] {
+            world.live(server, ProbeOutcome::Failed(ProbeFault::Silent));
+        }
+    }
+    assert_eq!(wait(&mut world, 60_000), []);
+    assert_eq!(phase(&world), "ailing");
+    world.live("api/api-cloud", ProbeOutcome::Connected { took: Span(1) });
+    assert_eq!(wait(&mut world, 10_000).len(), 1, "now it is onprem's own trouble");
+}
+
+#[test]
+fn the_last_server_that_serves_is_not_restarted() {
+    let mut world = world();
+    world.container("api-cloud", signal(15));
+    world.container("api-cloud", died(0));
+    world.container("api-cloud", ContainerSign::Stopped);
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    assert_eq!(wait(&mut world, 600_000), []);
+    let why = explain(&world.state, service("api"), world.now);
+    assert!(why.iter().any(|reason| reason.code() == "container_stands"), "{why:?}");
+}
+
+#[test]
+fn what_dockers_own_check_calls_unhealthy_is_restarted() {
+    let mut world = world();
+    assert_eq!(
+        deeds(&world.container("api-onprem", ContainerSign::Checked(DockersCheck::Unhealthy))).len(),
+        1
+    );
+    // One that it calls healthy again in time is not.
+    let mut world = self::world();
+    world.container("api-onprem", ContainerSign::Started);
+    world.container("api-onprem", ContainerSign::Checked(DockersCheck::Unhealthy));
+    world.container("api-onprem", ContainerSign::Checked(DockersCheck::Healthy));
+    assert_eq!(wait(&mut world, 60_000), []);
+}
+
+#[test]
+fn a_paused_container_is_not_healed() {
+    let mut world = world();
+    world.container("api-onprem", ContainerSign::Paused);
+    for _ in 0..5 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    assert_eq!(wait(&mut world, 600_000), []);
+}
+
+#[test]
+fn an_engine_that_is_away_is_waited_for() {
+    let mut world = world();
+    world.container("api-onprem", ContainerSign::Stopped);
+    world.container("api-onprem", ContainerSign::Started);
+    world.pass(30_000);
+    let decision = world.container("api-onprem", died(1));
+    end(&mut world, &heals(&decision)[0], Outcome::Failed("cannot be reached".into()));
+    world.step(Event::EngineLost { engine: engine() });
+    assert_eq!(wait(&mut world, 300_000), [], "asked again and again, but nobody is there");
+    list(&mut world, |all| {
+        all.get_mut(&onprem().name).unwrap().status = ContainerStatus::Exited { exit: Some(1), oom: false };
+    });
+    assert_eq!(wait(&mut world, 10_000), started());
+}
+
+#[test]
+fn a_notice_is_all_that_the_policy_notify_gives() {
+    let mut world = world_with(|policy| {
+        policy.containers.values_mut().for_each(|container| container.heal = Some(HealMode::Notify));
+    });
+    let decision = world.container("api-onprem", died(1));
+    assert_eq!(codes(&decision), ["server_down", "failover", "container_ended"]);
+    assert_eq!((deeds(&decision), wait(&mut world, 600_000)), (vec![], vec![]));
+    assert_eq!(phase(&world), "left");
+}
+
+#[test]
+fn a_hold_outlives_new_settings_and_leaves_with_the_container() {
+    let mut world = world();
+    for sign in [signal(15), died(0), ContainerSign::Stopped] {
+        world.container("api-onprem", sign);
+    }
+    wait(&mut world, 5_000);
+    let mut changed = world.state.policy.clone();
+    changed.heal.restarts = 3;
+    world.step(Event::PolicyChanged(Box::new(changed.clone())));
+    assert_eq!(phase(&world), "held");
+    changed.containers.remove(&onprem());
+    world.step(Event::PolicyChanged(Box::new(changed)));
+    assert!(!world.state.repairs.contains_key(&onprem()));
+}
+
+#[test]
+fn a_phase_that_is_due_names_its_deadline() {
+    let mut world = world();
+    let decision = world.container("api-onprem", died(1));
+    let Phase::Acting { action, .. } = world.state.repairs[&onprem()].phase else { panic!("not acting") };
+    assert_eq!(heals(&decision)[0].id, action);
+}

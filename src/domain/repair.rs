@@ -1,0 +1,466 @@
+//! One container that is to run: who ended it, and whether and when it is started again.
+//!
+//! ```text
+//!            a signal, then `die`          `stop`              2 s
+//!   Runs ───────────────────────► Judging ───────► Stopping ───────► Held ──────► (somebody starts it) Runs
+//!    ▲ │                             │ 1 s without `stop`: `docker kill`, so `on_kill` says
+//!    │ └── `die` alone: a crash ─────┴──► Docker ─── its time is over ──┐
+//!    │                                      (its own restart policy)    ▼
+//!    └───────────────────────────── Acting ◄──────── budget ──────── Due ──► GivenUp: pages, tries slowly
+//! ```
+//!
+//! Docker's state does not tell a person's `docker stop` from a crash: only the order of its events does
+//! (`stop` = kill 15, die, stop; a program that ignores it adds kill 9; `docker kill` = kill 9, die; a crash = die). And an
+//! engine that goes down makes the same events as a person would, for all its containers, and then its stream ends.
+//!
+//! Traffic waits for none of this: it leaves at `die`. Only healing must know who did it.
+
+mod after;
+
+use super::action::{ActionId, Deed};
+use super::event::{DockersPolicy, Facts};
+use super::id::SiteId;
+use super::jitter;
+use super::policy::{ContainerPolicy, HealLimits, HealMode};
+use super::time::{Boot, Span, Wall};
+use serde::{Deserialize, Serialize};
+
+/// After a `die` that a signal came before, `stop` follows within this if it was `docker stop`. The engine logs both in
+/// one go; a second allows for a busy one.
+pub const STOP_FOLLOWS: Span = Span::seconds(1);
+
+/// A `stop` is a person's if the engine is still there after this; when it ends itself, its stream ends with the last
+/// container.
+pub const STOP_CERTAIN: Span = Span::seconds(2);
+
+/// How long an engine that is told to end takes for all its containers (`shutdown-timeout`, 15 s by default): stops as far
+/// back as this may have been its own.
+pub const ENGINE_ENDS_WITHIN: Span = Span::seconds(15);
+
+/// A signal counts as the cause of a `die` for the container's stop timeout and this much more.
+const SIGNAL_WORKS: Span = Span::seconds(5);
+
+/// What a list found ended is judged after this: what the engine still remembers of it (256 events) comes first.
+const PAST_ARRIVES: Span = Span::seconds(1);
+
+/// After an engine is back, its own restart policies go first for this long; they start everything at once.
+const ENGINE_STARTS: Span = Span::seconds(5);
+
+/// `oom` comes just before the `die` that it causes.
+const OOM_ENDS_WITHIN: Span = Span::seconds(2);
+
+/// Docker's first pause before it starts a container again, doubled each time up to a minute.
+/// (moby, `restartmanager`: `defaultTimeout`, `maxRestartTimeout`)
+const DOCKERS_PAUSE: Span = Span(100);
+const DOCKERS_LONGEST: Span = Span::seconds(60);
+
+/// The least that Docker's own policy is waited for: its pause, and the time that a start takes on a busy engine.
+const DOCKERS_LEAST: Span = Span::seconds(5);
+
+/// An action whose end is not reported by then is taken for one whose end nobody knows. The actuator's own deadline is
+/// shorter by far.
+const ACTING_AT_MOST: Span = Span::seconds(300);
+
+/// Exit codes after which a container that nobody watched may have been stopped by a person: ended by itself, SIGKILL,
+/// SIGTERM (128 + signal).
+const AMBIGUOUS_EXITS: [i32; 3] = [0, 137, 143];
+
+/// The most starts that are remembered; settings refuse a larger budget.
+pub const STARTS_MAX: usize = 64;
+
+/// What is known about keeping one container alive.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Repair {
+    /// The container's id: another one is another container of the same name.
+    pub id: String,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Our starts and restarts that may still count, oldest first; at most [`STARTS_MAX`].
+    pub starts: Vec<Boot>,
+    /// How often in a row it was started without running for long.
+    pub attempt: u16,
+    /// The last signal that was sent to it.
+    pub signal: Option<Signal>,
+    /// When a process in it was last killed for want of memory.
+    pub oom: Option<Boot>,
+    /// How it ended last.
+    pub last: Option<Ending>,
+    /// When an event of it was heard last: an older list says nothing.
+    pub heard: Boot,
+    /// What keeps back what is due.
+    pub waits: Option<HealWait>,
+}
+
+/// Why a container is not healed although it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealWait {
+    /// The starts of its site are spent for now.
+    SiteBudget {
+        /// Whose.
+        site: SiteId,
+    },
+    /// So many of the service's servers are dead together that it is something they have in common.
+    Together {
+        /// So many.
+        dead: u16,
+        /// Of so many.
+        of: u16,
+    },
+    /// It is dead by one witness, but by another it is the last server that serves.
+    LastServing,
+}
+
+/// Where a container stands. The only variants that act are [`Phase::Due`], [`Phase::Ailing`] and [`Phase::GivenUp`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing was seen of it since the start.
+    #[default]
+    Unseen,
+    /// It runs.
+    Runs {
+        /// Since then, as far as we know.
+        since: Boot,
+    },
+    /// It runs and is dead: its `live` probes or Docker's own check say so.
+    Ailing {
+        /// It runs since then.
+        since: Boot,
+        /// When a restart is considered.
+        at: Boot,
+    },
+    /// It ended; who did it is not known yet.
+    Judging {
+        /// How.
+        ending: Ending,
+        /// Known by then.
+        until: Boot,
+    },
+    /// A `stop` was heard; it may yet be the engine that goes down.
+    Stopping {
+        /// How.
+        ending: Ending,
+        /// Certain by then.
+        until: Boot,
+    },
+    /// A person ended it: nothing is started until somebody starts it.
+    Held {
+        /// Since then.
+        since: Boot,
+    },
+    /// It ended with its engine; judged when that is back.
+    WithEngine,
+    /// Docker's own restart policy goes first.
+    Docker {
+        /// For this long.
+        until: Boot,
+    },
+    /// It is to be started.
+    Due {
+        /// Then.
+        at: Boot,
+    },
+    /// It is being started or restarted.
+    Acting {
+        /// By this action.
+        action: ActionId,
+        /// Which does this.
+        deed: Deed,
+        /// Since then.
+        since: Boot,
+    },
+    /// It was started too often: a person is asked, and it is tried again slowly.
+    GivenUp {
+        /// When next.
+        next: Boot,
+    },
+    /// It stays ended: its policy says so, or nobody knows who ended it.
+    Left,
+    /// It does not exist.
+    Gone,
+}
+
+/// A signal that somebody sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Its number.
+    pub number: i32,
+    /// When that was heard.
+    pub at: Boot,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Who did it.
+    pub who: Ender,
+    /// Its exit code, where Docker tells.
+    pub exit: Option<i32>,
+    /// For want of memory.
+    pub oom: bool,
+    /// When.
+    pub at: Boot,
+    /// When, for people.
+    pub wall: Wall,
+}
+
+/// Who ended a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ender {
+    /// Itself, or the kernel: nobody sent it a signal that ends.
+    Crash,
+    /// A person, with `docker stop`.
+    Stop,
+    /// A person, with `docker kill`.
+    Kill,
+    /// Its engine, which went down.
+    Engine,
+    /// Nobody saw it.
+    Unseen,
+}
+
+/// What happened to a container, as far as healing is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// This process began to watch.
+    Began,
+    /// `kill`: a signal was sent.
+    Signal(i32),
+    /// `die`.
+    Died {
+        /// With this code.
+        exit: Option<i32>,
+        /// For want of memory.
+        oom: bool,
+    },
+    /// `oom`: a process in it was killed for want of memory; `die` follows if it was the first one.
+    OutOfMemory,
+    /// `stop`: the end of a `docker stop`.
+    Stop,
+    /// `start`.
+    Start,
+    /// `destroy`, or it is in no list.
+    Removed,
+    /// A list has it running, begun at `at`.
+    SeenRunning {
+        /// When the list was begun.
+        at: Boot,
+    },
+    /// A list has it between two starts of Docker's own policy.
+    SeenRestarting {
+        /// When the list was begun.
+        at: Boot,
+    },
+    /// A list has it ended.
+    SeenEnded {
+        /// When the list was begun.
+        at: Boot,
+        /// Its exit code.
+        exit: Option<i32>,
+        /// For want of memory.
+        oom: bool,
+        /// The engine had been lost before this list.
+        engine_was_lost: bool,
+    },
+    /// The engine's events ended.
+    EngineLost {
+        /// Nothing of it was running any more: it was going down.
+        went_down: bool,
+    },
+    /// It runs, and its probes or Docker's check say that it is dead.
+    Dead,
+    /// It runs, and nothing says any more that it is dead.
+    Alive,
+    /// Our action ended.
+    Finished(End),
+    /// Time passed.
+    Tick,
+}
+
+/// How our action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Done.
+    Done,
+    /// The engine refused, or failed.
+    Failed,
+    /// The container was no longer as it had been when it was decided.
+    Superseded,
+    /// Begun, and nobody knows.
+    Unknown,
+}
+
+/// What decides what follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The container's own.
+    pub policy: &'a ContainerPolicy,
+    /// Everybody's.
+    pub limits: &'a HealLimits,
+    /// What Docker says about it.
+    pub facts: &'a Facts,
+    /// For jitter: a hash of its name.
+    pub seed: u64,
+    /// When.
+    pub now: Boot,
+    /// The same for people.
+    pub wall: Wall,
+}
+
+impl Rules<'_> {
+    /// Whether and how it is healed: the settings' word, else its label's, else automatically.
+    pub fn mode(&self) -> HealMode {
+        self.policy.heal.or(self.facts.heal).unwrap_or(HealMode::Auto)
+    }
+
+    fn dockers_turn(&self, exit: Option<i32>) -> bool {
+        match self.facts.restart {
+            DockersPolicy::No => false,
+            DockersPolicy::Always | DockersPolicy::UnlessStopped => true,
+            DockersPolicy::OnFailure { most } => exit != Some(0) && (most == 0 || self.facts.restarts < most),
+        }
+    }
+
+    /// How long Docker's own policy is waited for: twice its pause.
+    fn dockers_time(&self) -> Span {
+        let doublings = self.facts.restarts.min(10);
+        let pause = Span((DOCKERS_PAUSE.0 << doublings).min(DOCKERS_LONGEST.0));
+        Span(2 * pause.0).max(DOCKERS_LEAST)
+    }
+
+    /// The pause before start number `attempt` in a row: none before the first.
+    fn pause(&self, attempt: u16) -> Span {
+        let Some(tries) = attempt.checked_sub(1) else { return Span::ZERO };
+        let (first, longest) = (self.limits.backoff_first.duration(), self.limits.backoff_longest.duration());
+        jitter::backoff(self.seed, u32::from(tries), first, longest).into()
+    }
+}
+
+impl Phase {
+    /// When time alone changes it.
+    pub fn deadline(&self) -> Option<Boot> {
+        match self {
+            Phase::Ailing { at, .. } | Phase::Due { at } => Some(*at),
+            Phase::Judging { until, .. } | Phase::Stopping { until, .. } | Phase::Docker { until } => {
+                Some(*until)
+            }
+            Phase::Acting { since, .. } => Some(*since + ACTING_AT_MOST),
+            Phase::GivenUp { next } => Some(*next),
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Left
+            | Phase::Gone => None,
+        }
+    }
+
+    /// The same, due at `until`. What is not due stays as it is.
+    #[must_use]
+    pub fn put_off(self, until: Boot) -> Phase {
+        match self {
+            Phase::Ailing { since, .. } => Phase::Ailing { since, at: until },
+            Phase::GivenUp { .. } => Phase::GivenUp { next: until },
+            Phase::Due { .. } => Phase::Due { at: until },
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Acting { .. }
+            | Phase::Left
+            | Phase::Gone => self,
+        }
+    }
+
+    /// The stable word, for metrics and JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Phase::Unseen => "unseen",
+            Phase::Runs { .. } => "runs",
+            Phase::Ailing { .. } => "ailing",
+            Phase::Judging { .. } => "judging",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Held { .. } => "held",
+            Phase::WithEngine => "with_engine",
+            Phase::Docker { .. } => "docker",
+            Phase::Due { .. } => "due",
+            Phase::Acting { .. } => "acting",
+            Phase::GivenUp { .. } => "given_up",
+            Phase::Left => "left",
+            Phase::Gone => "gone",
+        }
+    }
+}
+
+impl Repair {
+    /// Notes that `action` does `deed` from now on.
+    #[must_use]
+    pub fn acting(&self, action: ActionId, deed: Deed, rules: Rules<'_>) -> Repair {
+        let mut starts: Vec<Boot> = self.counted(rules).collect();
+        starts.push(rules.now);
+        if starts.len() > STARTS_MAX {
+            starts.remove(0);
+        }
+        let phase = Phase::Acting { action, deed, since: rules.now };
+        Repair { phase, starts, waits: None, attempt: self.attempt.saturating_add(1), ..self.clone() }
+    }
+
+    /// Our starts within the budget's window.
+    pub fn counted(&self, rules: Rules<'_>) -> impl Iterator<Item = Boot> {
+        let window = rules.limits.window;
+        self.starts.iter().copied().filter(move |at| *at + window > rules.now)
+    }
+
+    /// Whether a process in it was killed for want of memory just before `at`.
+    pub fn ran_out_of_memory(&self, at: Boot) -> bool {
+        self.oom.is_some_and(|oom| at.since(oom) <= OOM_ENDS_WITHIN)
+    }
+
+    /// Whether the container's budget is spent.
+    pub fn is_spent(&self, rules: Rules<'_>) -> bool {
+        self.counted(rules).count() >= usize::from(rules.limits.restarts)
+    }
+
+    /// Until when it has to run before it counts as well, if it is running again after its budget was spent.
+    pub fn shaky_until(&self, limits: &HealLimits) -> Option<Boot> {
+        let Phase::Runs { since } = self.phase else { return None };
+        (self.attempt >= limits.restarts).then_some(since + limits.window)
+    }
+
+    /// Moves every moment onto another clock.
+    pub(super) fn shift(&mut self, by: i64) {
+        let moved = |at: &mut Boot| *at = at.shift(by);
+        self.starts.iter_mut().for_each(moved);
+        moved(&mut self.heard);
+        self.oom.iter_mut().for_each(moved);
+        if let Some(signal) = &mut self.signal {
+            moved(&mut signal.at);
+        }
+        if let Some(last) = &mut self.last {
+            moved(&mut last.at);
+        }
+        match &mut self.phase {
+            Phase::Runs { since } | Phase::Held { since } | Phase::Acting { since, .. } => moved(since),
+            Phase::Ailing { since, at } => {
+                moved(since);
+                moved(at);
+            }
+            Phase::Judging { ending, until } | Phase::Stopping { ending, until } => {
+                moved(&mut ending.at);
+                moved(until);
+            }
+            Phase::Docker { until } => moved(until),
+            Phase::Due { at } => moved(at),
+            Phase::GivenUp { next } => moved(next),
+            Phase::Unseen | Phase::WithEngine | Phase::Left | Phase::Gone => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

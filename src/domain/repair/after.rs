@@ -1,0 +1,318 @@
+//! What a container's repair is after something was heard of it: a table of phases and inputs, written out.
+
+use super::{
+    AMBIGUOUS_EXITS, ENGINE_ENDS_WITHIN, ENGINE_STARTS, End, Ender, Ending, Input, PAST_ARRIVES, Phase,
+    Repair, Rules, SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
+};
+use crate::domain::action::Deed;
+use crate::domain::policy::{HealMode, OnKill};
+
+impl Repair {
+    /// What it is after `input`.
+    #[must_use]
+    pub fn after(&self, input: Input, rules: Rules<'_>) -> Repair {
+        match input {
+            Input::Began => self.began(),
+            Input::Signal(number) => {
+                let signal = Some(Signal { number, at: rules.now });
+                Repair { signal, heard: rules.now, ..self.clone() }
+            }
+            Input::OutOfMemory => Repair { oom: Some(rules.now), ..self.heard(rules) },
+            Input::Died { exit, oom } => self.heard(rules).died(exit, oom, rules),
+            Input::Stop => self.heard(rules).stop(rules),
+            Input::Start => self.heard(rules).started(rules),
+            Input::Removed => {
+                Repair { id: String::new(), phase: Phase::Gone, heard: rules.now, ..Repair::default() }
+            }
+            Input::SeenRunning { at } if at >= self.heard => self.seen_running(rules),
+            Input::SeenRestarting { at } if at >= self.heard => self.seen_restarting(rules),
+            Input::SeenEnded { at, exit, oom, engine_was_lost } if at >= self.heard => {
+                self.seen_ended(exit, oom, engine_was_lost, rules)
+            }
+            // Events are newer than the list.
+            Input::SeenRunning { .. } | Input::SeenRestarting { .. } | Input::SeenEnded { .. } => {
+                self.clone()
+            }
+            Input::EngineLost { went_down } => self.engine_lost(went_down, rules),
+            Input::Dead => self.dead(rules),
+            Input::Alive => self.alive(),
+            Input::Finished(end) => self.finished(end, rules),
+            Input::Tick => self.ticked(rules),
+        }
+    }
+
+    fn with(&self, phase: Phase) -> Repair {
+        Repair { phase, waits: None, ..self.clone() }
+    }
+
+    fn heard(&self, rules: Rules<'_>) -> Repair {
+        Repair { heard: rules.now, ..self.clone() }
+    }
+
+    /// A person's hold and what was decided outlive a start of ours; what was being found out begins anew with the list.
+    fn began(&self) -> Repair {
+        match self.phase {
+            Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Left
+            | Phase::GivenUp { .. }
+            | Phase::Due { .. } => self.clone(),
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Docker { .. }
+            | Phase::Acting { .. }
+            | Phase::Gone => Repair { signal: None, ..self.with(Phase::Unseen) },
+        }
+    }
+
+    fn died(&self, exit: Option<i32>, oom: bool, rules: Rules<'_>) -> Repair {
+        match self.phase {
+            // Our own restart: it dies before it starts.
+            Phase::Acting { deed: Deed::Restart { .. }, .. } => self.clone(),
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::Acting { deed: Deed::Start, .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => {
+                let who = if self.was_signalled(rules) { Ender::Kill } else { Ender::Crash };
+                let ending = Ending { who, exit, oom, at: rules.now, wall: rules.wall };
+                let ran = self.rested(rules);
+                match who {
+                    Ender::Kill => ran.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
+                    Ender::Crash | Ender::Stop | Ender::Engine | Ender::Unseen => ran.ended(ending, rules),
+                }
+            }
+        }
+    }
+
+    /// Whether a signal that ends containers came shortly before now.
+    fn was_signalled(&self, rules: Rules<'_>) -> bool {
+        const SIGKILL: i32 = 9;
+        self.signal.is_some_and(|signal| {
+            let ends = signal.number == SIGKILL || signal.number == rules.facts.stop_signal;
+            ends && rules.now.since(signal.at) <= rules.facts.stop_timeout + SIGNAL_WORKS
+        })
+    }
+
+    /// Having run for long, it begins to count anew.
+    fn rested(&self, rules: Rules<'_>) -> Repair {
+        let (Phase::Runs { since } | Phase::Ailing { since, .. }) = self.phase else { return self.clone() };
+        if rules.now.since(since) < rules.limits.window {
+            return self.clone();
+        }
+        Repair { attempt: 0, starts: Vec::new(), ..self.clone() }
+    }
+
+    fn stop(&self, rules: Rules<'_>) -> Repair {
+        let heard = |ending: Ending| {
+            let ending = Ending { who: Ender::Stop, ..ending };
+            self.with(Phase::Stopping { ending, until: rules.now + STOP_CERTAIN })
+        };
+        match self.phase {
+            Phase::Judging { ending, .. } => heard(ending),
+            Phase::Acting { deed: Deed::Restart { .. }, .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. } => self.clone(),
+            // Between two starts of Docker's own policy, `stop` comes alone; and a person may stop what we are about to
+            // start.
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::Acting { deed: Deed::Start, .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => {
+                let last = self.last.filter(|last| last.who == Ender::Crash);
+                let (exit, oom) = last.map_or((None, false), |last| (last.exit, last.oom));
+                heard(Ending { who: Ender::Stop, exit, oom, at: rules.now, wall: rules.wall })
+            }
+        }
+    }
+
+    fn started(&self, rules: Rules<'_>) -> Repair {
+        let runs = Phase::Runs { since: rules.now };
+        match self.phase {
+            // Docker's own start, or ours: the count goes on.
+            Phase::Acting { .. } | Phase::Docker { .. } => self.with(runs),
+            // Somebody's: they vouch for it.
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Due { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => Repair { attempt: 0, starts: Vec::new(), signal: None, ..self.with(runs) },
+        }
+    }
+
+    fn seen_running(&self, rules: Rules<'_>) -> Repair {
+        match self.phase {
+            Phase::Runs { .. } | Phase::Ailing { .. } | Phase::Acting { .. } => self.clone(),
+            Phase::Unseen
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => self.with(Phase::Runs { since: rules.now }),
+        }
+    }
+
+    fn seen_restarting(&self, rules: Rules<'_>) -> Repair {
+        match self.phase {
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::Left
+            | Phase::Gone => self.with(Phase::Docker { until: rules.now + rules.dockers_time() }),
+            Phase::Stopping { .. } | Phase::Held { .. } | Phase::Acting { .. } | Phase::GivenUp { .. } => {
+                self.clone()
+            }
+        }
+    }
+
+    fn seen_ended(&self, exit: Option<i32>, oom: bool, engine_was_lost: bool, rules: Rules<'_>) -> Repair {
+        let ending = |who| Ending { who, exit, oom, at: rules.now, wall: rules.wall };
+        match self.phase {
+            // It ran when we last looked.
+            Phase::Runs { .. } | Phase::Ailing { .. } if engine_was_lost => {
+                self.with(Phase::Judging { ending: ending(Ender::Engine), until: rules.now + PAST_ARRIVES })
+            }
+            Phase::Unseen | Phase::Runs { .. } | Phase::Ailing { .. } | Phase::Gone => {
+                self.with(Phase::Judging { ending: ending(Ender::Unseen), until: rules.now + PAST_ARRIVES })
+            }
+            Phase::WithEngine => self.ended(ending(Ender::Engine), rules),
+            Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::Acting { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left => self.clone(),
+        }
+    }
+
+    /// An engine that goes down stops all its containers; that was nobody's wish about this one.
+    fn engine_lost(&self, went_down: bool, rules: Rules<'_>) -> Repair {
+        let just_now = match self.phase {
+            Phase::Judging { .. } | Phase::Stopping { .. } => true,
+            Phase::Held { since } => rules.now.since(since) <= ENGINE_ENDS_WITHIN,
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::Acting { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => false,
+        };
+        if went_down && just_now { self.with(Phase::WithEngine) } else { self.clone() }
+    }
+
+    fn dead(&self, rules: Rules<'_>) -> Repair {
+        let Phase::Runs { since } = self.phase else { return self.clone() };
+        self.with(Phase::Ailing { since, at: (since + rules.policy.grace).max(rules.now) })
+    }
+
+    fn alive(&self) -> Repair {
+        let Phase::Ailing { since, .. } = self.phase else { return self.clone() };
+        self.with(Phase::Runs { since })
+    }
+
+    fn finished(&self, end: End, rules: Rules<'_>) -> Repair {
+        let Phase::Acting { .. } = self.phase else { return self.clone() };
+        self.with(match end {
+            End::Done => Phase::Runs { since: rules.now },
+            End::Failed => Phase::Due { at: rules.now + rules.pause(self.attempt.max(1)) },
+            // Somebody else is at it: Docker, or a person. What becomes of it is seen; if nothing does, it is our turn.
+            End::Superseded | End::Unknown => Phase::Docker { until: rules.now + rules.dockers_time() },
+        })
+    }
+
+    fn ticked(&self, rules: Rules<'_>) -> Repair {
+        if self.phase.deadline().is_none_or(|at| at > rules.now) {
+            return self.clone();
+        }
+        match self.phase {
+            Phase::Judging { ending, .. } => self.ended(ending, rules),
+            Phase::Stopping { ending, .. } => {
+                Repair { last: Some(ending), ..self.with(Phase::Held { since: ending.at }) }
+            }
+            Phase::Docker { .. } => self.with(Phase::Due { at: rules.now }),
+            Phase::Acting { .. } => self.finished(End::Unknown, rules),
+            // What is due is done by whoever holds the budgets.
+            Phase::Due { .. } | Phase::Ailing { .. } | Phase::GivenUp { .. } => self.clone(),
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Left
+            | Phase::Gone => self.clone(),
+        }
+    }
+
+    /// It is known who ended it.
+    pub(super) fn ended(&self, ending: Ending, rules: Rules<'_>) -> Repair {
+        let after = Repair { last: Some(ending), ..self.clone() };
+        let healed = match (ending.who, rules.mode()) {
+            (_, HealMode::Never | HealMode::Notify) => false,
+            (Ender::Stop, HealMode::Auto | HealMode::Always) => {
+                return after.with(Phase::Held { since: ending.at });
+            }
+            (Ender::Kill, HealMode::Auto | HealMode::Always) => match rules.policy.on_kill {
+                OnKill::Respect => return after.with(Phase::Held { since: ending.at }),
+                OnKill::Heal => true,
+            },
+            (_, HealMode::Always) => true,
+            // It has done its work, as far as anybody can tell.
+            (Ender::Crash, HealMode::Auto) => {
+                ending.exit != Some(0) || ending.oom || rules.dockers_turn(ending.exit)
+            }
+            (Ender::Engine, HealMode::Auto) => true,
+            (Ender::Unseen, HealMode::Auto) => {
+                ending.oom || ending.exit.is_some_and(|exit| !AMBIGUOUS_EXITS.contains(&exit))
+            }
+        };
+        if !healed {
+            return after.with(Phase::Left);
+        }
+        let pause = match ending.who {
+            Ender::Engine | Ender::Unseen => Some(ENGINE_STARTS.max(rules.dockers_time())),
+            Ender::Crash | Ender::Kill | Ender::Stop => {
+                rules.dockers_turn(ending.exit).then(|| rules.dockers_time())
+            }
+        };
+        after.with(match pause {
+            Some(pause) => Phase::Docker { until: rules.now + pause },
+            None => Phase::Due { at: rules.now + rules.pause(self.attempt) },
+        })
+    }
+}

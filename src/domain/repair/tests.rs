@@ -1,0 +1,582 @@
+use super::*;
+use crate::domain::policy::{OnKill, Role};
+
+const NOW: Boot = Boot(10_000_000);
+
+fn policy() -> ContainerPolicy {
+    let (on_kill, grace, role) = (OnKill::Respect, Span::seconds(30), Role::Servers);
+    ContainerPolicy { heal: None, on_kill, site: None, grace, role }
+}
+
+fn limits() -> HealLimits {
+    crate::domain::testing::heal_limits()
+}
+
+/// Something to make rules of.
+struct Given {
+    policy: ContainerPolicy,
+    limits: HealLimits,
+    facts: Facts,
+    now: Boot,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        Given { policy: policy(), limits: limits(), facts: Facts::default(), now: NOW }
+    }
+}
+
+impl Given {
+    fn rules(&self) -> Rules<'_> {
+        let Given { policy, limits, facts, now } = self;
+        Rules { policy, limits, facts, seed: 1, now: *now, wall: Wall(0) }
+    }
+
+    fn later(&mut self, span: Span) {
+        self.now = self.now + span;
+    }
+}
+
+fn ending(who: Ender) -> Ending {
+    Ending { who, exit: Some(1), oom: false, at: Boot(NOW.0 - 100), wall: Wall(0) }
+}
+
+fn in_phase(phase: Phase) -> Repair {
+    Repair { id: "c1".into(), phase, heard: Boot(NOW.0 - 100), ..Repair::default() }
+}
+
+/// Every phase; those with a deadline are past it.
+fn phases() -> [Phase; 14] {
+    let past = Boot(NOW.0 - 1);
+    let since = Boot(NOW.0 - 60_000);
+    let action = ActionId(7);
+    [
+        Phase::Unseen,
+        Phase::Runs { since },
+        Phase::Ailing { since, at: past },
+        Phase::Judging { ending: ending(Ender::Kill), until: past },
+        Phase::Stopping { ending: ending(Ender::Stop), until: past },
+        Phase::Held { since: Boot(NOW.0 - 1_000) },
+        Phase::WithEngine,
+        Phase::Docker { until: past },
+        Phase::Due { at: past },
+        Phase::Acting { action, deed: Deed::Start, since },
+        Phase::Acting { action, deed: Deed::Restart { stop_timeout: Span::seconds(10) }, since },
+        Phase::GivenUp { next: past },
+        Phase::Left,
+        Phase::Gone,
+    ]
+}
+
+/// Every input, and the phase after it for each of [`phases`], in that order.
+const TABLE: [(&str, Input, [&str; 14]); 21] = {
+    const AT: Boot = NOW;
+    const CODE: Option<i32> = Some(1);
+    [
+        //                    unseen   runs     ailing     judging    stopping    held        with_eng      docker    due       start     restart   given_up    left       gone
+        (
+            "began",
+            Input::Began,
+            [
+                "unseen",
+                "unseen",
+                "unseen",
+                "unseen",
+                "unseen",
+                "held",
+                "with_engine",
+                "unseen",
+                "due",
+                "unseen",
+                "unseen",
+                "given_up",
+                "left",
+                "unseen",
+            ],
+        ),
+        (
+            "signal",
+            Input::Signal(15),
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "out of memory",
+            Input::OutOfMemory,
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "died",
+            Input::Died { exit: CODE, oom: false },
+            [
+                "due", "due", "due", "due", "due", "due", "due", "due", "due", "due", "acting", "due", "due",
+                "due",
+            ],
+        ),
+        (
+            "stop",
+            Input::Stop,
+            [
+                "stopping", "stopping", "stopping", "stopping", "stopping", "held", "stopping", "stopping",
+                "stopping", "stopping", "acting", "stopping", "stopping", "stopping",
+            ],
+        ),
+        ("start", Input::Start, ["runs"; 14]),
+        ("removed", Input::Removed, ["gone"; 14]),
+        (
+            "seen running",
+            Input::SeenRunning { at: AT },
+            [
+                "runs", "runs", "ailing", "runs", "runs", "runs", "runs", "runs", "runs", "acting", "acting",
+                "runs", "runs", "runs",
+            ],
+        ),
+        (
+            "seen restarting",
+            Input::SeenRestarting { at: AT },
+            [
+                "docker", "docker", "docker", "docker", "stopping", "held", "docker", "docker", "docker",
+                "acting", "acting", "given_up", "docker", "docker",
+            ],
+        ),
+        (
+            "seen ended",
+            Input::SeenEnded { at: AT, exit: CODE, oom: false, engine_was_lost: false },
+            [
+                "judging", "judging", "judging", "judging", "stopping", "held", "docker", "docker", "due",
+                "acting", "acting", "given_up", "left", "judging",
+            ],
+        ),
+        (
+            "seen ended, engine was lost",
+            Input::SeenEnded { at: AT, exit: CODE, oom: false, engine_was_lost: true },
+            [
+                "judging", "judging", "judging", "judging", "stopping", "held", "docker", "docker", "due",
+                "acting", "acting", "given_up", "left", "judging",
+            ],
+        ),
+        (
+            "seen running long ago",
+            Input::SeenRunning { at: Boot(0) },
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "engine went down",
+            Input::EngineLost { went_down: true },
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "with_engine",
+                "with_engine",
+                "with_engine",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "engine lost",
+            Input::EngineLost { went_down: false },
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "dead",
+            Input::Dead,
+            [
+                "unseen",
+                "ailing",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "alive",
+            Input::Alive,
+            [
+                "unseen",
+                "runs",
+                "runs",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "done",
+            Input::Finished(End::Done),
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "runs",
+                "runs",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "failed",
+            Input::Finished(End::Failed),
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "due",
+                "due",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "superseded",
+            Input::Finished(End::Superseded),
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "docker",
+                "docker",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "unknown",
+            Input::Finished(End::Unknown),
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "docker",
+                "docker",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        // What is due is done by whoever holds the budgets; an action has its time still.
+        (
+            "tick",
+            Input::Tick,
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "held",
+                "held",
+                "held",
+                "with_engine",
+                "due",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+    ]
+};
+
+#[test]
+fn every_phase_answers_every_input_as_written() {
+    let given = Given::default();
+    let mut wrong = Vec::new();
+    for (name, input, expected) in TABLE {
+        for (phase, expected) in phases().into_iter().zip(expected) {
+            let after = in_phase(phase.clone()).after(input, given.rules());
+            if after.phase.word() != expected {
+                wrong.push(format!("{}, {name}: {} instead of {expected}", phase.word(), after.phase.word()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_signal_explains_a_death_only_for_the_stop_timeout_and_a_little() {
+    // Docker's ten seconds and five more.
+    for (signal, after, by_person) in
+        [(15, 14_999, true), (15, 15_001, false), (9, 14_999, true), (1, 10, false), (10, 10, false)]
+    {
+        let mut given = Given::default();
+        let signalled = in_phase(Phase::Runs { since: Boot(0) }).after(Input::Signal(signal), given.rules());
+        given.later(Span(after));
+        let died = signalled.after(Input::Died { exit: Some(137), oom: false }, given.rules());
+        let expected = if by_person { "judging" } else { "due" };
+        assert_eq!(died.phase.word(), expected, "signal {signal}, {after} ms before");
+    }
+    // HAProxy's image stops with SIGUSR1.
+    let given = Given { facts: Facts { stop_signal: 10, ..Facts::default() }, ..Given::default() };
+    let signalled = in_phase(Phase::Runs { since: Boot(0) }).after(Input::Signal(10), given.rules());
+    assert_eq!(
+        signalled.after(Input::Died { exit: Some(0), oom: false }, given.rules()).phase.word(),
+        "judging"
+    );
+}
+
+#[test]
+fn what_follows_an_end_is_as_policy_and_witnesses_say() {
+    use DockersPolicy::{Always, No, OnFailure, UnlessStopped};
+    let auto = HealMode::Auto;
+    let crash = Ender::Crash;
+    let table = [
+        (auto, No, crash, Some(1), "due"),
+        (auto, No, crash, Some(139), "due"),
+        (auto, No, crash, None, "due"),
+        (auto, No, crash, Some(0), "left"),
+        (HealMode::Always, No, crash, Some(0), "due"),
+        (HealMode::Notify, No, crash, Some(1), "left"),
+        (HealMode::Never, No, crash, Some(1), "left"),
+        (auto, Always, crash, Some(1), "docker"),
+        (auto, Always, crash, Some(0), "docker"),
+        (auto, UnlessStopped, crash, Some(1), "docker"),
+        (auto, OnFailure { most: 0 }, crash, Some(1), "docker"),
+        (auto, OnFailure { most: 3 }, crash, Some(1), "due"),
+        (auto, OnFailure { most: 0 }, crash, Some(0), "left"),
+        (auto, No, Ender::Engine, Some(143), "docker"),
+        (auto, No, Ender::Unseen, Some(1), "docker"),
+        (auto, No, Ender::Unseen, Some(0), "left"),
+        (auto, No, Ender::Unseen, Some(137), "left"),
+        (auto, No, Ender::Unseen, Some(143), "left"),
+        (HealMode::Always, No, Ender::Unseen, Some(143), "docker"),
+        (auto, No, Ender::Kill, Some(137), "held"),
+        (HealMode::Always, No, Ender::Kill, Some(137), "held"),
+        (HealMode::Always, Always, Ender::Stop, Some(0), "held"),
+        (HealMode::Never, No, Ender::Stop, Some(0), "left"),
+    ];
+    for (mode, restart, who, exit, expected) in table {
+        let mut given =
+            Given { facts: Facts { restart, restarts: 3, ..Facts::default() }, ..Given::default() };
+        given.policy.heal = Some(mode);
+        let after = in_phase(Phase::Unseen).ended(Ending { exit, ..ending(who) }, given.rules());
+        assert_eq!(after.phase.word(), expected, "{mode:?} {restart:?} {who:?} {exit:?}");
+    }
+    let mut given = Given::default();
+    given.policy.on_kill = OnKill::Heal;
+    assert_eq!(in_phase(Phase::Unseen).ended(ending(Ender::Kill), given.rules()).phase.word(), "due");
+    let oom = Ending { exit: Some(0), oom: true, ..ending(Ender::Crash) };
+    assert_eq!(in_phase(Phase::Unseen).ended(oom, given.rules()).phase.word(), "due");
+}
+
+#[test]
+fn the_settings_speak_before_the_label_and_the_label_before_the_default() {
+    let labelled = Facts { heal: Some(HealMode::Never), ..Facts::default() };
+    let mut given = Given { facts: labelled, ..Given::default() };
+    assert_eq!(given.rules().mode(), HealMode::Never);
+    given.policy.heal = Some(HealMode::Always);
+    assert_eq!(given.rules().mode(), HealMode::Always);
+    assert_eq!(Given::default().rules().mode(), HealMode::Auto);
+}
+
+#[test]
+fn pauses_grow_from_none_to_the_longest_and_running_long_ends_them() {
+    let mut given = Given::default();
+    assert_eq!(given.rules().pause(0), Span::ZERO);
+    let pauses: Vec<u64> = (1..20).map(|attempt| given.rules().pause(attempt).0).collect();
+    assert!((500..=1000).contains(&pauses[0]), "{pauses:?}");
+    assert!(pauses[18] >= 30_000 && pauses.iter().all(|pause| *pause <= 60_000), "{pauses:?}");
+
+    let mut repair = in_phase(Phase::Runs { since: NOW });
+    repair.attempt = 4;
+    repair.starts = vec![NOW];
+    given.later(Span(599_999));
+    let died = repair.after(Input::Died { exit: Some(1), oom: false }, given.rules());
+    assert_eq!(died.attempt, 4, "not long enough");
+    given.later(Span(1));
+    let died = repair.after(Input::Died { exit: Some(1), oom: false }, given.rules());
+    assert_eq!((died.attempt, died.starts), (0, Vec::new()));
+    assert_eq!(died.phase, Phase::Due { at: given.now });
+}
+
+#[test]
+fn somebody_elses_start_vouches_for_the_container_and_our_own_does_not() {
+    let given = Given::default();
+    for phase in phases() {
+        let mut repair = in_phase(phase.clone());
+        repair.attempt = 3;
+        repair.starts = vec![NOW];
+        let started = repair.after(Input::Start, given.rules());
+        let ours = matches!(phase, Phase::Acting { .. } | Phase::Docker { .. });
+        assert_eq!(started.attempt, if ours { 3 } else { 0 }, "{}", phase.word());
+    }
+}
+
+#[test]
+fn starts_are_counted_within_the_window_and_remembered_within_a_bound() {
+    let mut given = Given::default();
+    let mut repair = in_phase(Phase::Due { at: NOW });
+    for number in 1..=4 {
+        repair = repair.acting(ActionId(number), Deed::Start, given.rules());
+        assert!(!repair.is_spent(given.rules()), "{number} of 5");
+    }
+    repair = repair.acting(ActionId(5), Deed::Start, given.rules());
+    assert!(repair.is_spent(given.rules()));
+    given.later(Span::seconds(600));
+    assert!(!repair.is_spent(given.rules()), "a window later");
+    for number in 0..200 {
+        repair = repair.acting(ActionId(number), Deed::Start, given.rules());
+    }
+    assert_eq!(repair.starts.len(), STARTS_MAX);
+}
+
+#[test]
+fn dockers_own_policy_is_waited_for_as_long_as_its_pauses_last() {
+    for (restarts, at_least, at_most) in [(0, 5_000, 5_000), (5, 6_400, 6_400), (30, 120_000, 120_000)] {
+        let facts = Facts { restart: DockersPolicy::Always, restarts, ..Facts::default() };
+        let given = Given { facts, ..Given::default() };
+        let Phase::Docker { until } =
+            in_phase(Phase::Unseen).ended(ending(Ender::Crash), given.rules()).phase
+        else {
+            panic!("not Docker's turn")
+        };
+        let wait = until.since(NOW).0;
+        assert!((at_least..=at_most).contains(&wait), "{restarts}: {wait}");
+    }
+}
+
+#[test]
+fn an_action_that_never_reports_its_end_is_taken_for_unknown() {
+    let mut given = Given::default();
+    let acting = in_phase(Phase::Acting { action: ActionId(1), deed: Deed::Start, since: NOW });
+    given.later(ACTING_AT_MOST);
+    assert_eq!(acting.after(Input::Tick, given.rules()).phase.word(), "docker");
+}
+
+#[test]
+fn a_restart_of_a_dead_container_waits_for_its_grace() {
+    let given = Given::default();
+    let young = in_phase(Phase::Runs { since: Boot(NOW.0 - 10_000) });
+    let Phase::Ailing { at, .. } = young.after(Input::Dead, given.rules()).phase else {
+        panic!("not ailing")
+    };
+    assert_eq!(at.since(NOW), Span::seconds(20));
+}
+
+#[test]
+fn every_moment_moves_with_the_clock() {
+    for phase in phases() {
+        let mut repair = in_phase(phase);
+        repair.starts = vec![Boot(5)];
+        repair.signal = Some(Signal { number: 9, at: Boot(6) });
+        repair.oom = Some(Boot(7));
+        repair.last = Some(ending(Ender::Crash));
+        let before = repair.phase.deadline();
+        repair.shift(1_000);
+        assert_eq!(repair.phase.deadline(), before.map(|at| at.shift(1_000)));
+        assert_eq!(repair.starts, [Boot(1_005)]);
+        assert_eq!(repair.signal.map(|signal| signal.at), Some(Boot(1_006)));
+        assert_eq!((repair.oom, repair.heard), (Some(Boot(1_007)), Boot(NOW.0 + 900)));
+        assert_eq!(repair.last.map(|last| last.at), Some(Boot(NOW.0 + 900)));
+    }
+}

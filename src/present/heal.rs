@@ -1,0 +1,124 @@
+//! What is said about containers that ended, and about their healing.
+
+use super::pieces::{self, exited};
+use crate::domain::action::Deed;
+use crate::domain::policy::ContainerRef;
+use crate::domain::reason::Then;
+use crate::domain::repair::{Ender, Ending, HealWait, Phase};
+use crate::domain::time::Span;
+
+/// That it ended, who did it, and what follows.
+pub(super) fn ended(container: &ContainerRef, ending: &Ending, then: Then) -> String {
+    let name = &container.name;
+    let then = match (then, ending.who) {
+        (Then::Start { pause: Span::ZERO }, _) => "it is started again at once".to_owned(),
+        (Then::Start { pause }, _) => format!("it is started again in {pause}"),
+        (Then::Docker { wait }, Ender::Engine | Ender::Unseen) => {
+            format!("its engine may start it; supervisor does in {wait}")
+        }
+        (Then::Docker { wait }, _) => {
+            format!("Docker's restart policy goes first; supervisor starts it if it is still down in {wait}")
+        }
+        (Then::Hold, _) => format!("nothing is started; `docker start {name}` ends the hold"),
+        (Then::GiveUp, _) => "it was started too often to be started again at once".to_owned(),
+        (Then::Nothing, Ender::Unseen) => format!(
+            "that may have been an operator, so it stays as it is; `docker start {name}` if it was not"
+        ),
+        (Then::Nothing, _) => "it stays as it is, by its heal policy".to_owned(),
+    };
+    format!("{name} {}: {then}", how(ending))
+}
+
+/// How it ended: "was stopped by an operator".
+pub(super) fn how(ending: &Ending) -> String {
+    let code = || {
+        let memory = if ending.oom { "out of memory, " } else { "" };
+        match ending.exit {
+            Some(exit) => format!(" ({memory}exit {exit})"),
+            None if ending.oom => " (out of memory)".to_owned(),
+            None => String::new(),
+        }
+    };
+    match ending.who {
+        Ender::Crash if ending.oom => "ran out of memory and was killed".to_owned(),
+        Ender::Crash if ending.exit == Some(0) => exited(ending.exit),
+        Ender::Crash => format!("crashed{}", code()),
+        Ender::Stop => "was stopped by an operator".to_owned(),
+        Ender::Kill => "was killed by an operator (docker kill)".to_owned(),
+        Ender::Engine => "went down with its Docker engine".to_owned(),
+        Ender::Unseen => format!("ended while nobody watched{}", code()),
+    }
+}
+
+/// That it is started or restarted.
+pub(super) fn heals(container: &ContainerRef, deed: Deed, attempt: u16, limit: u16, window: Span) -> String {
+    let what = match deed {
+        Deed::Start => "is started",
+        Deed::Restart { .. } => "runs but is dead, and is restarted",
+    };
+    format!("{} {what} (start {attempt} of at most {limit} within {window})", container.name)
+}
+
+/// That it was, or that it failed.
+pub(super) fn healed(container: &ContainerRef, deed: Deed, failed: Option<&str>) -> String {
+    let name = &container.name;
+    match (failed, deed) {
+        (None, Deed::Start) => format!("{name} was started by supervisor"),
+        (None, Deed::Restart { .. }) => format!("{name} was restarted by supervisor"),
+        (Some(words), Deed::Start) => format!("{name} could not be started: {}", pieces::one_line(words)),
+        (Some(words), Deed::Restart { .. }) => {
+            format!("{name} could not be restarted: {}", pieces::one_line(words))
+        }
+    }
+}
+
+/// Why it is not healed now.
+pub(super) fn waits(container: &ContainerRef, why: HealWait, left: Span) -> String {
+    let name = &container.name;
+    match why {
+        HealWait::SiteBudget { site } => {
+            format!(
+                "{name} is not started yet: too many containers of {site} were; the next start is possible in {left}"
+            )
+        }
+        HealWait::Together { dead, of } => format!(
+            "{name} is not restarted: {dead} of {of} servers of its service are dead together, so it is something they have in common"
+        ),
+        HealWait::LastServing => {
+            format!("{name} is not restarted although it seems dead: it is the last server that serves")
+        }
+    }
+}
+
+/// Where it stands: "held: was stopped by an operator".
+pub(super) fn stands(
+    container: &ContainerRef,
+    phase: &Phase,
+    last: Option<&Ending>,
+    left: Option<Span>,
+) -> String {
+    let name = &container.name;
+    let how = last.map(how);
+    let it = || how.clone().unwrap_or_else(|| "ended".to_owned());
+    let when = left.map_or_else(|| "soon".to_owned(), |left| format!("in {left}"));
+    match phase {
+        Phase::Unseen => format!("{name} was not seen yet"),
+        Phase::Runs { .. } => format!("{name} runs"),
+        Phase::Ailing { .. } => format!("{name} runs but is dead; a restart is considered {when}"),
+        Phase::Judging { .. } => format!("{name} ended; who did it is known {when}"),
+        Phase::Stopping { .. } => format!("{name} is being stopped"),
+        Phase::Held { .. } => {
+            format!("{name} {}: nothing is started; `docker start {name}` ends the hold", it())
+        }
+        Phase::WithEngine => format!("{name} went down with its Docker engine"),
+        Phase::Docker { .. } => format!("{name} {}: Docker's own policy goes first, supervisor {when}", it()),
+        Phase::Due { .. } => format!("{name} {}: it is started {when}", it()),
+        Phase::Acting { deed: Deed::Start, .. } => format!("{name} is being started"),
+        Phase::Acting { deed: Deed::Restart { .. }, .. } => format!("{name} is being restarted"),
+        Phase::GivenUp { .. } => {
+            format!("{name} {} again and again: a person is needed; it is tried again {when}", it())
+        }
+        Phase::Left => format!("{name} {} and stays as it is: `docker start {name}` starts it", it()),
+        Phase::Gone => format!("{name} does not exist"),
+    }
+}
