@@ -133,7 +133,10 @@ async fn measured(
     let mut best: Option<Attempt> = None;
     for _ in 0..ATTEMPTS {
         let phase = peer.phase().mul_f64(random.f64());
-        let attempt = attempt(stage, peer, case, run, phase).await?;
+        let Some(attempt) = attempt(stage, peer, case, run, phase).await? else {
+            say(&format!("{peer}, {case}, {run}: void, the fault could not be struck"));
+            continue;
+        };
         if attempt.failed_before > 0 {
             say(&format!("{peer}, {case}, {run}: void, {} failed before the fault", attempt.failed_before));
             continue;
@@ -147,8 +150,9 @@ async fn measured(
         }
         say(&format!("{peer}, {case}, {run}: the machine is too busy to measure; once more"));
     }
-    let best =
-        best.with_context(|| format!("requests fail without a fault, {ATTEMPTS} times of {ATTEMPTS}"))?;
+    let best = best.with_context(|| {
+        format!("requests fail without a fault, or no fault can be struck, {ATTEMPTS} times of {ATTEMPTS}")
+    })?;
     say(&format!("{}{}", best.row, best.note));
     Ok(best.row)
 }
@@ -163,14 +167,29 @@ struct Attempt {
     lag: Duration,
 }
 
-async fn attempt(stage: &Stage, peer: Peer, case: Case, run: u32, phase: Duration) -> Result<Attempt> {
+async fn attempt(
+    stage: &Stage,
+    peer: Peer,
+    case: Case,
+    run: u32,
+    phase: Duration,
+) -> Result<Option<Attempt>> {
     stage.until_well(RETURN_DEADLINE).await?;
     let window = peer.window();
     let lead = WARM_UP + phase;
     // Ends by itself a little after the window; what is measured is what was due in the window.
     let load = Load::start(Plan::new(stack::TRAFFIC_URL, lead + window + Duration::from_secs(5)))?;
     tokio::time::sleep(lead).await;
-    let applied = case.fault.apply(&stage.engine, &stack::ONPREM).await?;
+    // A server that the fault before this one has left with thousands of requests may still fall over, and then takes no
+    // orders. That is no measurement, and no reason to lose those of an hour.
+    let applied = match case.fault.apply(&stage.engine, &stack::ONPREM).await {
+        Ok(applied) => applied,
+        Err(error) => {
+            say(&format!("{peer}, {case}, {run}: {error:#}"));
+            load.stop().await?;
+            return Ok(None);
+        }
+    };
     let end = applied.began + window;
     tokio::time::sleep_until(end.into()).await;
     // Everything in flight meets its deadline before anything is mended: mending must answer nothing that was lost.
@@ -190,7 +209,7 @@ async fn attempt(stage: &Stage, peer: Peer, case: Case, run: u32, phase: Duratio
         failed: seen.failed,
         recovered: seen.recovered,
     };
-    Ok(Attempt { row, note, failed_before, lag: keeping.worst_lag })
+    Ok(Some(Attempt { row, note, failed_before, lag: keeping.worst_lag }))
 }
 
 /// One line for people, at once; a closed pipe is no reason to leave the stack broken.
