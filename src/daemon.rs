@@ -170,6 +170,7 @@ impl Daemon {
                 Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Heal(_) => {
                     self.hands.prepare(step.record.seq, action)
                 }
+                Action::Mail(_) => {}
                 Action::Answer { command, .. } => self.desk.answer(*command, &step.record),
             }
         }

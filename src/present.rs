@@ -10,13 +10,16 @@
 //! - [`evidence`], [`container`], [`operator`], [`time`]: the small pieces.
 
 mod heal;
+mod incident;
 mod order;
 mod pieces;
 
+pub use incident::{trouble, why_direct};
 pub use order::{denial, plan, verdict};
 pub use pieces::{cause, container, evidence, operator, server, site_is_down, time};
 
 use crate::domain::Reason;
+use crate::domain::event::MailEnd;
 use crate::domain::failover::{Override, Stay};
 use crate::domain::id::{ServiceId, SiteId};
 use crate::domain::repair::Ender;
@@ -122,6 +125,19 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ContainerStands { container, phase, last, left } => {
             heal::stands(container, phase, last.as_ref(), *left)
         }
+        Reason::IncidentOpened { incident: _, trouble: what } => format!("incident opened: {}", trouble(what)),
+        Reason::IncidentEnded { incident: _, trouble: what, lasted } => {
+            format!("incident ended after {lasted}: {}", trouble(what))
+        }
+        Reason::ToldByAlertmanager { incident: _, trouble: what } => {
+            format!("Alertmanager tells of it: {}", trouble(what))
+        }
+        Reason::TellsByMail { mail: _, kind, incidents, why } => incident::tells_by_mail(*kind, *incidents, why),
+        Reason::Mailed { mail, end } => incident::mailed(*mail, end),
+        Reason::PeerFound { peer } => format!("Alertmanager {peer} takes alerts"),
+        Reason::PeerLost { peer, words } => {
+            format!("Alertmanager {peer} does not take alerts: {}", pieces::one_line(words))
+        }
         Reason::Evacuated { server: id, failed: None } => {
             format!("{}: the requests it held were freed", server(*id))
         }
@@ -198,6 +214,9 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::Healed { failed: Some(_), .. }
         | Reason::HealWaits { .. }
         | Reason::GaveUp { .. }
+        | Reason::TellsByMail { .. }
+        | Reason::PeerLost { .. }
+        | Reason::Mailed { end: MailEnd::Deferred { .. } | MailEnd::Dead { .. }, .. }
         | Reason::ServedElsewhere { .. }
         | Reason::RouteLags { .. }
         | Reason::ProberSilent { .. }
@@ -229,6 +248,11 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::Heals { .. }
         | Reason::Healed { failed: None, .. }
         | Reason::HoldLifted { .. }
+        | Reason::IncidentOpened { .. }
+        | Reason::IncidentEnded { .. }
+        | Reason::ToldByAlertmanager { .. }
+        | Reason::Mailed { end: MailEnd::Accepted { .. } | MailEnd::NotNeeded, .. }
+        | Reason::PeerFound { .. }
         | Reason::ContainerStands { .. }
         | Reason::ServerIsDown { .. }
         | Reason::ServerLives { .. }

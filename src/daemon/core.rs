@@ -100,7 +100,7 @@ fn outcomes(state: &State, decision: &Decision) -> Vec<Event> {
                 of: Target::Container { container: heal.container.clone(), deed: heal.deed },
                 outcome: Outcome::Done,
             })),
-            Action::Pace { .. } | Action::Answer { .. } => {}
+            Action::Pace { .. } | Action::Mail(_) | Action::Answer { .. } => {}
         }
     }
     events

@@ -41,7 +41,7 @@ impl Hands {
             Action::Pace { server, pace } => self.edges.set_pace(*server, *pace),
             Action::Evacuate(evacuation) => self.evacuations.push(*evacuation),
             Action::Heal(heal) => self.heals.push((seq, heal.clone())),
-            Action::Answer { .. } => {}
+            Action::Mail(_) | Action::Answer { .. } => {}
         }
     }
 
@@ -75,6 +75,9 @@ impl Hands {
                 | Change::ProxyIdentity { .. }
                 | Change::Engine { .. }
                 | Change::Container { .. }
+                | Change::Incident { .. }
+                | Change::Peer { .. }
+                | Change::MailCounted { .. }
                 | Change::CutOff(_)
                 | Change::Store(_)
                 | Change::Issued { .. } => {}

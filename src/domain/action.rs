@@ -5,6 +5,7 @@
 //! was decided ([`Action::Evacuate`], [`Action::Heal`]). *Answers* go back to whoever asked.
 
 use super::command::{CommandId, Verdict};
+use super::delivery::Mail;
 use super::id::{ProxyId, ServerId, ServiceId, SiteId};
 use super::policy::ContainerRef;
 use super::time::Span;
@@ -35,6 +36,8 @@ pub enum Action {
     Evacuate(Evacuation),
     /// Guarded: start or restart a container. Begun only when its record is on the disk, or the store is degraded.
     Heal(Heal),
+    /// Once: a mail. Its row in the outbox is written with this decision.
+    Mail(Box<Mail>),
     /// An answer to a person.
     Answer {
         /// To which command.

@@ -1,9 +1,11 @@
 //! The delta of one decision: what [`State::apply`](super::State::apply) does, and what the journal keeps.
 
+use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
 use super::failover::Override;
 use super::health::Health;
-use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId};
+use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId};
+use super::incident::{Incident, IncidentId};
 use super::policy::{ContainerRef, Policy};
 use super::repair::Repair;
 use super::state::{Pending, Placement, ProxyLink};
@@ -144,6 +146,25 @@ pub enum Change {
         /// Where.
         repair: Box<Repair>,
     },
+    /// An incident; none: it is over, and told.
+    Incident {
+        /// Which.
+        id: IncidentId,
+        /// As it is now.
+        incident: Option<Box<Incident>>,
+    },
+    /// How an Alertmanager stands.
+    Peer {
+        /// Which.
+        peer: PeerId,
+        /// How.
+        seen: Peer,
+    },
+    /// A mail was decided: it counts towards the bound of mails.
+    MailCounted {
+        /// When.
+        at: Boot,
+    },
     /// Whether everything fails on the way, everywhere: it is we who are cut off.
     CutOff(bool),
     /// New settings.
@@ -179,6 +200,9 @@ impl Change {
             | Change::Engine { .. }
             | Change::Container { .. }
             | Change::Repair { .. }
+            | Change::Incident { .. }
+            | Change::Peer { .. }
+            | Change::MailCounted { .. }
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)

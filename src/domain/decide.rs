@@ -6,15 +6,18 @@
 mod commanded;
 mod docker;
 mod draft;
+mod incidents;
 mod probed;
 mod proxy;
 mod repair;
 
 use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;
+use super::delivery::Peer;
 use super::event::{ConfigSeen, Event, StoreHealth};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
+use super::incident::IncidentId;
 use super::policy::{ContainerRef, Policy};
 use super::reason::Reason;
 use super::repair::Input;
@@ -61,6 +64,8 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Configured(configured) => proxy::configured(&mut draft, configured),
         Event::Routed(routed) => proxy::routed(&mut draft, routed),
         Event::Finished(end) => finished(&mut draft, end),
+        Event::Peer(seen) => incidents::heard(&mut draft, seen),
+        Event::Mailed(mailed) => incidents::mailed(&mut draft, mailed),
         Event::Commanded(command) => commanded::commanded(&mut draft, command),
         Event::PolicyChanged(policy) => policy_changed(&mut draft, policy),
         Event::Store(health) => store(&mut draft, *health),
@@ -69,7 +74,13 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
             due.into_iter().for_each(|service| draft.settle(service));
             let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();
             repair::due(&mut draft, &due);
+            let due: Vec<IncidentId> = state.due_incidents(now.boot).take(WOKE_BATCH).collect();
+            incidents::due(&mut draft, &due);
         }
+    }
+    // New settings are looked at on the state that has them (`policy_changed`).
+    if !matches!(event, Event::PolicyChanged(_)) {
+        incidents::review(&mut draft);
     }
     draft.decision
 }
@@ -100,6 +111,9 @@ fn started(draft: &mut Draft<'_>) {
     }
     for engine in draft.state.engines.keys() {
         draft.push(Change::Engine { engine: *engine, found: None });
+    }
+    for peer in draft.state.peers.keys() {
+        draft.push(Change::Peer { peer: *peer, seen: Peer::default() });
     }
     for proxy in draft.state.proxies.keys() {
         draft.push(Change::Proxy { proxy: *proxy, link: ProxyLink::Unseen });
@@ -147,6 +161,7 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
         }
         rest.settle(*id);
     }
+    incidents::review_all(&mut rest);
     draft.decision.changes.append(&mut rest.decision.changes);
     draft.decision.actions.append(&mut rest.decision.actions);
     draft.decision.reasons.append(&mut rest.decision.reasons);

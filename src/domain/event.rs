@@ -5,7 +5,9 @@
 
 use super::action::Finished;
 use super::command::Command;
-use super::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use super::delivery::{MailId, Word};
+use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use super::incident::IncidentId;
 use super::policy::{HealMode, Policy};
 use super::time::{Boot, Span};
 use super::witness::ProbeOutcome;
@@ -51,6 +53,10 @@ pub enum Event {
     Routed(Routed),
     /// A guarded action came to its end.
     Finished(Finished),
+    /// An Alertmanager was given the alerts, or could not be.
+    Peer(PeerSeen),
+    /// A mail came to its end, or to a stop on its way.
+    Mailed(Mailed),
     /// A person ordered something.
     Commanded(Command),
     /// The settings were read anew and are good.
@@ -315,6 +321,57 @@ pub struct Routed {
     pub generations: BTreeMap<ServiceId, u64>,
     /// From the actuator's wake-up to the read-back.
     pub took: Span,
+}
+
+/// One round with an Alertmanager: alerts posted and read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSeen {
+    /// Which.
+    pub peer: PeerId,
+    /// How it went.
+    pub result: PeerResult,
+}
+
+/// How a round with an Alertmanager went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerResult {
+    /// It took part; its word on each incident that it was told of.
+    Answered(BTreeMap<IncidentId, Word>),
+    /// It did not, for this reason: unreachable, an error, or no Alertmanager at all. Bounded by the room that asks.
+    Failed(String),
+}
+
+/// What became of a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailed {
+    /// Which.
+    pub mail: MailId,
+    /// How it stands.
+    pub end: MailEnd,
+}
+
+/// How a mail stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailEnd {
+    /// Each recipient's relay has it.
+    Accepted {
+        /// How many recipients.
+        recipients: u16,
+    },
+    /// It could not be handed over yet and is tried again; told once per mail.
+    Deferred {
+        /// Why, in the relay's words.
+        words: String,
+    },
+    /// For these recipients it is given up: a person must look at the outbox.
+    Dead {
+        /// Why.
+        words: String,
+    },
+    /// An Alertmanager had its incidents after all, just before it was sent.
+    NotNeeded,
 }
 
 /// Whether what is decided also reaches the disk in time.

@@ -77,7 +77,7 @@ pub fn check(before: &State, event: &Event, decision: &Decision, after: &State, 
                 check_route(before, event, decision, after, *service, now, &mut breaches);
             }
             Action::Heal(heal) => breaches.extend(check_heal(before, &heal.container, now)),
-            Action::Pace { .. } | Action::Evacuate(_) | Action::Answer { .. } => {}
+            Action::Pace { .. } | Action::Evacuate(_) | Action::Mail(_) | Action::Answer { .. } => {}
         }
     }
     breaches

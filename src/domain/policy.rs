@@ -3,6 +3,7 @@
 //! Made by `settings` from the validated file; a part of the [`State`](super::State), because a reload is an event like
 //! any other. What only the edges need (URLs, sockets, TLS, listen addresses) never enters.
 
+use super::delivery::AlertPolicy;
 use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::time::Span;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Policy {
     /// How often containers are started again.
     #[serde(default)]
     pub heal: HealLimits,
+    /// How people are told.
+    #[serde(default)]
+    pub alerts: AlertPolicy,
     /// After a start, only positive hard evidence acts for this long: our first timeouts say more about us than about
     /// them.
     pub startup_grace: Span,

@@ -4,8 +4,11 @@
 
 use super::action::Deed;
 use super::command::{Denial, Operator};
+use super::delivery::{MailId, MailKind, WhyDirect};
+use super::event::MailEnd;
 use super::failover::{Override, Stay};
-use super::id::{EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use super::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use super::incident::{IncidentId, Trouble};
 use super::policy::ContainerRef;
 use super::repair::{Ending, HealWait, Phase};
 use super::time::{Span, Wall};
@@ -277,6 +280,59 @@ pub enum Reason {
         /// Until time alone changes that.
         left: Option<Span>,
     },
+    /// Something is wrong, and people are to be told.
+    IncidentOpened {
+        /// Which.
+        incident: IncidentId,
+        /// What is wrong.
+        trouble: Trouble,
+    },
+    /// It is no longer wrong.
+    IncidentEnded {
+        /// Which.
+        incident: IncidentId,
+        /// What was wrong.
+        trouble: Trouble,
+        /// For how long.
+        lasted: Span,
+    },
+    /// An incident counts as told by Alertmanager.
+    ToldByAlertmanager {
+        /// Which.
+        incident: IncidentId,
+        /// What is wrong.
+        trouble: Trouble,
+    },
+    /// Incidents are told by a mail of our own.
+    TellsByMail {
+        /// Which mail.
+        mail: MailId,
+        /// What it tells.
+        kind: MailKind,
+        /// Of how many incidents.
+        incidents: u16,
+        /// Why not by Alertmanager.
+        why: WhyDirect,
+    },
+    /// What became of a mail.
+    Mailed {
+        /// Which.
+        mail: MailId,
+        /// How it stands.
+        end: MailEnd,
+    },
+    /// An Alertmanager takes alerts.
+    PeerFound {
+        /// Which.
+        peer: PeerId,
+    },
+    /// An Alertmanager does not take alerts.
+    PeerLost {
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        words: String,
+    },
     /// Requests that a server held were freed, or not.
     Evacuated {
         /// Which server.
@@ -468,6 +524,13 @@ impl Reason {
             Reason::GaveUp { .. } => "gave_up",
             Reason::HoldLifted { .. } => "hold_lifted",
             Reason::ContainerStands { .. } => "container_stands",
+            Reason::IncidentOpened { .. } => "incident_opened",
+            Reason::IncidentEnded { .. } => "incident_ended",
+            Reason::ToldByAlertmanager { .. } => "told_by_alertmanager",
+            Reason::TellsByMail { .. } => "tells_by_mail",
+            Reason::Mailed { .. } => "mailed",
+            Reason::PeerFound { .. } => "peer_found",
+            Reason::PeerLost { .. } => "peer_lost",
             Reason::Evacuated { .. } => "evacuated",
             Reason::Stays { .. } => "stays",
             Reason::Serving { .. } => "serving",
@@ -519,6 +582,9 @@ impl Reason {
             | Reason::Serving { service, .. }
             | Reason::PreferenceHolds { service, .. }
             | Reason::ServedElsewhere { service, .. } => Some(*service),
+            Reason::IncidentOpened { trouble, .. }
+            | Reason::IncidentEnded { trouble, .. }
+            | Reason::ToldByAlertmanager { trouble, .. } => trouble.service(),
             Reason::ContainerEnded { .. }
             | Reason::Heals { .. }
             | Reason::Healed { .. }
@@ -526,6 +592,10 @@ impl Reason {
             | Reason::GaveUp { .. }
             | Reason::HoldLifted { .. }
             | Reason::ContainerStands { .. }
+            | Reason::TellsByMail { .. }
+            | Reason::Mailed { .. }
+            | Reason::PeerFound { .. }
+            | Reason::PeerLost { .. }
             | Reason::CutOff { .. }
             | Reason::Reconnected
             | Reason::Denied { .. }

@@ -6,10 +6,12 @@
 use super::action::{ActionId, Desired, DesiredRoute, Pace};
 use super::change::Change;
 use super::command::Operator;
+use super::delivery::{MAILS_MAX, Peer};
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
 use super::failover::Override;
 use super::health::Health;
-use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
+use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use super::incident::{Incident, IncidentId, Trouble};
 use super::policy::{ContainerRef, Policy, ServicePolicy};
 use super::repair::{Phase, Repair};
 use super::time::{Boot, Now, Wall};
@@ -33,6 +35,15 @@ pub struct State {
     /// How the healing of each container of the policy stands.
     #[serde(default)]
     pub repairs: BTreeMap<ContainerRef, Repair>,
+    /// What is wrong, and what was until it is told.
+    #[serde(default)]
+    pub incidents: BTreeMap<IncidentId, Incident>,
+    /// The Alertmanagers.
+    #[serde(default)]
+    pub peers: BTreeMap<PeerId, Peer>,
+    /// When mails were decided lately, oldest first; at most [`MAILS_MAX`].
+    #[serde(default)]
+    pub mails: Vec<Boot>,
     /// When this process began to watch.
     pub began: Boot,
     /// Every server of every site fails on the way: nothing is concluded from that.
@@ -52,6 +63,10 @@ struct Index {
     wakes: BTreeSet<(Boot, ServiceId)>,
     /// Every deadline of a repair, soonest first.
     repairs: BTreeSet<(Boot, ContainerRef)>,
+    /// The incident of each trouble; the last one, if it is over.
+    incidents: BTreeMap<Trouble, IncidentId>,
+    /// Every `Incident::wake`, soonest first.
+    incident_wakes: BTreeSet<(Boot, IncidentId)>,
     /// Which servers run in a container.
     containers: BTreeMap<ContainerRef, Vec<ServerId>>,
     /// How many servers are not down and have a run of path errors.
@@ -272,6 +287,18 @@ impl State {
                     known.clone_from(repair);
                 }
             }
+            Change::Incident { id, incident } => self.set_incident(*id, incident.as_deref()),
+            Change::Peer { peer, seen } => {
+                if let Some(known) = self.peers.get_mut(peer) {
+                    known.clone_from(seen);
+                }
+            }
+            Change::MailCounted { at } => {
+                if self.mails.len() >= MAILS_MAX {
+                    self.mails.remove(0);
+                }
+                self.mails.push(*at);
+            }
             Change::CutOff(cut_off) => self.cut_off = *cut_off,
             Change::Policy(policy) => self.adopt_policy(policy),
             Change::Store(health) => self.store = *health,
@@ -288,6 +315,22 @@ impl State {
             | Change::Preference { .. }
             | Change::Wake { .. }
             | Change::ServedFrom { .. } => {}
+        }
+    }
+
+    fn set_incident(&mut self, id: IncidentId, incident: Option<&Incident>) {
+        if let Some(before) = self.incidents.remove(&id) {
+            if let Some(at) = before.wake {
+                self.index.incident_wakes.remove(&(at, id));
+            }
+            if self.index.incidents.get(&before.trouble) == Some(&id) {
+                self.index.incidents.remove(&before.trouble);
+            }
+        }
+        if let Some(incident) = incident {
+            self.index.incident_wakes.extend(incident.wake.map(|at| (at, id)));
+            self.index.incidents.insert(incident.trouble.clone(), id);
+            self.incidents.insert(id, incident.clone());
         }
     }
 
@@ -313,6 +356,9 @@ impl State {
         let mut engines = std::mem::take(&mut self.engines);
         self.engines =
             policy.engines.iter().map(|id| (*id, engines.remove(id).unwrap_or_default())).collect();
+        let mut peers = std::mem::take(&mut self.peers);
+        self.peers =
+            policy.alerts.peers.iter().map(|id| (*id, peers.remove(id).unwrap_or_default())).collect();
         let mut repairs = std::mem::take(&mut self.repairs);
         let kept = policy.containers.keys();
         self.repairs = kept
@@ -329,6 +375,10 @@ impl State {
             for server in service.servers.values() {
                 index.count(server.health, 1);
             }
+        }
+        for (id, incident) in &self.incidents {
+            index.incident_wakes.extend(incident.wake.map(|at| (at, *id)));
+            index.incidents.insert(incident.trouble.clone(), *id);
         }
         for (container, repair) in &self.repairs {
             index.repairs.extend(repair.phase.deadline().map(|at| (at, container.clone())));
@@ -362,6 +412,8 @@ impl State {
             // Health is not carried over a start (`Event::Started`), so its moments need no shift.
         }
         self.repairs.values_mut().for_each(|repair| repair.shift(by));
+        self.incidents.values_mut().for_each(|incident| incident.shift(by));
+        self.mails.iter_mut().for_each(|at| *at = at.shift(by));
         self.reindex();
     }
 
@@ -369,7 +421,18 @@ impl State {
     pub fn next_deadline(&self) -> Option<Boot> {
         let services = self.index.wakes.first().map(|(at, _)| *at);
         let repairs = self.index.repairs.first().map(|(at, _)| *at);
-        services.into_iter().chain(repairs).min()
+        let incidents = self.index.incident_wakes.first().map(|(at, _)| *at);
+        services.into_iter().chain(repairs).chain(incidents).min()
+    }
+
+    /// The incidents whose deadline has come, soonest first.
+    pub fn due_incidents(&self, now: Boot) -> impl Iterator<Item = IncidentId> {
+        self.index.incident_wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// The incident of `trouble`; the last one, if it is over.
+    pub fn incident_of(&self, trouble: &Trouble) -> Option<IncidentId> {
+        self.index.incidents.get(trouble).copied()
     }
 
     /// The containers whose deadline has come, soonest first.
@@ -550,6 +613,9 @@ impl Service {
             | Change::Engine { .. }
             | Change::Container { .. }
             | Change::Repair { .. }
+            | Change::Incident { .. }
+            | Change::Peer { .. }
+            | Change::MailCounted { .. }
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)

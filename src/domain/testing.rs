@@ -6,6 +6,7 @@
 use super::action::{Action, ActionId, Evacuation, Outcome};
 use super::command::{Command, CommandId, Denial, Operator, Order, Verdict};
 use super::decide::{Decision, decide};
+use super::delivery::AlertPolicy;
 use super::event::{
     CheckSeen, ContainerEvent, ContainerSign, Event, Probed, ProxyIdentity, ProxySeen, Routed,
 };
@@ -92,6 +93,7 @@ pub(crate) fn policy(services: &[(&str, &[&str])]) -> Policy {
     Policy {
         containers: servers.filter_map(container).collect(),
         heal: heal_limits(),
+        alerts: AlertPolicy::default(),
         services,
         proxies: [proxy()].into(),
         engines: [engine()].into(),
@@ -286,15 +288,35 @@ impl World {
     }
 }
 
-/// The codes of what changed.
+/// The codes of what changed; whether an incident began or ended follows from that, and is left to its own tests
+/// ([`incident_codes`]).
 pub(crate) fn codes(decision: &Decision) -> Vec<&'static str> {
-    decision.reasons.iter().map(super::reason::Reason::code).collect()
+    let all = decision.reasons.iter().map(super::reason::Reason::code);
+    all.filter(|code| !code.starts_with("incident_")).collect()
+}
+
+/// Which incidents began or ended.
+pub(crate) fn incident_codes(decision: &Decision) -> Vec<(&'static str, &'static str)> {
+    let named = |reason: &super::reason::Reason| {
+        if let super::reason::Reason::IncidentOpened { trouble, .. } = reason {
+            return Some(("opened", trouble.name()));
+        }
+        if let super::reason::Reason::IncidentEnded { trouble, .. } = reason {
+            return Some(("ended", trouble.name()));
+        }
+        None
+    };
+    decision.reasons.iter().filter_map(named).collect()
 }
 
 pub(crate) fn evacuations(decision: &Decision) -> Vec<Evacuation> {
     let evacuation = |action: &Action| match action {
         Action::Evacuate(evacuation) => Some(*evacuation),
-        Action::Route { .. } | Action::Pace { .. } | Action::Heal(_) | Action::Answer { .. } => None,
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Heal(_)
+        | Action::Mail(_)
+        | Action::Answer { .. } => None,
     };
     decision.actions.iter().filter_map(evacuation).collect()
 }
@@ -306,7 +328,8 @@ pub(crate) fn denial(decision: &Decision) -> Option<Denial> {
         | Action::Route { .. }
         | Action::Pace { .. }
         | Action::Evacuate(_)
-        | Action::Heal(_) => None,
+        | Action::Heal(_)
+        | Action::Mail(_) => None,
     })
 }
 

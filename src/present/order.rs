@@ -119,6 +119,13 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::GaveUp { .. }
         | Reason::HoldLifted { .. }
         | Reason::ContainerStands { .. }
+        | Reason::IncidentOpened { .. }
+        | Reason::IncidentEnded { .. }
+        | Reason::ToldByAlertmanager { .. }
+        | Reason::TellsByMail { .. }
+        | Reason::Mailed { .. }
+        | Reason::PeerFound { .. }
+        | Reason::PeerLost { .. }
         | Reason::Evacuated { .. }
         | Reason::Stays { .. }
         | Reason::Serving { .. }
@@ -153,6 +160,10 @@ fn step_of_action(action: &Action) -> Option<String> {
             ))
         }
         // A route is told by the reason that caused it; the rest is no business of the person who asked.
-        Action::Route { .. } | Action::Pace { .. } | Action::Heal(_) | Action::Answer { .. } => None,
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Heal(_)
+        | Action::Mail(_)
+        | Action::Answer { .. } => None,
     }
 }

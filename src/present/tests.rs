@@ -1,9 +1,11 @@
 use super::*;
 use crate::domain::action::{Action, ActionId, Deed, Evacuation};
 use crate::domain::command::{Denial, Operator, Order, Verdict};
-use crate::domain::event::ContainerStatus;
+use crate::domain::delivery::{MailId, MailKind, WhyDirect};
+use crate::domain::event::{ContainerStatus, MailEnd};
 use crate::domain::failover::{Override, Stay};
 use crate::domain::id::{ContainerName, ServerId, ServiceId, SiteId};
+use crate::domain::incident::{IncidentId, Trouble};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Then;
 use crate::domain::repair::{Ender, Ending, HealWait, Phase};
@@ -33,6 +35,10 @@ fn api_onprem() -> ServerId {
 
 fn the_container() -> ContainerRef {
     ContainerRef { engine: "docker".parse().unwrap(), name: ContainerName("api-onprem".to_owned()) }
+}
+
+fn pool_down() -> Trouble {
+    Trouble::PoolDown { service: api(), site: onprem() }
 }
 
 fn ending(who: Ender, exit: Option<i32>) -> Ending {
@@ -350,6 +356,73 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             },
             Level::Info,
             "api-onprem crashed (exit 1) again and again: a person is needed; it is tried again in 1 min 30 s",
+        ),
+        (
+            Reason::IncidentOpened { incident: IncidentId(3), trouble: pool_down() },
+            Level::Info,
+            "incident opened: api has no healthy server at onprem",
+        ),
+        (
+            Reason::IncidentEnded {
+                incident: IncidentId(3),
+                trouble: pool_down(),
+                lasted: Span::seconds(90),
+            },
+            Level::Info,
+            "incident ended after 1 min 30 s: api has no healthy server at onprem",
+        ),
+        (
+            Reason::ToldByAlertmanager { incident: IncidentId(3), trouble: Trouble::ServiceDown { service } },
+            Level::Info,
+            "Alertmanager tells of it: api is down: no site serves it",
+        ),
+        (
+            Reason::TellsByMail {
+                mail: MailId(7),
+                kind: MailKind::Firing,
+                incidents: 1,
+                why: WhyDirect::Unreachable {
+                    peers: vec![("am1".parse().unwrap(), "connection refused".into())],
+                },
+            },
+            Level::Warn,
+            "supervisor mails an incident itself: no Alertmanager takes alerts: am1 (connection refused)",
+        ),
+        (
+            Reason::TellsByMail {
+                mail: MailId(8),
+                kind: MailKind::Resolved,
+                incidents: 3,
+                why: WhyDirect::Owed,
+            },
+            Level::Warn,
+            "supervisor mails the end of 3 incidents itself: the beginning was mailed directly, so the end is as well",
+        ),
+        (
+            Reason::Mailed { mail: MailId(7), end: MailEnd::Accepted { recipients: 2 } },
+            Level::Info,
+            "mail 7 was taken for 2 recipients",
+        ),
+        (
+            Reason::Mailed { mail: MailId(7), end: MailEnd::Deferred { words: "450 try later\r\n".into() } },
+            Level::Warn,
+            "mail 7 waits in the outbox and is tried again: 450 try later",
+        ),
+        (
+            Reason::Mailed { mail: MailId(7), end: MailEnd::Dead { words: "550 no such user".into() } },
+            Level::Warn,
+            "mail 7 is given up, see `supervisor outbox`: 550 no such user",
+        ),
+        (
+            Reason::Mailed { mail: MailId(7), end: MailEnd::NotNeeded },
+            Level::Info,
+            "mail 7 was not sent: Alertmanager has its incidents after all",
+        ),
+        (Reason::PeerFound { peer: "am1".parse().unwrap() }, Level::Info, "Alertmanager am1 takes alerts"),
+        (
+            Reason::PeerLost { peer: "am1".parse().unwrap(), words: "503 from it".into() },
+            Level::Warn,
+            "Alertmanager am1 does not take alerts: 503 from it",
         ),
         (
             Reason::Evacuated { server, failed: None },

@@ -10,6 +10,7 @@ use super::limits;
 use super::model::{LogFormat, LogLevel, LogSettings, Settings};
 use super::raw::Raw;
 use super::value;
+use crate::domain::delivery::AlertPolicy;
 use crate::domain::id::Name;
 use crate::domain::policy::Policy;
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
         engines: engines.keys().copied().collect(),
         containers,
         heal: check_heal::limits(checker, &raw.heal),
+        alerts: AlertPolicy::default(),
         startup_grace: checker.span(
             &root.at("startup_grace"),
             raw.startup_grace.as_ref(),

@@ -10,7 +10,11 @@ use crate::present;
 pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply> {
     let verdict = decision.actions.iter().find_map(|action| match action {
         Action::Answer { verdict, .. } => Some(verdict),
-        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Heal(_) => None,
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_)
+        | Action::Mail(_) => None,
     })?;
     let ordered = match order {
         Order::Failover { service, .. } | Order::Failback { service, .. } => *service,
@@ -23,6 +27,7 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         | Action::Pace { .. }
         | Action::Evacuate(_)
         | Action::Heal(_)
+        | Action::Mail(_)
         | Action::Answer { .. } => None,
     });
     let (short, durable, denial) = match verdict {

@@ -126,6 +126,8 @@ impl Metrics {
             | Event::Configured(_)
             | Event::Routed(_)
             | Event::Finished(_)
+            | Event::Peer(_)
+            | Event::Mailed(_)
             | Event::Commanded(_)
             | Event::Store(_)
             | Event::Woke => {}
@@ -244,6 +246,8 @@ fn kind(event: &Event) -> &'static str {
         Event::Configured(_) => "configured",
         Event::Routed(_) => "routed",
         Event::Finished(_) => "finished",
+        Event::Peer(_) => "peer",
+        Event::Mailed(_) => "mailed",
         Event::Commanded(_) => "commanded",
         Event::PolicyChanged(_) => "policy_changed",
         Event::Store(_) => "store",

@@ -4,17 +4,19 @@ use super::Decision;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::Operator;
-use crate::domain::event::ContainerSeen;
+use crate::domain::delivery::Peer;
+use crate::domain::event::{ConfigSeen, ContainerSeen, StoreHealth};
 use crate::domain::failover::{Plan, Stay, Why, plan, standing};
 use crate::domain::health::Health;
-use crate::domain::id::{EngineId, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::incident::{Incident, IncidentId, Trouble};
 use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::repair::Repair;
 use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, State};
 use crate::domain::time::{Boot, Now, Span};
 use crate::domain::{failover, witness::Cause};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A decision in the making.
 pub(super) struct Draft<'a> {
@@ -30,6 +32,12 @@ pub(super) struct Draft<'a> {
     containers: BTreeMap<ContainerRef, Option<ContainerSeen>>,
     /// Their repairs, as they will be.
     repairs: BTreeMap<ContainerRef, Repair>,
+    /// The incidents that the event touches, as they will be; none for one that is forgotten.
+    incidents: BTreeMap<IncidentId, Option<Incident>>,
+    /// Those of them that are the incident of their trouble.
+    incidents_of: BTreeMap<Trouble, Option<IncidentId>>,
+    /// The Alertmanagers as they will be, if one of them changes.
+    peers: Option<BTreeMap<PeerId, Peer>>,
     next_action: u64,
 }
 
@@ -42,6 +50,9 @@ impl<'a> Draft<'a> {
             touched: BTreeMap::new(),
             containers: BTreeMap::new(),
             repairs: BTreeMap::new(),
+            incidents: BTreeMap::new(),
+            incidents_of: BTreeMap::new(),
+            peers: None,
             next_action: state.next_action,
         }
     }
@@ -82,6 +93,98 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The incident as it will be.
+    pub(super) fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        match self.incidents.get(&id) {
+            Some(incident) => incident.as_ref(),
+            None => self.state.incidents.get(&id),
+        }
+    }
+
+    /// The incident of `trouble` as it will be; the last one, if it is over.
+    pub(super) fn incident_of(&self, trouble: &Trouble) -> Option<IncidentId> {
+        match self.incidents_of.get(trouble) {
+            Some(known) => *known,
+            None => self.state.incident_of(trouble),
+        }
+    }
+
+    /// The incidents as they will be.
+    pub(super) fn incident_ids(&self) -> Vec<IncidentId> {
+        let all: BTreeSet<IncidentId> =
+            self.state.incidents.keys().chain(self.incidents.keys()).copied().collect();
+        all.into_iter().filter(|id| self.incident(*id).is_some()).collect()
+    }
+
+    /// Sets an incident, if that differs; none: it is forgotten.
+    pub(super) fn set_incident(&mut self, id: IncidentId, incident: Option<Incident>) {
+        if self.incident(id) != incident.as_ref() {
+            self.push(Change::Incident { id, incident: incident.map(Box::new) });
+        }
+    }
+
+    /// The Alertmanagers as they will be.
+    pub(super) fn peers(&self) -> &BTreeMap<PeerId, Peer> {
+        self.peers.as_ref().unwrap_or(&self.state.peers)
+    }
+
+    /// One of them.
+    pub(super) fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers().get(&id)
+    }
+
+    /// When mails were decided lately.
+    pub(super) fn mails(&self) -> Vec<Boot> {
+        let decided = self
+            .decision
+            .changes
+            .iter()
+            .filter_map(|change| if let Change::MailCounted { at } = change { Some(*at) } else { None });
+        self.state.mails.iter().copied().chain(decided).collect()
+    }
+
+    /// How an HAProxy is reached, as it will be; none if there is no such HAProxy.
+    pub(super) fn link(&self, id: ProxyId) -> Option<&ProxyLink> {
+        let decided = self.decision.changes.iter().rev().find_map(|change| {
+            if let Change::Proxy { proxy, link } = change { (*proxy == id).then_some(link) } else { None }
+        });
+        decided.or_else(|| Some(&self.state.proxies.get(&id)?.link))
+    }
+
+    /// How an HAProxy's configuration stands, as it will; none if there is no such HAProxy.
+    pub(super) fn config(&self, id: ProxyId) -> Option<&ConfigSeen> {
+        let decided = self.decision.changes.iter().rev().find_map(|change| {
+            if let Change::ProxyConfig { proxy, config } = change {
+                (*proxy == id).then_some(config)
+            } else {
+                None
+            }
+        });
+        decided.or_else(|| Some(&self.state.proxies.get(&id)?.config))
+    }
+
+    /// Whether decisions reach the disk, as it will be.
+    pub(super) fn store(&self) -> StoreHealth {
+        let decided = self
+            .decision
+            .changes
+            .iter()
+            .rev()
+            .find_map(|change| if let Change::Store(health) = change { Some(*health) } else { None });
+        decided.unwrap_or(self.state.store)
+    }
+
+    /// Whether supervisor is cut off, as it will be.
+    pub(super) fn cut_off(&self) -> bool {
+        let decided = self
+            .decision
+            .changes
+            .iter()
+            .rev()
+            .find_map(|change| if let Change::CutOff(cut_off) = change { Some(*cut_off) } else { None });
+        decided.unwrap_or(self.state.cut_off)
+    }
+
     /// Whether the engine answers, as it will be.
     pub(super) fn engine_found(&self, id: EngineId) -> Option<bool> {
         let decided = self.decision.changes.iter().rev().find_map(|change| {
@@ -99,6 +202,18 @@ impl<'a> Draft<'a> {
         if let Change::Container { engine, name, seen } = &change {
             let container = ContainerRef { engine: *engine, name: name.clone() };
             self.containers.insert(container, seen.clone());
+        }
+        if let Change::Incident { id, incident } = &change {
+            if let Some(before) = self.incident(*id) {
+                self.incidents_of.insert(before.trouble.clone(), None);
+            }
+            if let Some(incident) = incident {
+                self.incidents_of.insert(incident.trouble.clone(), Some(*id));
+            }
+            self.incidents.insert(*id, incident.as_deref().cloned());
+        }
+        if let Change::Peer { peer, seen } = &change {
+            self.peers.get_or_insert_with(|| self.state.peers.clone()).insert(*peer, seen.clone());
         }
         if let Change::Repair { container, repair } = &change {
             self.repairs.insert(container.clone(), Repair::clone(repair));

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod heal;
+mod incidents;
 mod path;
 mod proxies;
 
@@ -211,7 +212,7 @@ fn traffic_returns_once_after_the_stable_time_and_the_hold_down() {
     let decision = world.wake().unwrap();
     assert_eq!(codes(&decision), ["failback"]);
     assert_eq!(world.now.boot.since(failed_over), Span::seconds(300));
-    assert_eq!(world.state.next_deadline(), None);
+    assert_eq!(world.state.services[&service("api")].wake, None);
 }
 
 #[test]

@@ -55,7 +55,11 @@ fn deeds(decision: &Decision) -> Vec<(String, Deed)> {
 fn heals(decision: &Decision) -> Vec<Heal> {
     let heal = |action: &Action| match action {
         Action::Heal(heal) => Some(heal.clone()),
-        Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Answer { .. } => None,
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Mail(_)
+        | Action::Answer { .. } => None,
     };
     decision.actions.iter().filter_map(heal).collect()
 }

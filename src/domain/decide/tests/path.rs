@@ -198,7 +198,11 @@ fn a_silent_prober_leaves_its_server_without_a_verdict() {
 fn paces(decision: &Decision) -> Vec<(ServerId, Pace)> {
     let pace = |action: &Action| match action {
         Action::Pace { server, pace } => Some((*server, *pace)),
-        Action::Route { .. } | Action::Evacuate(_) | Action::Heal(_) | Action::Answer { .. } => None,
+        Action::Route { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_)
+        | Action::Mail(_)
+        | Action::Answer { .. } => None,
     };
     decision.actions.iter().filter_map(pace).collect()
 }

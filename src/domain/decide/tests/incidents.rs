@@ -1,0 +1,352 @@
+//! Incidents and who tells of them, through the whole core.
+
+use super::*;
+use crate::domain::command::{Command, CommandId, Operator};
+use crate::domain::delivery::{AlertPolicy, MAILS_MAX, Mail, MailKind, Telling, WhyDirect, Word};
+use crate::domain::event::{ContainerList, PeerResult, PeerSeen};
+use crate::domain::id::PeerId;
+use crate::domain::incident::{IncidentId, STORY_MAX, Trouble};
+use crate::domain::time::Boot;
+
+fn am() -> PeerId {
+    "am1".parse().unwrap()
+}
+
+/// One Alertmanager, somebody to mail to, both servers up.
+fn world() -> World {
+    world_of(&[("api", &["onprem", "cloud"])])
+}
+
+fn world_of(services: &[(&str, &[&str])]) -> World {
+    let mut policy = policy(services);
+    policy.alerts = AlertPolicy {
+        peers: [am()].into(),
+        direct: true,
+        fallback_after: Span::seconds(60),
+        notify_grace: Span::seconds(90),
+    };
+    let mut world = World::with(policy);
+    world.start();
+    world.pass(10_000);
+    world
+}
+
+fn fails(world: &mut World) -> Decision {
+    let result = PeerResult::Failed("connection refused".into());
+    world.step(Event::Peer(PeerSeen { peer: am(), result }))
+}
+
+/// The Alertmanager says `word` of every incident that it is told of.
+fn says(world: &mut World, word: Word) -> Decision {
+    let words = world.state.incidents.keys().map(|id| (*id, word.clone())).collect();
+    world.step(Event::Peer(PeerSeen { peer: am(), result: PeerResult::Answered(words) }))
+}
+
+fn mails(decision: &Decision) -> Vec<Mail> {
+    let mail = |action: &Action| match action {
+        Action::Mail(mail) => Some(Mail::clone(mail)),
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_)
+        | Action::Answer { .. } => None,
+    };
+    decision.actions.iter().filter_map(mail).collect()
+}
+
+/// Wakes at every deadline until `seconds` have passed; the mails of that time.
+fn wait(world: &mut World, seconds: i64) -> Vec<Mail> {
+    let until = Boot(world.now.boot.0 + seconds * 1_000);
+    let mut sent = Vec::new();
+    while let Some(at) = world.state.next_deadline().filter(|at| *at <= until) {
+        let ahead = at.since(world.now.boot);
+        world.pass(ahead.0);
+        sent.extend(mails(&world.step(Event::Woke)));
+    }
+    world.now.boot = until;
+    sent
+}
+
+fn crash(world: &mut World, server: &str) -> Decision {
+    world.fail(server, ProbeFault::Refused)
+}
+
+fn mend(world: &mut World, server: &str) -> Decision {
+    world.ok(server);
+    world.ok(server)
+}
+
+fn the_incident(world: &World) -> (IncidentId, &Telling) {
+    let (id, incident) = world.state.incidents.iter().next().expect("an incident");
+    (*id, &incident.telling)
+}
+
+const ONPREM: &str = "api/api-onprem";
+const CLOUD: &str = "api/api-cloud";
+
+#[test]
+fn a_pool_that_is_down_is_one_incident_from_its_first_second_to_its_health() {
+    let mut world = world();
+    assert_eq!(incident_codes(&crash(&mut world, ONPREM)), [("opened", "PoolDown")]);
+    assert_eq!(incident_codes(&crash(&mut world, ONPREM)), []);
+    world.ok(ONPREM);
+    assert_eq!(incident_codes(&world.ok(ONPREM)), [("ended", "PoolDown")]);
+    // Healthy again is the end; traffic comes back later, and that is no news for a pager.
+    assert_eq!(world.serving().as_deref(), Some("cloud"));
+}
+
+#[test]
+fn a_service_that_is_down_everywhere_is_one_more_incident_and_not_one_per_pool() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    assert_eq!(incident_codes(&crash(&mut world, CLOUD)), [("opened", "ServiceDown")]);
+    world.ok(CLOUD);
+    assert_eq!(incident_codes(&world.ok(CLOUD)), [("ended", "ServiceDown")]);
+    world.ok(ONPREM);
+    assert_eq!(incident_codes(&world.ok(ONPREM)), [("ended", "PoolDown")]);
+}
+
+#[test]
+fn what_alertmanager_has_and_keeps_is_never_mailed() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    says(&mut world, Word::Active);
+    assert_eq!(wait(&mut world, 100), []);
+    assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
+    mend(&mut world, ONPREM);
+    says(&mut world, Word::Resolved);
+    assert_eq!(wait(&mut world, 3_600), []);
+    assert!(world.state.incidents.is_empty(), "forgotten when nobody is told of it any more");
+}
+
+#[test]
+fn without_alertmanager_the_mail_goes_out_in_time_says_why_and_its_end_follows() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    let sent = wait(&mut world, 60);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].kind, MailKind::Firing);
+    assert!(matches!(&sent[0].why, WhyDirect::Unreachable { peers } if peers[0].1 == "connection refused"));
+    let told = &sent[0].incidents[0];
+    assert!(matches!(told.trouble, Trouble::PoolDown { .. }));
+    let story: Vec<&str> = told.story.iter().map(|reason| reason.code()).collect();
+    assert_eq!(story, ["server_down", "failover"], "what happened and what was done");
+    assert_eq!(wait(&mut world, 3_600), [], "once");
+    let end = mails(&{
+        world.ok(ONPREM);
+        world.ok(ONPREM)
+    });
+    assert_eq!((end.len(), end[0].kind, &end[0].why), (1, MailKind::Resolved, &WhyDirect::Owed));
+    assert!(end[0].incidents[0].ended.is_some());
+    assert_eq!(wait(&mut world, 3_600), []);
+}
+
+#[test]
+fn time_runs_from_the_opening_and_is_not_set_back_by_failures() {
+    let mut world = world();
+    let opened = world.now.boot;
+    crash(&mut world, ONPREM);
+    let mut sent = Vec::new();
+    while sent.is_empty() {
+        sent = wait(&mut world, 7);
+        sent.extend(mails(&fails(&mut world)));
+    }
+    let after = world.now.boot.since(opened);
+    assert!(after >= Span::seconds(60) && after <= Span::seconds(72), "{after}");
+}
+
+#[test]
+fn an_alertmanager_that_comes_back_in_time_tells_and_no_mail_goes_out() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(10_000);
+        fails(&mut world);
+    }
+    says(&mut world, Word::Active);
+    assert_eq!(wait(&mut world, 3_600), []);
+}
+
+#[test]
+fn what_alertmanager_loses_within_its_grace_counts_as_not_told() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    says(&mut world, Word::Active);
+    world.pass(20_000);
+    fails(&mut world);
+    assert_eq!(wait(&mut world, 125), [], "it said yes: it has its grace on top");
+    assert_eq!(wait(&mut world, 15).len(), 1);
+}
+
+#[test]
+fn what_somebody_silenced_is_handled() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    says(&mut world, Word::Suppressed);
+    for _ in 0..5 {
+        world.pass(10_000);
+        fails(&mut world);
+    }
+    assert_eq!(wait(&mut world, 3_600), []);
+}
+
+#[test]
+fn told_by_alertmanager_and_ended_while_it_is_away_the_end_is_mailed() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    says(&mut world, Word::Active);
+    wait(&mut world, 100);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    mend(&mut world, ONPREM);
+    let sent = wait(&mut world, 70);
+    assert_eq!((sent.len(), sent[0].kind), (1, MailKind::Resolved));
+}
+
+#[test]
+fn to_and_fro_is_one_incident_until_somebody_was_told() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    let first = the_incident(&world).0;
+    fails(&mut world);
+    wait(&mut world, 31);
+    mend(&mut world, ONPREM);
+    wait(&mut world, 5);
+    crash(&mut world, ONPREM);
+    assert_eq!(world.state.incidents.len(), 1);
+    assert_eq!(the_incident(&world).0, first);
+    // What was short and is over is another one.
+    let mut world = self::world();
+    crash(&mut world, ONPREM);
+    let first = the_incident(&world).0;
+    mend(&mut world, ONPREM);
+    crash(&mut world, ONPREM);
+    assert_eq!(world.state.incidents.len(), 1);
+    assert_ne!(the_incident(&world).0, first);
+}
+
+#[test]
+fn a_storm_is_one_digest_and_the_bound_of_mails_drops_nothing() {
+    let names: Vec<String> = (0..30).map(|n| format!("s{n}")).collect();
+    let services: Vec<(&str, &[&str])> =
+        names.iter().map(|name| (name.as_str(), &["onprem", "cloud"][..])).collect();
+    let mut world = world_of(&services);
+    for name in &names {
+        crash(&mut world, &format!("{name}/{name}-onprem"));
+    }
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    let sent = wait(&mut world, 60);
+    assert_eq!(sent.len(), 1, "a site that dies is one mail");
+    assert_eq!(sent[0].incidents.len(), 30);
+    let owed: usize = names
+        .iter()
+        .map(|name| {
+            let server = format!("{name}/{name}-onprem");
+            world.ok(&server);
+            let ends = mails(&world.ok(&server));
+            ends.iter().map(|mail| mail.incidents.len()).sum::<usize>()
+        })
+        .sum();
+    let rest: usize = wait(&mut world, 1_300).iter().map(|mail| mail.incidents.len()).sum();
+    assert!(owed < MAILS_MAX, "{owed} went out at once");
+    assert_eq!(owed + rest, 30, "each end is told, later and together");
+}
+
+#[test]
+fn a_story_is_bounded() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for number in 0..40 {
+        let to = site(if number % 2 == 0 { "onprem" } else { "cloud" });
+        let order = Order::Failover { service: service("api"), to, force: true, seen: None };
+        let by = Operator { uid: 0, pid: None, name: None };
+        let because = Some(format!("try {number}"));
+        world.step(Event::Commanded(Command { id: CommandId(number), by, because, order }));
+        world.route_all();
+        world.pass(10_000);
+    }
+    let (_, incident) = world.state.incidents.iter().next().unwrap();
+    let story: Vec<String> = incident.story.iter().map(|reason| format!("{reason:?}")).collect();
+    assert_eq!(story.len(), STORY_MAX);
+    assert!(story[0].contains("ServerDown") && story[STORY_MAX - 1].contains("try 39"), "{story:#?}");
+}
+
+#[test]
+fn what_is_wrong_with_the_parts_is_an_incident_each_and_ends_with_its_cause() {
+    let mut world = world();
+    let lost = world.step(Event::ProxyLost { proxy: proxy() });
+    assert_eq!(incident_codes(&lost), [("opened", "ProxyLost")]);
+    assert_eq!(incident_codes(&world.see_proxy()), [("ended", "ProxyLost")]);
+    let lost = world.step(Event::EngineLost { engine: engine() });
+    assert_eq!(incident_codes(&lost), [("opened", "EngineLost")]);
+    let list = ContainerList { engine: engine(), at: world.now.boot, containers: BTreeMap::new() };
+    assert_eq!(incident_codes(&world.step(Event::Containers(list))), [("ended", "EngineLost")]);
+    let degraded = world.step(Event::Store(StoreHealth::Degraded));
+    assert_eq!(incident_codes(&degraded), [("opened", "StoreDegraded")]);
+    assert_eq!(incident_codes(&world.step(Event::Store(StoreHealth::Durable))), [("ended", "StoreDegraded")]);
+}
+
+#[test]
+fn what_leaves_the_settings_ends_its_incident() {
+    let mut world = world_of(&[("api", &["onprem", "cloud"]), ("shop", &["onprem", "cloud"])]);
+    crash(&mut world, "shop/shop-onprem");
+    let mut changed = world.state.policy.clone();
+    changed.services.remove(&service("shop"));
+    let decision = world.step(Event::PolicyChanged(Box::new(changed)));
+    assert_eq!(incident_codes(&decision), [("ended", "PoolDown")]);
+}
+
+#[test]
+fn an_open_incident_outlives_a_start_of_ours_and_is_not_opened_twice() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    says(&mut world, Word::Active);
+    let before = the_incident(&world).0;
+    world.step(Event::Started);
+    assert_eq!(incident_codes(&crash(&mut world, ONPREM)), []);
+    assert_eq!(the_incident(&world).0, before);
+    world.pass(10_000);
+    world.ok(ONPREM);
+    assert_eq!(incident_codes(&world.ok(ONPREM)), [("ended", "PoolDown")]);
+}
+
+#[test]
+fn a_crash_loop_is_one_incident_from_the_first_crash_until_it_has_run_for_long() {
+    let mut policy = healing(policy(&[("api", &["onprem", "cloud"])]));
+    policy.heal.restarts = 1;
+    let mut world = World::with(policy);
+    world.start();
+    let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
+    let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
+    let containers = all.collect();
+    world.step(Event::Containers(ContainerList { engine: engine(), at: world.now.boot, containers }));
+    world.pass(60_000);
+    let died = ContainerSign::Died { exit: Some(1) };
+    assert_eq!(incident_codes(&world.container("api-onprem", died)), [("opened", "PoolDown")]);
+    world.container("api-onprem", ContainerSign::Started);
+    // It comes up, but its budget is spent: not trusted yet.
+    world.ok(ONPREM);
+    assert_eq!(incident_codes(&world.ok(ONPREM)), []);
+    world.pass(30_000);
+    assert_eq!(incident_codes(&world.container("api-onprem", died)), [], "still the same");
+    assert_eq!(world.state.incidents.len(), 1);
+    wait(&mut world, 301);
+    world.container("api-onprem", ContainerSign::Started);
+    mend(&mut world, ONPREM);
+    assert!(the_open(&world), "it has to run for the budget's window");
+    wait(&mut world, 601);
+    assert!(!the_open(&world));
+}
+
+fn the_open(world: &World) -> bool {
+    world.state.incidents.values().any(|incident| incident.ended.is_none())
+}

@@ -1,0 +1,210 @@
+use super::*;
+use crate::domain::incident::Ended;
+
+const OPENED: Boot = Boot(1_000_000);
+
+fn policy() -> AlertPolicy {
+    AlertPolicy {
+        peers: [am("am1"), am("am2")].into(),
+        direct: true,
+        fallback_after: Span::seconds(60),
+        notify_grace: Span::seconds(90),
+    }
+}
+
+fn am(name: &str) -> PeerId {
+    name.parse().unwrap()
+}
+
+fn incident(telling: Telling, ended_after: Option<u64>) -> Incident {
+    let ended = ended_after.map(|seconds| Ended { at: OPENED + Span::seconds(seconds), wall: Wall(0) });
+    Incident {
+        trouble: Trouble::CutOff,
+        opened: OPENED,
+        opened_wall: Wall(0),
+        ended,
+        story: Vec::new(),
+        telling,
+        wake: None,
+    }
+}
+
+fn down(failures: &[u64]) -> Peer {
+    let failures: Vec<Boot> = failures.iter().map(|seconds| OPENED + Span::seconds(*seconds)).collect();
+    Peer { link: PeerLink::Down { since: OPENED, why: "connection refused".into() }, failures }
+}
+
+fn up() -> Peer {
+    Peer { link: PeerLink::Up, failures: Vec::new() }
+}
+
+fn pending() -> Telling {
+    Telling::default()
+}
+
+fn stored(after: u64) -> Telling {
+    Telling::Stored { since: OPENED + Span::seconds(after), by: [am("am1")].into() }
+}
+
+/// What is found for `incident` so many seconds after its opening.
+fn found(incident: &Incident, peers: [Peer; 2], after: u64) -> Plan {
+    let [first, second] = peers;
+    let peers = BTreeMap::from([(am("am1"), first), (am("am2"), second)]);
+    plan(incident, &policy(), &peers, OPENED + Span::seconds(after))
+}
+
+fn mailed(plan: &Plan) -> Option<(MailKind, &'static str)> {
+    match plan {
+        Plan::Mail(kind, why) => Some((
+            *kind,
+            match why {
+                WhyDirect::NoAlertmanager => "none",
+                WhyDirect::Unreachable { .. } => "unreachable",
+                WhyDirect::NotStored => "not stored",
+                WhyDirect::Rejected { .. } => "rejected",
+                WhyDirect::Owed => "owed",
+                WhyDirect::Asked => "asked",
+            },
+        )),
+        Plan::Rest | Plan::Wait(_) | Plan::Told | Plan::Over => None,
+    }
+}
+
+#[test]
+fn what_nobody_accepts_is_mailed_after_the_fallback_time_and_three_tries_of_each() {
+    let three = || [down(&[1, 5, 15]), down(&[1, 5, 15])];
+    let waiting = incident(pending(), None);
+    assert_eq!(found(&waiting, three(), 0), Plan::Wait(OPENED + Span::seconds(60)));
+    assert_eq!(mailed(&found(&waiting, three(), 59)), None);
+    assert_eq!(mailed(&found(&waiting, three(), 60)), Some((MailKind::Firing, "unreachable")));
+    // One of them has failed twice only, or failed before the incident: it may still work.
+    for peers in [[down(&[1, 5, 15]), down(&[5, 15])], [down(&[1, 5, 15]), up()]] {
+        assert_eq!(found(&waiting, peers.clone(), 60), Plan::Wait(OPENED + Span::seconds(150)));
+        assert!(mailed(&found(&waiting, peers, 150)).is_some(), "not for ever");
+    }
+    let before = Peer { failures: vec![Boot(0), Boot(1), Boot(2)], ..down(&[]) };
+    assert_eq!(found(&waiting, [before.clone(), before], 60), Plan::Wait(OPENED + Span::seconds(150)));
+}
+
+#[test]
+fn what_was_accepted_and_is_not_there_gets_its_grace_and_is_mailed() {
+    let absent = incident(Telling::Pending { accepted: true, rejected: None }, None);
+    assert_eq!(found(&absent, [up(), up()], 100), Plan::Wait(OPENED + Span::seconds(150)));
+    assert_eq!(mailed(&found(&absent, [up(), up()], 150)), Some((MailKind::Firing, "not stored")));
+}
+
+#[test]
+fn what_an_alertmanager_refuses_is_mailed_at_the_fallback_time() {
+    let refused = incident(Telling::Pending { accepted: false, rejected: Some("bad label".into()) }, None);
+    assert_eq!(mailed(&found(&refused, [up(), up()], 59)), None);
+    assert_eq!(mailed(&found(&refused, [up(), up()], 60)), Some((MailKind::Firing, "rejected")));
+}
+
+#[test]
+fn what_stays_stored_is_told_and_never_mailed() {
+    let kept = incident(stored(2), None);
+    assert_eq!(found(&kept, [up(), up()], 91), Plan::Wait(OPENED + Span::seconds(92)));
+    assert_eq!(found(&kept, [up(), up()], 92), Plan::Told);
+    let told = incident(Telling::ByAlertmanager, None);
+    assert_eq!(found(&told, [down(&[200, 210, 220]), down(&[200, 210, 220])], 100_000), Plan::Rest);
+}
+
+#[test]
+fn the_end_goes_the_way_of_the_beginning() {
+    let by_mail = incident(Telling::ByMail { mail: MailId(1) }, Some(300));
+    assert_eq!(mailed(&found(&by_mail, [up(), up()], 300)), Some((MailKind::Resolved, "owed")));
+    let by_alertmanager = incident(Telling::ByAlertmanager, Some(300));
+    assert_eq!(found(&by_alertmanager, [up(), up()], 300), Plan::Wait(OPENED + Span::seconds(360)));
+    // It has gone meanwhile, and did not say yes to the end.
+    let gone = [down(&[301, 310, 320]), down(&[301, 310, 320])];
+    assert_eq!(mailed(&found(&by_alertmanager, gone, 360)), Some((MailKind::Resolved, "unreachable")));
+    let over = incident(Telling::Over, Some(300));
+    assert_eq!(found(&over, [up(), up()], 100_000), Plan::Rest);
+}
+
+#[test]
+fn what_nobody_was_told_of_while_it_lasted_is_told_by_one_mail_if_it_was_long() {
+    let gone = || [down(&[1, 5, 15]), down(&[1, 5, 15])];
+    assert_eq!(found(&incident(pending(), Some(29)), gone(), 29), Plan::Over);
+    let long = incident(pending(), Some(31));
+    assert_eq!(found(&long, gone(), 31), Plan::Wait(OPENED + Span::seconds(60)));
+    assert_eq!(mailed(&found(&long, gone(), 60)), Some((MailKind::Resolved, "unreachable")));
+}
+
+#[test]
+fn without_anybody_to_mail_to_nothing_is_mailed_and_without_alertmanager_all_is() {
+    let nobody = AlertPolicy { direct: false, ..policy() };
+    let late = OPENED + Span::seconds(10_000);
+    assert_eq!(plan(&incident(pending(), None), &nobody, &BTreeMap::new(), late), Plan::Rest);
+    assert_eq!(
+        plan(&incident(Telling::ByAlertmanager, Some(5)), &nobody, &BTreeMap::new(), late),
+        Plan::Over
+    );
+    let alone = plan(&incident(pending(), None), &policy(), &BTreeMap::new(), OPENED + Span::seconds(60));
+    assert_eq!(mailed(&alone), Some((MailKind::Firing, "none")));
+}
+
+#[test]
+fn mails_are_due_at_full_multiples_so_that_a_storm_meets() {
+    for (at, expected) in [(0, 0), (1, 5_000), (4_999, 5_000), (5_000, 5_000), (-1, 0), (-5_000, -5_000)] {
+        assert_eq!(aligned(Boot(at)), Boot(expected), "{at}");
+    }
+}
+
+/// Every telling against every word, while the incident lasts and after its end.
+#[test]
+fn every_word_moves_every_telling_as_written() {
+    use Word::{Absent, Active, Resolved, Suppressed};
+    let rejected = || Word::Rejected("no".into());
+    let names = |telling: &Telling| match telling {
+        Telling::Pending { accepted: false, rejected: None } => "pending",
+        Telling::Pending { accepted: true, rejected: None } => "accepted",
+        Telling::Pending { .. } => "rejected",
+        Telling::Stored { .. } => "stored",
+        Telling::ByAlertmanager => "told",
+        Telling::ByMail { .. } => "mailed",
+        Telling::Over => "over",
+    };
+    let tellings = [
+        pending(),
+        Telling::Pending { accepted: true, rejected: None },
+        stored(1),
+        Telling::ByAlertmanager,
+        Telling::ByMail { mail: MailId(1) },
+        Telling::Over,
+    ];
+    //                  pending     accepted    stored      told    mailed    over
+    let lasting = [
+        (Active, ["stored", "stored", "stored", "told", "mailed", "over"]),
+        (Suppressed, ["told", "told", "told", "told", "mailed", "over"]),
+        (Absent, ["accepted", "accepted", "accepted", "told", "mailed", "over"]),
+        (rejected(), ["rejected", "rejected", "accepted", "told", "mailed", "over"]),
+        (Resolved, ["pending", "accepted", "stored", "told", "mailed", "over"]),
+    ];
+    let ended = [
+        (Active, ["pending", "accepted", "stored", "told", "mailed", "over"]),
+        (Suppressed, ["pending", "accepted", "stored", "told", "mailed", "over"]),
+        (Absent, ["pending", "accepted", "stored", "told", "mailed", "over"]),
+        (rejected(), ["pending", "accepted", "stored", "told", "mailed", "over"]),
+        (Resolved, ["pending", "accepted", "over", "over", "mailed", "over"]),
+    ];
+    for (end, table) in [(None, lasting), (Some(60), ended)] {
+        for (word, expected) in table {
+            let after = tellings.clone().map(|telling| {
+                names(&after_word(&incident(telling, end), am("am1"), &word, OPENED + Span::seconds(5)))
+            });
+            assert_eq!(after, expected, "{word:?}, ended {end:?}");
+        }
+    }
+    let lost = tellings.clone().map(|telling| names(&after_failure(&incident(telling, None), am("am1"))));
+    assert_eq!(lost, ["pending", "accepted", "accepted", "told", "mailed", "over"]);
+}
+
+#[test]
+fn what_one_of_two_still_has_is_not_lost() {
+    let both = Telling::Stored { since: OPENED, by: [am("am1"), am("am2")].into() };
+    let one = after_failure(&incident(both, None), am("am1"));
+    assert_eq!(one, Telling::Stored { since: OPENED, by: [am("am2")].into() }, "the time runs on");
+    let none = after_word(&incident(one, None), am("am2"), &Word::Absent, OPENED);
+    assert_eq!(none, Telling::Pending { accepted: true, rejected: None });
+}
