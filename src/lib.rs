@@ -9,6 +9,7 @@ pub mod domain;
 pub mod clock;
 pub mod control;
 pub mod present;
+pub mod secret;
 pub mod settings;
 pub mod store;
 pub mod task;

@@ -15,6 +15,7 @@
 //! it has.
 
 mod check;
+mod check_alerts;
 mod check_engine;
 mod check_heal;
 mod check_probe;
@@ -38,9 +39,10 @@ mod tests;
 
 pub use layer::ENVIRONMENT_PREFIX;
 pub use model::{
-    Address, Bind, Check, ConfigMode, EngineAddress, EngineSettings, HttpCheck, LogFormat, LogLevel,
-    LogSettings, Mode, Observe, ProbeSettings, ProxySettings, ProxyTimeouts, Scheme, ServerSettings,
-    ServiceSettings, Settings, StatusSet,
+    Address, AlertmanagerAuth, AlertmanagerSettings, Bind, Check, ConfigMode, EngineAddress, EngineSettings,
+    HttpCheck, LogFormat, LogLevel, LogSettings, MailSettings, Mode, Observe, ProbeSettings, ProxySettings,
+    ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme, ServerSettings, ServiceSettings, Settings,
+    StatusSet,
 };
 pub use problem::{Place, Problem, Problems};
 pub use source::Fingerprint;

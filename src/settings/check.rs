@@ -1,5 +1,6 @@
 //! From raw to checked: the whole.
 
+use super::check_alerts;
 use super::check_engine::Engines;
 use super::check_heal;
 use super::check_proxy;
@@ -10,7 +11,6 @@ use super::limits;
 use super::model::{LogFormat, LogLevel, LogSettings, Settings};
 use super::raw::Raw;
 use super::value;
-use crate::domain::delivery::AlertPolicy;
 use crate::domain::id::Name;
 use crate::domain::policy::Policy;
 use std::collections::BTreeSet;
@@ -28,13 +28,15 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
     let services = check_service::services(checker, raw, &mut engines, &proxies);
     let containers = check_heal::containers(checker, raw, &mut engines, &services.policies, &proxies);
     let engines = engines.settings(checker);
+    let alertmanagers = check_alerts::alertmanagers(checker, raw);
+    let mail = check_alerts::mail(checker, raw);
     let policy = Policy {
         services: services.policies,
         proxies: proxies.keys().copied().collect(),
         engines: engines.keys().copied().collect(),
         containers,
         heal: check_heal::limits(checker, &raw.heal),
-        alerts: AlertPolicy::default(),
+        alerts: check_alerts::policy(checker, raw, &alertmanagers, mail.as_ref()),
         startup_grace: checker.span(
             &root.at("startup_grace"),
             raw.startup_grace.as_ref(),
@@ -51,6 +53,8 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
         engines,
         services: services.services,
         servers: services.servers,
+        alertmanagers,
+        mail,
         state_dir: checker.path(
             &root.at("state_dir"),
             raw.state_dir.as_ref(),

@@ -14,6 +14,17 @@ pub(crate) fn of(key: &Key) -> Option<&'static str> {
         ["log"] => "[log]",
         ["log", "format"] => r#"format = "json""#,
         ["log", "level"] => r#"level = "info""#,
+        ["alerts"] => "[alerts]",
+        ["alerts", "alertmanagers"] | ["alerts", "alertmanagers", _] => "[alerts.alertmanagers.am1]",
+        ["alerts", "alertmanagers", _, key] => alertmanager(key)?,
+        ["alerts", "fallback_after"] => r#"fallback_after = "60s""#,
+        ["alerts", "notify_grace"] => r#"notify_grace = "90s""#,
+        ["mail"] => "[mail]",
+        ["mail", "from"] => r#"from = "supervisor@example.com""#,
+        ["mail", "to"] => r#"to = ["oncall@example.com"]"#,
+        ["mail", "helo"] => r#"helo = "node-1.example.com""#,
+        ["mail", "relays"] | ["mail", "relays", _] => "[mail.relays.main]",
+        ["mail", "relays", _, key] => relay(key)?,
         ["heal"] => "[heal]",
         ["heal", key] => healing(key)?,
         ["containers"] | ["containers", _] => "[containers.alertmanager]",
@@ -45,6 +56,7 @@ pub(crate) fn is_list(key: &Key) -> bool {
     matches!(
         key.segments().as_slice(),
         ["proxies", _, "resolvers"]
+            | ["mail", "to"]
             | ["services", _, "prefer" | "proxies"]
             | ["services", _, "ready" | "live", "status"]
             | ["services", _, "servers", _, "ready" | "live", "status"]
@@ -55,6 +67,32 @@ fn engine(key: &str) -> Option<&'static str> {
     Some(match key {
         "address" => r#"address = "unix:///var/run/docker.sock""#,
         "resync" => r#"resync = "30s""#,
+        _ => return None,
+    })
+}
+
+fn alertmanager(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "url" => r#"url = "http://alertmanager:9093""#,
+        "user" => r#"user = "supervisor""#,
+        "password_file" => r#"password_file = "/etc/supervisor/alertmanager-password""#,
+        "password_credential" => r#"password_credential = "alertmanager-password""#,
+        "token_file" => r#"token_file = "/etc/supervisor/alertmanager-token""#,
+        "token_credential" => r#"token_credential = "alertmanager-token""#,
+        "ca_file" => r#"ca_file = "/etc/supervisor/ca.pem""#,
+        _ => return None,
+    })
+}
+
+fn relay(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "host" => r#"host = "smtp.example.com""#,
+        "port" => "port = 465",
+        "tls" => r#"tls = "implicit""#,
+        "user" => r#"user = "supervisor@example.com""#,
+        "password_file" => r#"password_file = "/etc/supervisor/smtp-password""#,
+        "password_credential" => r#"password_credential = "smtp-password""#,
+        "ca_file" => r#"ca_file = "/etc/supervisor/ca.pem""#,
         _ => return None,
     })
 }

@@ -79,6 +79,26 @@ pub(crate) const LIVE_INTERVAL: SpanLimit = span(10 * SECOND, 100, 10 * MINUTE, 
 /// Two seconds for a connect: one lost SYN costs one.
 pub(crate) const LIVE_TIMEOUT: SpanLimit = span(2 * SECOND, 10, MINUTE, READY_TIMEOUT.why);
 
+/// A minute: Alertmanager's own group wait is half of one, and three tries of each peer fit into it.
+pub(crate) const FALLBACK_AFTER: SpanLimit = span(
+    MINUTE,
+    5 * SECOND,
+    HOUR,
+    "shorter mails when Alertmanager only restarts; longer leaves people asleep for as long",
+);
+
+/// A minute and a half: Alertmanager's group wait (30 s), the waits of a cluster (15 s for each peer), and its own mail.
+pub(crate) const NOTIFY_GRACE: SpanLimit = span(
+    90 * SECOND,
+    10 * SECOND,
+    HOUR,
+    "shorter than Alertmanager's group wait, a restart of it within that time would tell nobody",
+);
+
+/// A port, as TCP has them.
+pub(crate) const PORT: NumberLimit =
+    NumberLimit { default: 25, min: 1, max: 65_535, why: "it is the number of a TCP port" };
+
 /// Half a minute: a service that starts slowly must not be killed for it, again and again.
 pub(crate) const HEAL_GRACE: SpanLimit = span(
     30 * SECOND,

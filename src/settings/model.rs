@@ -1,8 +1,9 @@
 //! The checked settings. Whoever holds one may rely on what the comments here say.
 
-use crate::domain::id::{ContainerName, EngineId, ProxyId, ServerId, ServiceId};
+use crate::domain::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId};
 use crate::domain::policy::{ContainerRef, Policy};
 use crate::domain::time::Span;
+use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,10 @@ pub struct Settings {
     pub services: BTreeMap<ServiceId, ServiceSettings>,
     /// How each server of each service is reached and probed.
     pub servers: BTreeMap<ServerId, ServerSettings>,
+    /// The Alertmanagers; those of the policy.
+    pub alertmanagers: BTreeMap<PeerId, AlertmanagerSettings>,
+    /// Who is mailed when Alertmanager cannot tell, and how; none: nobody.
+    pub mail: Option<MailSettings>,
     /// Where the database, the lock and the owner's id are kept. Absolute.
     pub state_dir: PathBuf,
     /// Where `supervisor failover` and the others reach the daemon. Absolute, short enough for a socket.
@@ -30,6 +35,79 @@ pub struct Settings {
     pub status_listen: SocketAddr,
     /// How the log looks.
     pub log: LogSettings,
+}
+
+/// One Alertmanager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertmanagerSettings {
+    /// `http` or `https`, with a path if it is behind one; without credentials, query and fragment.
+    pub url: String,
+    /// How it knows us.
+    pub auth: Option<AlertmanagerAuth>,
+    /// The authorities that vouch for it, as PEM; none: the system's.
+    pub ca: Option<String>,
+}
+
+/// How an Alertmanager knows us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlertmanagerAuth {
+    /// By a name and a password.
+    Basic {
+        /// The name.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// By a token.
+    Bearer(Secret),
+}
+
+/// Who is mailed directly, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailSettings {
+    /// The sender's address.
+    pub from: String,
+    /// The recipients' addresses; none twice.
+    pub to: Vec<String>,
+    /// The name that we give ourselves; none: the machine's.
+    pub helo: Option<String>,
+    /// The mail servers, in the order in which they are tried: by name.
+    pub relays: Vec<RelaySettings>,
+}
+
+/// One mail server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// Its name in the settings.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// How the connection is protected.
+    pub tls: RelayTls,
+    /// How it knows us; never without TLS.
+    pub login: Option<RelayLogin>,
+    /// The authorities that vouch for it, as PEM; none: the system's.
+    pub ca: Option<String>,
+}
+
+/// How a mail server knows us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayLogin {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayTls {
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+    /// TLS after STARTTLS (RFC 3207).
+    StartTls,
+    /// Not at all.
+    None,
 }
 
 /// How the log looks.

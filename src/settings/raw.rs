@@ -20,6 +20,8 @@ pub(crate) struct Raw {
     pub(crate) status: RawStatusPage,
     pub(crate) log: RawLog,
     pub(crate) heal: RawHealing,
+    pub(crate) alerts: RawAlerts,
+    pub(crate) mail: Option<RawMail>,
     pub(crate) engines: BTreeMap<String, RawEngine>,
     pub(crate) containers: BTreeMap<String, RawContainer>,
     pub(crate) sites: BTreeMap<String, RawSite>,
@@ -40,6 +42,51 @@ pub(crate) struct RawStatusPage {
 pub(crate) struct RawLog {
     pub(crate) format: Option<String>,
     pub(crate) level: Option<String>,
+}
+
+/// `[alerts]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAlerts {
+    pub(crate) fallback_after: Option<RawSpan>,
+    pub(crate) notify_grace: Option<RawSpan>,
+    pub(crate) alertmanagers: BTreeMap<String, RawAlertmanager>,
+}
+
+/// `[alerts.alertmanagers.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAlertmanager {
+    pub(crate) url: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) password_credential: Option<String>,
+    pub(crate) token_file: Option<String>,
+    pub(crate) token_credential: Option<String>,
+    pub(crate) ca_file: Option<String>,
+}
+
+/// `[mail]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawMail {
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<Vec<String>>,
+    pub(crate) helo: Option<String>,
+    pub(crate) relays: BTreeMap<String, RawRelay>,
+}
+
+/// `[mail.relays.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawRelay {
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<i64>,
+    pub(crate) tls: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) password_credential: Option<String>,
+    pub(crate) ca_file: Option<String>,
 }
 
 /// `[heal]`

@@ -770,3 +770,116 @@ proptest! {
         }
     }
 }
+
+/// The smallest settings with more tables behind them.
+fn with(tables: &str) -> String {
+    format!("{SMALLEST}\n{tables}")
+}
+
+#[test]
+fn alerts_go_to_every_alertmanager_and_mails_to_everybody_named() {
+    let text = with(
+        "[alerts]\nfallback_after = \"20s\"\n[alerts.alertmanagers.am1]\nurl = \"http://am1:9093/\"\n\
+         [alerts.alertmanagers.am2]\nurl = \"https://am2/prefix\"\n\
+         [mail]\nfrom = \"s@example.com\"\nto = [\"a@example.com\", \"b@example.com\"]\n\
+         [mail.relays.main]\nhost = \"mx1\"\n[mail.relays.second]\nhost = \"10.0.0.1\"\ntls = \"none\"\n",
+    );
+    let settings = Site::with(&text).settings();
+    let alerts = &settings.policy.alerts;
+    assert_eq!(alerts.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["am1", "am2"]);
+    assert!(alerts.direct);
+    assert_eq!((alerts.fallback_after, alerts.notify_grace), (Span::seconds(20), Span::seconds(90)));
+    let urls: Vec<&str> = settings.alertmanagers.values().map(|peer| peer.url.as_str()).collect();
+    assert_eq!(urls, ["http://am1:9093", "https://am2/prefix"]);
+    let mail = settings.mail.unwrap();
+    assert_eq!(mail.to.len(), 2);
+    let relays: Vec<(String, RelayTls)> =
+        mail.relays.iter().map(|relay| (relay.address.to_string(), relay.tls)).collect();
+    assert_eq!(
+        relays,
+        [("mx1:465".to_owned(), RelayTls::Implicit), ("10.0.0.1:25".to_owned(), RelayTls::None)]
+    );
+    let smallest = Site::with(SMALLEST).settings();
+    assert!(!smallest.policy.alerts.direct && smallest.mail.is_none() && smallest.alertmanagers.is_empty());
+}
+
+#[test]
+fn mistakes_about_alerts_are_named_and_no_secret_is_shown() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hunter2\n").unwrap();
+    let file = secret.path().display();
+    let am = |keys: &str| with(&format!("[alerts.alertmanagers.am1]\n{keys}\n"));
+    let relay = |keys: &str| {
+        with(&format!(
+            "[mail]\nfrom = \"s@example.com\"\nto = [\"a@example.com\"]\n[mail.relays.main]\nhost = \"mx\"\n{keys}\n"
+        ))
+    };
+    let table = [
+        (am(""), "alerts.alertmanagers.am1.url: is missing"),
+        (am("url = \"am1:9093\""), "neither http nor https"),
+        (am("url = \"http://me:hunter2@am1\""), "a user or password does not belong into the URL"),
+        (am("url = \"http://am1/?a=b\""), "has a query or a fragment"),
+        (am("url = \"http://am1\"\nuser = \"me\""), "has no password"),
+        (am(&format!("url = \"http://am1\"\npassword_file = \"{file}\"")), "whose password is it"),
+        (am("url = \"http://am1\"\ntoken_file = \"/nowhere/token\""), "/nowhere/token cannot be read"),
+        (am(&format!("url = \"http://am1\"\nca_file = \"{file}\"")), "holds no certificate in PEM form"),
+        (with("[mail]\n"), "mail.from: is missing"),
+        (with("[mail]\n"), "mail.to: is missing"),
+        (with("[mail]\n"), "mail.relays: is missing"),
+        (relay("port = 70000"), "mail.relays.main.port: 70000 is not within 1 and 65535"),
+        (relay("tls = \"yes\""), "it is \"implicit\" or \"starttls\" or \"none\""),
+        (
+            relay(&format!("tls = \"none\"\nuser = \"me\"\npassword_file = \"{file}\"")),
+            "would send the password in the clear",
+        ),
+        (relay("user = \"me\"\npassword_credential = \"smtp\""), "the unit needs LoadCredential=smtp:"),
+        (
+            with(
+                "[mail]\nfrom = \"nobody\"\nto = [\"a@b\", \"a@b\", \"x y@b\"]\n[mail.relays.m]\nhost = \"mx\"\n",
+            ),
+            "\"a@b\" is there twice",
+        ),
+    ];
+    for (text, expected) in table {
+        let problems = Site::with(&text).problems();
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected:?}: {problems:#?}");
+        assert!(!problems.iter().any(|problem| problem.contains("hunter2")), "{problems:#?}");
+    }
+    let good = relay(&format!("user = \"me\"\npassword_file = \"{file}\""));
+    let settings = Site::with(&good).settings();
+    assert!(!format!("{settings:?}").contains("hunter2"), "a secret in Debug");
+    let login = settings.mail.unwrap().relays[0].login.clone().unwrap();
+    assert_eq!(login.password.expose(), "hunter2", "without the line feed of the file");
+}
+
+#[test]
+fn healing_is_set_for_all_for_one_and_for_containers_of_their_own() {
+    use crate::domain::policy::{ContainerRef, HealMode, OnKill, Role};
+    let text = with(
+        "[heal]\non_kill = \"heal\"\nrestarts = 3\n[containers.alertmanager]\nsite = \"cloud\"\nheal = { mode = \"always\" }\n\
+         [services.api.servers.api-onprem.heal]\nmode = \"notify\"\ngrace = \"5s\"\n",
+    );
+    let settings = Site::with(&text).settings();
+    let engine = "local".parse().unwrap();
+    let of = |name: &str| {
+        let name = crate::domain::ContainerName(name.to_owned());
+        &settings.policy.containers[&ContainerRef { engine, name }]
+    };
+    assert_eq!(settings.policy.heal.restarts, 3);
+    assert_eq!((of("api-onprem").heal, of("api-onprem").grace), (Some(HealMode::Notify), Span::seconds(5)));
+    assert_eq!((of("api-cloud").heal, of("api-cloud").on_kill), (None, OnKill::Heal));
+    assert_eq!((of("alertmanager").heal, of("alertmanager").role), (Some(HealMode::Always), Role::Other));
+    assert_eq!(of("alertmanager").site.map(|site| site.to_string()).as_deref(), Some("cloud"));
+    assert!(matches!(of("haproxy-server").role, Role::Proxy(_)));
+    let wrong = [
+        ("[heal]\nmode = \"maybe\"\n", "heal.mode: \"maybe\" is unknown"),
+        ("[heal]\nrestarts = 33\n", "heal.restarts: 33 is not within 1 and 32"),
+        ("[containers.api-cloud]\n", "is the container of a server: write its `heal` there"),
+        ("[containers.x]\nsite = \"moon\"\n", "no server stands at \"moon\""),
+        ("[containers.\"../x\"]\n", "containers.\"../x\""),
+    ];
+    for (tables, expected) in wrong {
+        let problems = Site::with(&with(tables)).problems();
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected:?}: {problems:#?}");
+    }
+}

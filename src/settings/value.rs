@@ -22,6 +22,9 @@ const TEXT_MAX: usize = 1024;
 /// The longest name of a container. Docker has no bound; a host name, which it often becomes, has 63.
 const CONTAINER_MAX: usize = 255;
 
+/// The longest part of a mail address before the `@`, RFC 5321 section 4.5.3.1.1.
+const LOCAL_PART_MAX: usize = 64;
+
 /// `250ms`, `1m 30s`, `2h`: numbers with units, as jiff's friendly format has them.
 pub(crate) fn span(text: &str) -> Result<Span, String> {
     let text = text.trim();
@@ -251,4 +254,36 @@ fn status_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let (low, high) = (one(low)?, one(high)?);
     if low > high { Err(wrong()) } else { Ok(low..=high) }
+}
+
+/// `http://HOST[:PORT][/PATH]` or https: the address of a program that we speak to. Without a slash at its end.
+pub(crate) fn base_url(text: &str) -> Result<String, String> {
+    let url: reqwest::Url = text.parse().map_err(|error| format!("{text:?} is no URL: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not shown: what stands there may be a password.
+        return Err(
+            "a user or password does not belong into the URL: give `user` and `password_file`".to_owned()
+        );
+    }
+    match () {
+        () if !matches!(url.scheme(), "http" | "https") => Err(format!("{text:?} is neither http nor https")),
+        () if url.host_str().is_none_or(str::is_empty) => Err(format!("{text:?} has no host")),
+        () if url.query().is_some() || url.fragment().is_some() => {
+            Err(format!("{text:?} has a query or a fragment; only a path may follow the host"))
+        }
+        () => Ok(url.as_str().trim_end_matches('/').to_owned()),
+    }
+}
+
+/// `name@host`: an address that mail is sent to or from.
+pub(crate) fn mail_address(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is no mail address");
+    let (name, domain) = text.rsplit_once('@').ok_or_else(wrong)?;
+    // What RFC 5322 calls an atom and dots; the rest would need quotes, and nobody's mailbox does.
+    let legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    if name.is_empty() || name.len() > LOCAL_PART_MAX || !name.chars().all(legal) {
+        return Err(wrong());
+    }
+    host(domain).map_err(|_| wrong())?;
+    Ok(text.to_owned())
 }
