@@ -6,6 +6,7 @@
 
 mod args;
 mod check_config;
+mod containers;
 mod context;
 mod events;
 mod explain;
@@ -97,6 +98,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Render(args) => render::run(&global, &args),
         Command::Status(args) => wait_for(status::run(&mut Context::new(&global)?, &args)),
         Command::Explain(args) => wait_for(explain::run(&mut Context::new(&global)?, &args)),
+        Command::Containers(args) => wait_for(containers::run(&mut Context::new(&global)?, &args)),
         Command::Failover(args) => wait_for(order::failover(&mut Context::new(&global)?, &args)),
         Command::Failback(args) => wait_for(order::failback(&mut Context::new(&global)?, &args)),
         Command::Events(args) => wait_for(events::run(&mut Context::new(&global)?, &args)),

@@ -14,6 +14,7 @@ mod incident;
 mod order;
 mod pieces;
 
+pub use heal::how as ending;
 pub use incident::{trouble, why_direct};
 pub use order::{denial, plan, verdict};
 pub use pieces::{cause, container, evidence, operator, server, site_is_down, time};

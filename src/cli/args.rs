@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Failover(FailoverArgs),
     /// End the override, and move the traffic to the best healthy site.
     Failback(FailbackArgs),
+    /// Show the containers that are kept running: who ended what, and what is done about it.
+    Containers(ContainersArgs),
     /// Read the settings and print every error in them.
     CheckConfig,
     /// Print the HAProxy configuration that the settings lead to.
@@ -148,6 +150,13 @@ pub(crate) struct OrderArgs {
     /// Why, for the journal and for whoever reads the status.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+}
+
+/// `containers`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ContainersArgs {
+    /// This one only.
+    pub(crate) container: Option<String>,
 }
 
 /// `render`.

@@ -8,7 +8,7 @@ use crate::chain::chain;
 use crate::domain::event::StoreHealth;
 use crate::domain::explain::Grade;
 use crate::domain::time::Span;
-use crate::status::{Link, ServiceView, View};
+use crate::status::{IncidentView, Link, ServiceView, View};
 use std::time::Duration;
 
 /// Between two looks of `--watch`: as often as the daemon renews what it shows when nothing happens.
@@ -93,6 +93,17 @@ pub(super) fn headline(service: &ServiceView, colour: bool) -> String {
     }
 }
 
+/// "incident, critical, for 3 min: api is down: no site serves it (told by mail)".
+fn incident(incident: &IncidentView) -> String {
+    let told = match incident.told_by.as_str() {
+        "alertmanager" | "alertmanager_has_it" => "Alertmanager tells".to_owned(),
+        "mail" => "mailed directly".to_owned(),
+        _ => "nobody told yet".to_owned(),
+    };
+    let lasts = Span(incident.since_ms);
+    format!("incident, {}, for {lasts}: {} ({told})", incident.severity, incident.words)
+}
+
 /// What is wrong with what supervisor works with.
 fn troubles(view: &View) -> Vec<String> {
     let mut troubles = view.problems.clone();
@@ -115,6 +126,12 @@ fn troubles(view: &View) -> Vec<String> {
     }
     let lost = view.engines.iter().filter(|engine| engine.up == Some(false));
     troubles.extend(lost.map(|engine| format!("Docker engine {} does not answer", engine.name)));
+    let deaf = view.alertmanagers.iter().filter(|peer| peer.up == Some(false));
+    troubles.extend(deaf.map(|peer| {
+        let why = peer.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("Alertmanager {} does not take alerts{why}", peer.name)
+    }));
+    troubles.extend(view.incidents.iter().map(incident));
     if view.store == StoreHealth::Degraded {
         troubles.push("what is decided does not reach the disk in time: orders are not durable".to_owned());
     }

@@ -1,20 +1,14 @@
-//! The table of a service's servers.
+//! Tables for the terminal: servers, containers.
 
 use super::output::WIDTH;
+use crate::domain::policy::HealMode;
 use crate::domain::time::Span;
-use crate::status::ServerView;
+use crate::status::{ContainerView, ServerView};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
 /// The servers, in lines of at most [`WIDTH`], indented by two.
 pub(super) fn servers(servers: &[ServerView], colour: bool) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(u16::try_from(WIDTH - 2).unwrap_or(u16::MAX));
-    if colour {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
+    let mut table = plain(colour);
     table.set_header(["SERVER", "SITE", "HEALTH", "FOR", "LAST PROBE", "CONTAINER"]);
     for server in servers {
         let (shade, word) = match server.health.as_str() {
@@ -32,5 +26,49 @@ pub(super) fn servers(servers: &[ServerView], colour: bool) -> String {
             Cell::new(server.container.as_deref().unwrap_or("-")),
         ]);
     }
+    indented(&table)
+}
+
+/// Containers, in the same form.
+pub(super) fn containers(containers: &[&ContainerView], colour: bool) -> String {
+    let mut table = plain(colour);
+    table.set_header(["CONTAINER", "SITE", "HEAL", "DOCKER", "STANDS", "STARTS"]);
+    for container in containers {
+        let shade = match container.phase.as_str() {
+            "runs" => Color::Green,
+            "given_up" | "left" | "gone" => Color::Red,
+            _ => Color::Yellow,
+        };
+        let heal = match container.heal {
+            HealMode::Auto => "auto",
+            HealMode::Always => "always",
+            HealMode::Notify => "notify",
+            HealMode::Never => "never",
+        };
+        table.add_row([
+            Cell::new(&container.name),
+            Cell::new(container.site.map_or("-".to_owned(), |site| site.to_string())),
+            Cell::new(heal),
+            Cell::new(&container.status),
+            Cell::new(container.phase.replace('_', " ")).fg(shade).add_attribute(Attribute::Bold),
+            Cell::new(format!("{}/{}", container.starts, container.starts_max)),
+        ]);
+    }
+    indented(&table)
+}
+
+fn plain(colour: bool) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(WIDTH - 2).unwrap_or(u16::MAX));
+    if colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table
+}
+
+fn indented(table: &Table) -> String {
     table.lines().fold(String::new(), |text, line| text + format!(" {line}").trim_end() + "\n")
 }

@@ -603,3 +603,35 @@ async fn until(out: &Sink, lines: usize) {
     };
     assert!(timeout(LONG, printed).await.is_ok(), "{}", out.text());
 }
+
+#[test]
+fn containers_show_policy_state_and_who_ended_them_within_80_columns() {
+    let container = |name: &str, phase: &str, words: &str| crate::status::ContainerView {
+        name: name.to_owned(),
+        engine: "local".parse().unwrap(),
+        site: Some("onprem".parse().unwrap()),
+        heal: crate::domain::policy::HealMode::Auto,
+        status: "exited (137)".to_owned(),
+        phase: phase.to_owned(),
+        words: words.to_owned(),
+        last: None,
+        starts: 2,
+        starts_max: 5,
+        next_ms: None,
+    };
+    let held = container(
+        "api-onprem",
+        "held",
+        "api-onprem was stopped by an operator: nothing is started; `docker start api-onprem` ends the hold",
+    );
+    let runs = container("customer-notification-preferences-api", "runs", "it runs");
+    let text = containers::page(&[&held, &runs], false);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for part in
+        ["api-onprem", "held", "auto", "exited (137)", "2/5", "stopped by an operator", "docker start"]
+    {
+        assert!(text.contains(part), "{part:?} is missing: {text}");
+    }
+    assert!(!text.contains("it runs"), "what runs needs no sentence: {text}");
+    assert!(containers::page(&[], false).contains("[containers.NAME]"));
+}

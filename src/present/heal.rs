@@ -30,7 +30,7 @@ pub(super) fn ended(container: &ContainerRef, ending: &Ending, then: Then) -> St
 }
 
 /// How it ended: "was stopped by an operator".
-pub(super) fn how(ending: &Ending) -> String {
+pub fn how(ending: &Ending) -> String {
     let code = || {
         let memory = if ending.oom { "out of memory, " } else { "" };
         match ending.exit {

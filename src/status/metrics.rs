@@ -7,8 +7,9 @@ mod gauges;
 
 use super::Sources;
 use crate::control::server::error;
+use crate::domain::event::MailEnd;
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
-use crate::domain::policy::Policy;
+use crate::domain::policy::{ContainerRef, Policy};
 use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
 use crate::domain::{Decision, Event, Reason};
 use axum::Router;
@@ -62,6 +63,18 @@ struct MoveLabels {
     to: Label,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct HealLabels {
+    engine: String,
+    container: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct MailLabels {
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct EventLabels {
     kind: &'static str,
@@ -78,6 +91,8 @@ pub struct Metrics {
     probe_duration: Family<ServerLabels, Histogram, fn() -> Histogram>,
     events: Family<EventLabels, Counter>,
     breaches: Counter,
+    heals: Family<HealLabels, Counter>,
+    mails: Family<MailLabels, Counter>,
     /// The label sets in use that name a target: what a change of settings has to look through.
     targets: Mutex<Targets>,
 }
@@ -86,6 +101,7 @@ pub struct Metrics {
 struct Targets {
     probes: BTreeSet<ProbeLabels>,
     moves: BTreeSet<MoveLabels>,
+    heals: BTreeSet<HealLabels>,
 }
 
 impl Default for Metrics {
@@ -99,6 +115,8 @@ impl Default for Metrics {
             probe_duration: Family::new_with_constructor(histogram),
             events: Family::default(),
             breaches: Counter::default(),
+            heals: Family::default(),
+            mails: Family::default(),
             targets: Mutex::default(),
         }
     }
@@ -143,6 +161,19 @@ impl Metrics {
                 Reason::Switchover { service, from, to, .. } => {
                     self.moved(&self.switchovers, *service, *from, *to);
                 }
+                Reason::Healed { container, failed, .. } => {
+                    let outcome = if failed.is_some() { "failed" } else { "done" };
+                    self.healed(container, outcome);
+                }
+                Reason::Mailed { end, .. } => {
+                    let outcome = match end {
+                        MailEnd::Accepted { .. } => "accepted",
+                        MailEnd::Deferred { .. } => "deferred",
+                        MailEnd::Dead { .. } => "dead",
+                        MailEnd::NotNeeded => "not_needed",
+                    };
+                    self.mails.get_or_create_owned(&MailLabels { outcome }).inc();
+                }
                 _ => {}
             }
         }
@@ -169,6 +200,13 @@ impl Metrics {
         }
     }
 
+    fn healed(&self, container: &ContainerRef, outcome: &'static str) {
+        let (engine, name) = (container.engine.to_string(), container.name.to_string());
+        let labels = HealLabels { engine, container: name, outcome };
+        self.targets().heals.insert(labels.clone());
+        self.heals.get_or_create_owned(&labels).inc();
+    }
+
     fn moved(&self, family: &Family<MoveLabels, Counter>, service: ServiceId, from: SiteId, to: SiteId) {
         let labels = MoveLabels { service: Label(service.0), from: Label(from.0), to: Label(to.0) };
         self.targets().moves.insert(labels);
@@ -191,6 +229,18 @@ impl Metrics {
                 self.probes.remove(labels);
                 let ProbeLabels { service, server, .. } = *labels;
                 self.probe_duration.remove(&ServerLabels { service, server });
+            }
+            stays
+        });
+        let container_stays = |labels: &HealLabels| {
+            policy.containers.keys().any(|container| {
+                container.engine.as_str() == labels.engine && container.name.0 == labels.container
+            })
+        };
+        targets.heals.retain(|labels| {
+            let stays = container_stays(labels);
+            if !stays {
+                self.heals.remove(labels);
             }
             stays
         });
@@ -222,6 +272,8 @@ impl Metrics {
         );
         registry.register("failbacks", "Automatic returns to a better site", self.failbacks.clone());
         registry.register("switchovers", "Moves that a person ordered", self.switchovers.clone());
+        registry.register("heals", "Starts and restarts of containers", self.heals.clone());
+        registry.register("mails", "What became of mails that supervisor sent itself", self.mails.clone());
         registry.register("probes", "Probes by their outcome", self.probes.clone());
         let help = "How long probes took";
         registry.register("probe_duration_seconds", help, self.probe_duration.clone());

@@ -22,7 +22,8 @@ pub use answer::answer;
 pub use line::{EventLine, EventList, EventSource};
 pub use metrics::Metrics;
 pub use view::{
-    EngineView, LastProbe, Link, Meta, OverrideView, ProxyView, ReasonView, ServerView, ServiceView, View,
+    ContainerView, EngineView, IncidentView, LastProbe, Link, Meta, OverrideView, PeerView, ProxyView,
+    ReasonView, ServerView, ServiceView, View,
 };
 
 use crate::control::{Bounded, server};

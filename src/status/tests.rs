@@ -2,6 +2,7 @@ use super::*;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::{Command, CommandId, Denial, Operator, Order};
+use crate::domain::delivery::{AlertPolicy, MailId, Peer, PeerLink, Telling};
 use crate::domain::event::{
     ConfigSeen, ContainerSeen, ContainerStatus, Event, Facts, Probed, ProxyIdentity, StoreHealth,
 };
@@ -9,9 +10,12 @@ use crate::domain::explain::Grade;
 use crate::domain::failover::Override;
 use crate::domain::health::Health;
 use crate::domain::id::{ContainerName, ServerId};
+use crate::domain::incident::{Incident, IncidentId, Trouble};
 use crate::domain::policy::{
-    ContainerRef, FailbackMode, FailbackPolicy, Policy, ServerPolicy, ServicePolicy,
+    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, OnKill, Policy, Role, ServerPolicy,
+    ServicePolicy,
 };
+use crate::domain::repair::{Ender, Ending, Phase, Repair};
 use crate::domain::state::{Placement, ProxyLink, Route};
 use crate::domain::time::{Boot, Now, Span, Wall};
 use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome};
@@ -66,7 +70,18 @@ fn policy() -> Policy {
         failback,
         check_age: Span::seconds(2),
     };
+    let container = service.servers.values().find_map(|server| server.container.clone());
+    let looked_after = ContainerPolicy {
+        heal: None,
+        on_kill: OnKill::Respect,
+        site: Some(name("onprem")),
+        grace: Span::seconds(30),
+        role: Role::Servers,
+    };
     Policy {
+        containers: container.into_iter().map(|container| (container, looked_after.clone())).collect(),
+        heal: crate::domain::testing::heal_limits(),
+        alerts: AlertPolicy { peers: BTreeSet::from([name("am1")]), ..AlertPolicy::default() },
         services: BTreeMap::from([(name("api"), service)]),
         proxies: BTreeSet::from([name("edge")]),
         engines: BTreeSet::from([name("docker")]),
@@ -102,7 +117,35 @@ fn failed_over() -> State {
         status: ContainerStatus::Exited { exit: Some(137), oom: false },
         facts: Facts::default(),
     };
+    let ending = Ending {
+        who: Ender::Kill,
+        exit: Some(137),
+        oom: false,
+        at: Boot(997_000),
+        wall: Wall(NOW.wall.0 - 3_000),
+    };
+    let container = state.policy.containers.keys().next().unwrap().clone();
+    let repair = Repair {
+        id: "f00d".to_owned(),
+        phase: Phase::Held { since: Boot(997_000) },
+        starts: vec![Boot(900_000)],
+        last: Some(ending),
+        ..Repair::default()
+    };
+    let incident = Incident {
+        trouble: Trouble::PoolDown { service: name("api"), site: name("onprem") },
+        opened: Boot(997_000),
+        opened_wall: Wall(NOW.wall.0 - 3_000),
+        ended: None,
+        story: Vec::new(),
+        telling: Telling::ByMail { mail: MailId(9) },
+        wake: None,
+    };
+    let down = PeerLink::Down { since: Boot(990_000), why: "connection refused".to_owned() };
     state.apply(&[
+        Change::Repair { container, repair: Box::new(repair) },
+        Change::Incident { id: IncidentId(7), incident: Some(Box::new(incident)) },
+        Change::Peer { peer: name("am1"), seen: Peer { link: down, failures: Vec::new() } },
         Change::Health {
             server: server("api-onprem"),
             health: Health::Down { since: Boot(997_000), cause: killed, good: 0 },
@@ -191,6 +234,14 @@ fn the_view_is_the_documented_json() {
                     }
                 },
                 {
+                    "code": "container_stands",
+                    "words": "api-onprem was killed by an operator (docker kill): nothing is started; \
+                              `docker start api-onprem` ends the hold",
+                    "container": "docker/api-onprem", "phase": {"held": {"since": 997_000}},
+                    "last": {"who": "kill", "exit": 137, "oom": false, "at": 997_000, "wall": 1_787_300_099_123_i64},
+                    "left": null
+                },
+                {
                     "code": "server_is_down",
                     "words": "api-onprem (onprem) has been down for 3 s: its container was killed (exit 137)",
                     "server": "api/api-onprem", "site": "onprem",
@@ -211,6 +262,18 @@ fn the_view_is_the_documented_json() {
             ]
         }],
         "proxies": [{"name": "edge", "link": "ours", "pid": 42, "owner": null, "lost_ms": null}],
+        "containers": [{
+            "name": "api-onprem", "engine": "docker", "site": "onprem", "heal": "auto", "status": "exited (137)",
+            "phase": "held",
+            "words": "api-onprem was killed by an operator (docker kill): nothing is started; \
+                      `docker start api-onprem` ends the hold",
+            "last": "was killed by an operator (docker kill)", "starts": 1, "starts_max": 5, "next_ms": null
+        }],
+        "incidents": [{
+            "id": 7, "name": "PoolDown", "severity": "warning", "words": "api has no healthy server at onprem",
+            "service": "api", "since": "2026-08-21T08:14:59.123Z", "since_ms": 3000, "told_by": "mail"
+        }],
+        "alertmanagers": [{"name": "am1", "up": false, "why": "connection refused"}],
         "engines": [{"name": "docker", "up": true}],
         "store": "durable",
         "cut_off": false,
@@ -583,6 +646,11 @@ async fn a_target_that_is_gone_takes_its_samples_with_it() {
     for service in smaller.services.values_mut() {
         service.servers.remove(&name("api-onprem"));
     }
+    let container = smaller.containers.pop_first().unwrap().0;
+    let deed = crate::domain::action::Deed::Start;
+    let healed = Reason::Healed { container, deed, failed: None };
+    page.metrics.record(&Event::Woke, &Decision { reasons: vec![healed], ..Decision::default() });
+    assert!(page.get("/metrics").await.1.contains("supervisor_heals_total{engine=\"docker\""));
     let mut state = failed_over();
     state.apply(&[Change::Policy(Box::new(smaller.clone()))]);
     page.metrics.record(&Event::PolicyChanged(Box::new(smaller)), &nothing);

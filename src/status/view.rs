@@ -2,6 +2,10 @@
 //!
 //! Fields may be added; nothing is renamed or removed within version 1 of the API (docs/api.md).
 
+mod upkeep;
+
+pub use upkeep::{ContainerView, IncidentView, PeerView};
+
 use crate::domain::Reason;
 use crate::domain::event::{ConfigSeen, StoreHealth};
 use crate::domain::explain::{Grade, explain, grade};
@@ -37,6 +41,15 @@ pub struct View {
     pub proxies: Vec<ProxyView>,
     /// The Docker engines.
     pub engines: Vec<EngineView>,
+    /// The containers that are looked after.
+    #[serde(default)]
+    pub containers: Vec<ContainerView>,
+    /// What is wrong, the oldest first.
+    #[serde(default)]
+    pub incidents: Vec<IncidentView>,
+    /// The Alertmanagers.
+    #[serde(default)]
+    pub alertmanagers: Vec<PeerView>,
     /// Whether what is decided reaches the disk in time.
     pub store: StoreHealth,
     /// No probe reaches anything anywhere: nothing is concluded.
@@ -222,6 +235,9 @@ impl View {
             services,
             proxies,
             engines,
+            containers: upkeep::containers(state, now),
+            incidents: upkeep::incidents(state, now),
+            alertmanagers: upkeep::peers(state),
             store: state.store,
             cut_off: state.cut_off,
             problems: meta.problems.clone(),
@@ -292,16 +308,7 @@ fn server_view(
         Health::Up { since, bad } => (Some(since), bad.map(|run| run.cause)),
         Health::Down { since, cause, .. } => (Some(since), Some(cause)),
     };
-    let container = wanted.container.as_ref().map(|container| {
-        let engine = state.engines.get(&container.engine);
-        let seen = engine.and_then(|engine| engine.containers.get(&container.name));
-        match (seen, engine.and_then(|engine| engine.found)) {
-            (_, Some(false)) => "not known: Docker does not answer".to_owned(),
-            (_, None) => "not known yet".to_owned(),
-            (Some(seen), Some(true)) => present::container(seen.status),
-            (None, Some(true)) => "does not exist".to_owned(),
-        }
-    });
+    let container = wanted.container.as_ref().map(|container| upkeep::status(state, container));
     ServerView {
         name,
         site: wanted.site,

@@ -85,6 +85,36 @@ impl Collector for ViewGauges {
             view.engines.iter().filter_map(|engine| Some(([("engine", engine.name.as_str())], engine.up?)));
         family(encoder, "engine_up", "1: this Docker engine answers", engines)?;
 
+        // Every phase of every container would be a dozen samples each; that it runs is what a rule asks for.
+        let containers =
+            view.containers.iter().filter(|container| container.phase != "unseen").map(|container| {
+                let labels = [("engine", container.engine.as_str()), ("container", container.name.as_str())];
+                (labels, matches!(container.phase.as_str(), "runs" | "ailing"))
+            });
+        family(encoder, "container_runs", "1: the container runs", containers)?;
+
+        let given_up = view.containers.iter().map(|container| {
+            let labels = [("engine", container.engine.as_str()), ("container", container.name.as_str())];
+            (labels, container.phase == "given_up")
+        });
+        let help = "1: it was started too often and is tried slowly: a person is needed";
+        family(encoder, "container_given_up", help, given_up)?;
+
+        let peers =
+            view.alertmanagers.iter().filter_map(|peer| Some(([("peer", peer.name.as_str())], peer.up?)));
+        family(encoder, "alertmanager_up", "1: this Alertmanager takes alerts", peers)?;
+
+        let severities = ["critical", "warning"].map(|severity| {
+            let count = view.incidents.iter().filter(|incident| incident.severity == severity).count();
+            ([("severity", severity)], i64::try_from(count).unwrap_or(i64::MAX))
+        });
+        numbers(encoder, "incidents", "What is wrong now", severities.into_iter())?;
+
+        let mailed = view.incidents.iter().filter(|incident| incident.told_by == "mail").count();
+        let help = "Incidents that supervisor mailed itself, because no Alertmanager told";
+        let metric = encoder.encode_descriptor("incidents_mailed", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::try_from(mailed).unwrap_or(i64::MAX)).encode(metric)?;
+
         let durable = view.store == StoreHealth::Durable;
         let help = "1: what is decided reaches the disk in time";
         let metric = encoder.encode_descriptor("store_durable", help, None, MetricType::Gauge)?;
