@@ -18,7 +18,7 @@ demo: up ## Break the on-prem service in five ways under traffic and show what h
 	@cargo run --release --locked --quiet --example demo
 
 demo-down: ## Remove the stack with its volumes and networks
-	@compose/compose.sh down --volumes --remove-orphans
+	@COMPOSE_PROFILES=grafana compose/compose.sh down --volumes --remove-orphans
 
 .PHONY: setup images up down logs ps
 setup: ## Install what is missing: packages, a Docker engine, the base image
@@ -31,13 +31,23 @@ up: images ## Start the stack and wait until every part answers
 	@compose/up.sh
 
 down: ## Stop and remove the containers, keep the volumes
-	@compose/compose.sh down --remove-orphans
+	@COMPOSE_PROFILES=grafana compose/compose.sh down --remove-orphans
 
 logs: ## Follow the logs of all containers
 	@compose/compose.sh logs --follow --tail=50
 
 ps: ## Show the containers
 	@compose/compose.sh ps
+
+.PHONY: mail grafana monitoring-check
+mail: ## Show the mails that arrived, newest last (N=3 shows the third)
+	@compose/mail.sh $(N)
+
+grafana: up ## Start Grafana too, from GRAFANA_IMAGE (default grafana/grafana)
+	@COMPOSE_PROFILES=grafana compose/compose.sh up --detach grafana
+
+monitoring-check: setup ## Check the files of Prometheus, Alertmanager and Grafana
+	@prometheus/check.sh
 
 .PHONY: test fmt lint unit bench-failover
 test: ## Run every check, as CI does

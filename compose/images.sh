@@ -1,23 +1,42 @@
 #!/usr/bin/env bash
 # Builds the binaries and the images of the stack. An image is built again only when a file of its build context
 # or the base image has changed: each carries the hash of both as a label. So nothing to do costs a second.
+# Arguments are services (default: all); the binaries are built only for the two that need them.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 export DOCKER_HOST="unix://${DOCKER_SOCKET:-/var/run/docker.sock}"
 readonly BASE_IMAGE=debian:trixie-slim
 readonly STAGE=target/compose
+# Services whose image is Debian's package and files of compose/.
+readonly DEBIAN_ONLY=(haproxy-server prometheus alertmanager mail)
 
 main() {
+    if wanted supervisor "$@" || wanted api-onprem "$@"; then
+        binaries
+        wanted api-onprem "$@" && image supervisor-demo-api api-onprem "$STAGE/api"
+        wanted supervisor "$@" && image supervisor-demo-supervisor supervisor "$STAGE/supervisor"
+    fi
+    local service
+    for service in "${DEBIAN_ONLY[@]}"; do
+        if wanted "$service" "$@"; then
+            image "supervisor-demo-${service%-server}" "$service" "compose/${service%-server}"
+        fi
+    done
+}
+
+wanted() {
+    local service=$1
+    shift
+    [ $# -eq 0 ] || [[ " $* " == *" $service "* ]]
+}
+
+binaries() {
     timed "binaries" cargo build --release --locked --quiet --bin supervisor --example demo-api
     local built
     built=$(cargo metadata --no-deps --format-version 1 --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
     stage supervisor "$built/supervisor"
     stage api "$built/examples/demo-api"
-
-    image supervisor-demo-haproxy haproxy-server compose/haproxy
-    image supervisor-demo-api api-onprem "$STAGE/api"
-    image supervisor-demo-supervisor supervisor "$STAGE/supervisor"
 }
 
 # stage NAME BINARY: a build context with nothing but the Dockerfile and the binary.

@@ -14,6 +14,9 @@ readonly PARTS=(
     "api-cloud|http://127.0.0.1:5001/health|the service, site cloud"
     "haproxy-server|http://127.0.0.1:8080/|what clients use"
     "supervisor|http://127.0.0.1:9480/|supervisor's status"
+    "prometheus|http://127.0.0.1:9090/-/ready|what is measured, and which alerts fire"
+    "alertmanager|http://127.0.0.1:9093/-/ready|who is told about them"
+    "mail|smtp://127.0.0.1:2525|keeps what is mailed: make mail"
 )
 
 main() {
@@ -31,7 +34,8 @@ main() {
             [ $SECONDS -lt $deadline ] || give_up "$container" "$address"
             sleep 0.1
         done
-        printf 'up: %-15s %-30s %s\n' "$container" "${address%/health}" "$about"
+        address=${address%/health}
+        printf 'up: %-15s %-30s %s\n' "$container" "${address%-/ready}" "$about"
     done
 }
 
@@ -41,8 +45,21 @@ wanted() {
     [ $# -eq 0 ] || [[ " $* " == *" $container "* ]]
 }
 
-# Any status will do: HAProxy answers 503 until supervisor has configured it.
-answers() { curl --noproxy '*' --silent --output /dev/null --max-time 2 "$1"; }
+answers() {
+    case $1 in
+        # Docker accepts the connection for the container, so a greeting is what counts.
+        smtp://*) [[ $(smtp_greeting "${1#smtp://}") == 220* ]] ;;
+        # 503 until it is.
+        */-/ready) curl --noproxy '*' --silent --output /dev/null --max-time 2 --fail "$1" ;;
+        # Any status will do: HAProxy answers 503 until supervisor has configured it.
+        *) curl --noproxy '*' --silent --output /dev/null --max-time 2 "$1" ;;
+    esac
+}
+
+smtp_greeting() {
+    # A shell of its own: whatever goes wrong with the descriptor ends with it.
+    timeout 2 bash -c "exec 3<>/dev/tcp/${1/://} && head -n 1 <&3 && printf 'QUIT\r\n' >&3" 2>/dev/null || true
+}
 
 give_up() {
     docker logs --tail 20 "$1" >&2 || true
