@@ -38,22 +38,31 @@ impl Retention {
     }
 }
 
-/// Makes one step; answers whether there may be another.
-pub(super) fn step(conn: &mut Connection, retention: Retention) -> rusqlite::Result<bool> {
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    /// How many records it deleted.
+    pub(super) deleted: usize,
+    /// Whether there may be another step.
+    pub(super) more: bool,
+}
+
+/// Makes one step.
+pub(super) fn step(conn: &mut Connection, retention: Retention) -> rusqlite::Result<Step> {
     let tx = conn.transaction()?;
     let oldest: Vec<(i64, i64)> = tx
         .prepare_cached("SELECT seq, wall_ms FROM snapshot ORDER BY seq LIMIT 2")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let Some((first, _)) = oldest.first().copied() else { return Ok(false) };
+    let Some((first, _)) = oldest.first().copied() else { return Ok(Step { deleted: 0, more: false }) };
     // What lies before the oldest snapshot cannot be replayed, and belongs to a segment that was dropped.
-    let gone = tx
+    let deleted = tx
         .prepare_cached(
             "DELETE FROM journal WHERE seq <= ?1
              AND seq < (SELECT min(seq) FROM journal) + ?2",
         )?
         .execute(params![first, STEP_RECORDS])?;
-    let mut more = gone > 0;
+    let mut more = deleted > 0;
     if !more
         && let Some((next, ended)) = oldest.get(1).copied()
         && (is_old(&tx, ended, retention)? || held_bytes(&tx)? > retention.max_bytes)
@@ -64,7 +73,7 @@ pub(super) fn step(conn: &mut Connection, retention: Retention) -> rusqlite::Res
         more = true;
     }
     tx.commit()?;
-    Ok(more)
+    Ok(Step { deleted, more })
 }
 
 /// Age is counted from the newest snapshot, not from a clock of our own.

@@ -109,7 +109,14 @@ impl Tape {
 
     fn order(&mut self) -> Record {
         let by = Operator { uid: 1000, pid: Some(1), name: Some("ada".into()) };
-        let order = Order::Failover { service: service("api0"), to: site("cloud"), force: true, seen: None };
+        let order = Order::Failover {
+            service: service("api0"),
+            to: site("cloud"),
+            force: true,
+            seen: None,
+            lasts: None,
+            pin: false,
+        };
         self.pass(Span(1));
         self.feed(Event::Commanded(Command { id: CommandId(self.next_seq), by, because: None, order }))
             .unwrap()

@@ -113,6 +113,8 @@ struct Disk {
 struct Progress {
     written: Option<u64>,
     bytes: u64,
+    /// How many records were written.
+    stored: usize,
     /// A snapshot was stored; the bytes are of records after it.
     snapshot: bool,
     dropped: usize,
@@ -237,7 +239,7 @@ impl Writer {
             match self.shared.take(if untidy { Duration::ZERO } else { self.limits.look_every }) {
                 Taken::Jobs(jobs) => self.in_hand = jobs,
                 Taken::Closed => return Ok(false),
-                Taken::Nothing => return self.tidy().map(|()| true),
+                Taken::Nothing => return self.tidy(0).map(|()| true),
             }
         }
         let began = Instant::now();
@@ -261,7 +263,7 @@ impl Writer {
             disk.untidy = true;
         }
         // Under a load that never lets up, too: otherwise the file would grow without a bound.
-        self.tidy().map(|()| true)
+        self.tidy(progress.stored).map(|()| true)
     }
 
     /// One transaction with everything in hand.
@@ -287,6 +289,7 @@ impl Writer {
                                 journal::insert(&tx, journal::to_sql(record.seq + self.offset), record)?
                                     as u64;
                             progress.written = Some(record.seq);
+                            progress.stored += 1;
                         } else if progress.written.is_none_or(|written| record.seq > written) {
                             progress.dropped += 1;
                             progress.dropped_last = record.seq;
@@ -311,15 +314,24 @@ impl Writer {
         Ok(progress)
     }
 
-    /// Drops a piece of an old segment, and looks whether the file is still there.
-    fn tidy(&mut self) -> rusqlite::Result<()> {
+    /// Drops a piece of an old segment, as long as there is one: no fewer records than the `stored` ones that have just
+    /// come, so that a busy store does not outgrow its bound. Looks whether the file is still there.
+    fn tidy(&mut self, stored: usize) -> rusqlite::Result<()> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         if disk.untidy {
             if disk.synced {
                 disk.conn.pragma_update(None, "synchronous", "NORMAL")?;
                 disk.synced = false;
             }
-            disk.untidy = retention::step(&mut disk.conn, self.shared.retention())?;
+            let mut owed = stored;
+            loop {
+                let step = retention::step(&mut disk.conn, self.shared.retention())?;
+                disk.untidy = step.more;
+                owed = owed.saturating_sub(step.deleted);
+                if !step.more || owed == 0 {
+                    break;
+                }
+            }
         }
         if disk.looked.elapsed() >= self.limits.look_every {
             disk.looked = Instant::now();
