@@ -92,6 +92,34 @@ pub fn reason(reason: &Reason) -> String {
         Reason::PreferenceDropped { service, site, by } => {
             format!("{service}: {} ended the override that preferred {site}", operator(by))
         }
+        Reason::PreferenceExpired { service, site } => {
+            format!("{service}: the override that preferred {site} ended: its time was over")
+        }
+        Reason::Paused { scope, by, because, lasts } => {
+            let until = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();
+            let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
+            format!("{} was paused{until} by {}{words}", order::scope(*scope), operator(by))
+        }
+        Reason::Resumed { scope, by: Some(by) } => {
+            format!("{} is acted on again, by order of {}", order::scope(*scope), operator(by))
+        }
+        Reason::Resumed { scope, by: None } => {
+            format!("{} is acted on again: the pause's time was over", order::scope(*scope))
+        }
+        Reason::PauseHolds { scope, pause, left } => {
+            let words =
+                pause.because.as_deref().map(|text| format!(" ({})", pieces::one_line(text))).unwrap_or_default();
+            let end = match left {
+                Some(left) => format!("it ends in {left}"),
+                None => format!("no expiry, `supervisor resume {}` ends it", order::argument(*scope)),
+            };
+            format!(
+                "{} is paused by {} since {}{words}: observed and alerted, not acted on; {end}",
+                order::scope(*scope),
+                operator(&pause.by),
+                time(pause.at)
+            )
+        }
         Reason::Adopted { service, site } => {
             format!("{service}: traffic is on {site}, as HAProxy had it; nothing was changed")
         }
@@ -231,6 +259,8 @@ pub fn log_level(reason: &Reason) -> Level {
             Stay::AllDown { .. }
             | Stay::NoneProven { .. }
             | Stay::Stateful { .. }
+            | Stay::Pinned { .. }
+            | Stay::Paused { .. }
             | Stay::FailbackLimit { .. } => Level::Warn,
             Stay::Preferred
             | Stay::Unmanaged
@@ -264,6 +294,10 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::PreferenceSet { .. }
         | Reason::PreferenceVoid { .. }
         | Reason::PreferenceDropped { .. }
+        | Reason::PreferenceExpired { .. }
+        | Reason::Paused { .. }
+        | Reason::Resumed { .. }
+        | Reason::PauseHolds { .. }
         | Reason::Adopted { .. }
         | Reason::Placed { .. }
         | Reason::RouteInForce { .. }
@@ -327,6 +361,14 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
              `supervisor failover {service} --to SITE`; {}",
             site_is_down(site, cause)
         ),
+        Stay::Pinned { cause } => format!(
+            "{service} stays on {site}, though it does not serve: an override pins it there; \
+             `supervisor failback {service}` ends it; {}",
+            site_is_down(site, cause)
+        ),
+        Stay::Paused { to } => format!(
+            "{service} stays on {site}, though it would move to {to}: a person has paused that; `supervisor resume` ends it"
+        ),
         Stay::Forced => format!(
             "{service} stays on {site}, though it is not healthy: an override forced it there; \
              `supervisor failback {service}` ends it"
@@ -340,8 +382,14 @@ fn preference_holds(service: ServiceId, preference: &Override) -> String {
         .as_deref()
         .map(|text| format!(" ({})", pieces::one_line(text)))
         .unwrap_or_default();
+    let pinned = if preference.pin { " and pins" } else { "" };
+    let end = match preference.until {
+        // When that is on the wall nobody has said; the status has it as a length of time.
+        Some(_) => "it ends by itself",
+        None => "no expiry",
+    };
     format!(
-        "{service}: an override of {} prefers {} since {}{words}; no expiry, `supervisor failback {service}` ends it",
+        "{service}: an override of {} prefers{pinned} {} since {}{words}; {end}, `supervisor failback {service}` ends it",
         operator(&preference.by),
         preference.site,
         time(preference.at)

@@ -47,9 +47,19 @@ pub use model::{
 pub use problem::{Place, Problem, Problems};
 pub use source::Fingerprint;
 
+use crate::domain::time::Span;
 use checker::Checker;
 use std::ffi::OsString;
 use std::path::Path;
+
+/// A length of time as the settings have it, for whoever takes one from a person: `250ms`, `1m 30s`, `2h`.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn span(text: &str) -> Result<Span, String> {
+    value::span(text)
+}
 
 /// Where the settings are unless `--config` names another file.
 pub const DEFAULT_PATH: &str = "/etc/supervisor/supervisor.toml";

@@ -1,7 +1,9 @@
 //! What can be typed. The words of `--help` are the words of docs/cli.md.
 
 use super::Usage;
+use crate::domain::command::Scope;
 use crate::domain::id::{ProxyId, ServiceId, SiteId};
+use crate::domain::time::Span;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -71,6 +73,10 @@ pub(crate) enum Command {
     Failover(FailoverArgs),
     /// End the override, and move the traffic to the best healthy site.
     Failback(FailbackArgs),
+    /// Go on observing and alerting, and do nothing by yourself.
+    Pause(PauseArgs),
+    /// End a pause.
+    Resume(ResumeArgs),
     /// Show the containers that are kept running: who ended what, and what is done about it.
     Containers(ContainersArgs),
     /// Read the settings and print every error in them.
@@ -122,9 +128,17 @@ pub(crate) struct FailoverArgs {
     #[arg(long, value_name = "SITE")]
     pub(crate) to: SiteId,
 
-    /// Even if the site is not known to be healthy.
+    /// Even if the site is not known to be healthy, or the service is paused.
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// The override ends by itself after this, such as 30m or 2h [default: it holds until `failback`].
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    pub(crate) lasts: Option<Span>,
+
+    /// Not even an escape leaves the site while the override lasts.
+    #[arg(long)]
+    pub(crate) pin: bool,
 
     #[command(flatten)]
     pub(crate) how: OrderArgs,
@@ -140,7 +154,71 @@ pub(crate) struct FailbackArgs {
     pub(crate) how: OrderArgs,
 }
 
-/// What both orders take.
+/// What is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct About {
+    /// This service: its traffic, and its containers.
+    pub(crate) service: Option<ServiceId>,
+
+    /// This site: traffic is not moved away from it or to it, and its containers are left alone.
+    #[arg(long, value_name = "SITE")]
+    pub(crate) site: Option<SiteId>,
+
+    /// Everything.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+impl About {
+    /// The one thing that is meant.
+    pub(crate) fn scope(&self) -> Result<Scope, Usage> {
+        match (self.service, self.site, self.all) {
+            (Some(service), None, false) => Ok(Scope::Service(service)),
+            (None, Some(site), false) => Ok(Scope::Site(site)),
+            (None, None, true) => Ok(Scope::All),
+            _ => Err(Usage("name one service, one --site, or --all".to_owned())),
+        }
+    }
+}
+
+/// `pause`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) about: About,
+
+    /// The pause ends by itself after this, such as 30m or 2h [default: it holds until `resume`].
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    pub(crate) lasts: Option<Span>,
+
+    #[command(flatten)]
+    pub(crate) how: OrderArgs,
+}
+
+/// `resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) about: About,
+
+    #[command(flatten)]
+    pub(crate) how: OrderArgs,
+}
+
+/// The longest time that an order lasts by itself; beyond it, none at all is clearer.
+const LASTS_MAX: Span = Span::seconds(366 * 24 * 3600);
+
+/// A length of time with its unit: `30m`, `1h 30m`.
+fn span(text: &str) -> Result<Span, String> {
+    let known = crate::settings::span(text)?;
+    if known == Span::ZERO || known > LASTS_MAX {
+        return Err(format!("{text:?} is not within 1 ms and a year; leave it out for no end"));
+    }
+    Ok(known)
+}
+
+/// What all orders take.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct OrderArgs {
     /// Only say what would be done.

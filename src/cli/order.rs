@@ -1,7 +1,7 @@
 //! `supervisor failover` and `supervisor failback`: give the order, wait until it is in force, say how long that took.
 
 use super::Exit;
-use super::args::{FailbackArgs, FailoverArgs, OrderArgs};
+use super::args::{FailbackArgs, FailoverArgs, OrderArgs, PauseArgs, ResumeArgs};
 use super::context::Context;
 use crate::control::protocol::OrderBody;
 use crate::control::{Answer, ClientError, CommandBody, Reply, RouteOrdered};
@@ -20,15 +20,26 @@ const LOOK_LONGEST: Duration = Duration::from_millis(100);
 
 pub(super) async fn failover(context: &mut Context, args: &FailoverArgs) -> anyhow::Result<Exit> {
     let before = look(context, args.service).await?;
-    let FailoverArgs { service, to, force, .. } = *args;
-    let order = OrderBody::Failover { service, to, force, seen: seen(&before) };
-    give(context, service, order, before, &args.how).await
+    let FailoverArgs { service, to, force, lasts, pin, .. } = *args;
+    let for_ms = lasts.map(|Span(ms)| ms);
+    let order = OrderBody::Failover { service, to, force, seen: seen(&before), for_ms, pin };
+    give(context, Some(service), order, before, &args.how).await
 }
 
 pub(super) async fn failback(context: &mut Context, args: &FailbackArgs) -> anyhow::Result<Exit> {
     let before = look(context, args.service).await?;
     let order = OrderBody::Failback { service: args.service, seen: seen(&before) };
-    give(context, args.service, order, before, &args.how).await
+    give(context, Some(args.service), order, before, &args.how).await
+}
+
+pub(super) async fn pause(context: &mut Context, args: &PauseArgs) -> anyhow::Result<Exit> {
+    let order = OrderBody::Pause { scope: args.about.scope()?, for_ms: args.lasts.map(|Span(ms)| ms) };
+    give(context, None, order, None, &args.how).await
+}
+
+pub(super) async fn resume(context: &mut Context, args: &ResumeArgs) -> anyhow::Result<Exit> {
+    let order = OrderBody::Resume { scope: args.about.scope()? };
+    give(context, None, order, None, &args.how).await
 }
 
 /// The service as it is now; none if there is no such service: the order is then denied in the daemon's own words.
@@ -67,7 +78,7 @@ pub(super) enum InForce {
 
 async fn give(
     context: &mut Context,
-    service: ServiceId,
+    service: Option<ServiceId>,
     order: OrderBody,
     before: Option<ServiceView>,
     how: &OrderArgs,
@@ -75,8 +86,8 @@ async fn give(
     let body = CommandBody { order, because: how.reason.clone(), dry_run: how.dry_run };
     let given = Instant::now();
     let reply = context.client.command(&body).await?;
-    let wait = match (reply.verdict, reply.route) {
-        (Answer::Accepted, Some(route)) if !reply.dry_run => {
+    let wait = match (reply.verdict, reply.route, service) {
+        (Answer::Accepted, Some(route), Some(service)) if !reply.dry_run => {
             Some((route, in_force(context, service, route, given).await?))
         }
         _ => None,
@@ -101,12 +112,14 @@ async fn give(
 
 fn tell(
     context: &mut Context,
-    service: ServiceId,
+    service: Option<ServiceId>,
     reply: &Reply,
     before: Option<ServiceView>,
     wait: Option<(RouteOrdered, InForce)>,
 ) -> std::io::Result<()> {
     let output = &mut context.output;
+    // Only an order about a service has a route to tell of.
+    let service = service.map(|service| service.to_string()).unwrap_or_default();
     match (reply.verdict, wait) {
         (Answer::Denied, _) if reply.dry_run => {
             return output.line(&format!("would be denied: {}", reply.words));

@@ -64,12 +64,22 @@ fn settings_socket_and_format_can_stand_on_either_side_of_the_command() {
 
 #[test]
 fn orders_are_parsed_with_everything_they_take() {
-    let (_, command) = parse("failover api --to cloud --dry-run --force --reason upgrade").unwrap();
-    let Command::Failover(FailoverArgs { service, to, force, how }) = command else { panic!("{command:?}") };
+    let (_, command) =
+        parse("failover api --to cloud --dry-run --force --for 2h --pin --reason upgrade").unwrap();
+    let Command::Failover(FailoverArgs { service, to, force, lasts, pin, how }) = command else {
+        panic!("{command:?}")
+    };
     assert_eq!((service.as_str(), to.as_str(), force), ("api", "cloud", true));
+    assert_eq!((lasts, pin), (Some(crate::domain::time::Span::seconds(7200)), true));
     assert_eq!((how.dry_run, how.reason.as_deref()), (true, Some("upgrade")));
     for words in [
         "failback api --dry-run",
+        "pause api --for 30m --reason upgrade",
+        "pause --site onprem",
+        "pause --all",
+        "resume --all --dry-run",
+        "containers",
+        "containers api-onprem",
         "explain api",
         "status --watch",
         "events --follow --limit 5",
@@ -549,6 +559,9 @@ async fn once_with_apply_leaves_to_the_daemon_what_the_daemon_knows_better() {
         by,
         because: None,
         at: Wall(0),
+        until: None,
+        pin: false,
+        reminded: crate::domain::Boot(0),
         forced: true,
     };
     state.apply(&[Change::Preference { service: name("api"), preference: Some(over) }]);

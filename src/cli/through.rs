@@ -93,7 +93,14 @@ async fn apply_one(context: &Context, wanted: &Move) -> Result<(Came, String), C
         return Ok((Came::NotOrdered, words));
     }
     let (service, to) = (wanted.service, wanted.to);
-    let order = OrderBody::Failover { service, to, force: false, seen: Some(seen.generation) };
+    let order = OrderBody::Failover {
+        service,
+        to,
+        force: false,
+        seen: Some(seen.generation),
+        for_ms: None,
+        pin: false,
+    };
     let given = Instant::now();
     let body = CommandBody { order, because: Some(BECAUSE.to_owned()), dry_run: false };
     let reply = context.client.command(&body).await?;

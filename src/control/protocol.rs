@@ -1,8 +1,9 @@
 //! The words on the wire, version 1 (`/api/v1`). Fields may be added to answers; nothing is renamed or removed within a
 //! version. Requests with unknown fields are refused: a misspelt `dry_run` must not become an order.
 
-use crate::domain::command::Order;
+use crate::domain::command::{Order, Scope};
 use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::time::Span;
 use serde::{Deserialize, Serialize};
 
 /// Where orders go.
@@ -45,6 +46,12 @@ pub enum OrderBody {
         /// The generation of the route that the person looked at.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<u64>,
+        /// The override ends by itself after so many milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
+        /// Not even an escape leaves the site while the override lasts.
+        #[serde(default)]
+        pin: bool,
     },
     /// Drop the override, and move traffic to the best healthy site.
     Failback {
@@ -54,13 +61,30 @@ pub enum OrderBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<u64>,
     },
+    /// Observe and alert, and do nothing by yourself.
+    Pause {
+        /// `all`, `service/NAME` or `site/NAME`.
+        scope: Scope,
+        /// The pause ends by itself after so many milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
+    },
+    /// End a pause.
+    Resume {
+        /// `all`, `service/NAME` or `site/NAME`.
+        scope: Scope,
+    },
 }
 
 impl From<OrderBody> for Order {
     fn from(body: OrderBody) -> Order {
         match body {
-            OrderBody::Failover { service, to, force, seen } => Order::Failover { service, to, force, seen },
+            OrderBody::Failover { service, to, force, seen, for_ms, pin } => {
+                Order::Failover { service, to, force, seen, lasts: for_ms.map(Span), pin }
+            }
             OrderBody::Failback { service, seen } => Order::Failback { service, seen },
+            OrderBody::Pause { scope, for_ms } => Order::Pause { scope, lasts: for_ms.map(Span) },
+            OrderBody::Resume { scope } => Order::Resume { scope },
         }
     }
 }

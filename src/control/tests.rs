@@ -37,8 +37,8 @@ impl Daemon {
             while let Some(request) = lane.recv().await {
                 let Request { order, because, by, dry_run, reply } = request;
                 let verdict = match &order {
-                    Order::Failover { .. } => Answer::Accepted,
-                    Order::Failback { .. } => Answer::Denied,
+                    Order::Failover { .. } | Order::Pause { .. } => Answer::Accepted,
+                    Order::Failback { .. } | Order::Resume { .. } => Answer::Denied,
                 };
                 let words = "as the loop says".to_owned();
                 let plan = vec!["move api from onprem to cloud".to_owned()];
@@ -81,7 +81,7 @@ impl Daemon {
 
 fn to_cloud(dry_run: bool) -> CommandBody {
     let (service, to) = ("api".parse().unwrap(), "cloud".parse().unwrap());
-    let order = OrderBody::Failover { service, to, force: false, seen: Some(7) };
+    let order = OrderBody::Failover { service, to, force: false, seen: Some(7), for_ms: None, pin: false };
     CommandBody { order, because: Some("db upgrade".to_owned()), dry_run }
 }
 

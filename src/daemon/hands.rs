@@ -78,6 +78,7 @@ impl Hands {
                 | Change::Incident { .. }
                 | Change::Peer { .. }
                 | Change::MailCounted { .. }
+                | Change::Pause { .. }
                 | Change::CutOff(_)
                 | Change::Store(_)
                 | Change::Issued { .. } => {}

@@ -1,5 +1,6 @@
 //! The delta of one decision: what [`State::apply`](super::State::apply) does, and what the journal keeps.
 
+use super::command::{Pause, Scope};
 use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
 use super::failover::Override;
@@ -165,6 +166,13 @@ pub enum Change {
         /// When.
         at: Boot,
     },
+    /// A person's pause, or its end.
+    Pause {
+        /// About what.
+        scope: Scope,
+        /// The pause.
+        pause: Option<Pause>,
+    },
     /// Whether everything fails on the way, everywhere: it is we who are cut off.
     CutOff(bool),
     /// New settings.
@@ -203,6 +211,7 @@ impl Change {
             | Change::Incident { .. }
             | Change::Peer { .. }
             | Change::MailCounted { .. }
+            | Change::Pause { .. }
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)

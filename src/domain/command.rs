@@ -1,9 +1,11 @@
 //! What people order, and the answer they get: accepted, already so, or denied with a reason.
 
 use super::id::{ServiceId, SiteId};
-use super::time::{Span, Wall};
+use super::time::{Boot, Span, Wall};
 use super::witness::Cause;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// One order of one person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,12 @@ pub enum Order {
         /// The route's generation that the person looked at: denied when somebody changed it since.
         #[serde(default)]
         seen: Option<u64>,
+        /// The preference ends by itself after this; none: when a person ends it.
+        #[serde(default)]
+        lasts: Option<Span>,
+        /// Not even an escape leaves the site while the preference lasts.
+        #[serde(default)]
+        pin: bool,
     },
     /// Drop the override, and move traffic to the best healthy site now.
     Failback {
@@ -59,6 +67,81 @@ pub enum Order {
         #[serde(default)]
         seen: Option<u64>,
     },
+    /// Go on observing and alerting, and do nothing by yourself.
+    Pause {
+        /// About what.
+        scope: Scope,
+        /// It ends by itself after this; none: when a person ends it.
+        #[serde(default)]
+        lasts: Option<Span>,
+    },
+    /// End a pause.
+    Resume {
+        /// About what.
+        scope: Scope,
+    },
+}
+
+/// What a pause is about: `all`, `service/NAME` or `site/NAME`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// One service: its traffic, and its containers.
+    Service(ServiceId),
+    /// One site: traffic is not moved away from it or to it, and its containers are left alone.
+    Site(SiteId),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::All => f.write_str("all"),
+            Scope::Service(service) => write!(f, "service/{service}"),
+            Scope::Site(site) => write!(f, "site/{site}"),
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Scope, String> {
+        let named = |error: super::id::NameError| error.to_string();
+        match text.split_once('/') {
+            None if text == "all" => Ok(Scope::All),
+            Some(("service", name)) => Ok(Scope::Service(name.parse().map_err(named)?)),
+            Some(("site", name)) => Ok(Scope::Site(name.parse().map_err(named)?)),
+            None | Some(_) => Err(format!("{text:?} is not all, service/NAME or site/NAME")),
+        }
+    }
+}
+
+/// As one text, so that it can be a key in JSON.
+impl Serialize for Scope {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A pause: observed and told, not acted on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Who wants it.
+    pub by: Operator,
+    /// Why, in their words.
+    pub because: Option<String>,
+    /// Since when.
+    pub at: Wall,
+    /// Until when; none: until a person ends it.
+    pub until: Option<Boot>,
 }
 
 /// The answer.
@@ -130,4 +213,18 @@ pub enum Denial {
     },
     /// No site would serve.
     NobodyServes,
+    /// It is paused.
+    Paused {
+        /// What.
+        scope: Scope,
+        /// By whom.
+        by: Operator,
+    },
+    /// No service has servers at that site.
+    NoSuchSite {
+        /// What was asked for.
+        site: SiteId,
+        /// The sites there are.
+        known: Vec<SiteId>,
+    },
 }

@@ -13,6 +13,7 @@ mod repair;
 
 use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;
+use super::command::{Pause, Scope};
 use super::delivery::Peer;
 use super::event::{ConfigSeen, Event, StoreHealth};
 use super::health::Health;
@@ -72,6 +73,11 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Woke => {
             let due: Vec<ServiceId> = state.due(now.boot).take(WOKE_BATCH).collect();
             due.into_iter().for_each(|service| draft.settle(service));
+            let due: Vec<Scope> = state.due_pauses(now.boot).collect();
+            for scope in due {
+                draft.tell(Reason::Resumed { scope, by: None });
+                repause(&mut draft, scope, None);
+            }
             let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();
             repair::due(&mut draft, &due);
             let due: Vec<IncidentId> = state.due_incidents(now.boot).take(WOKE_BATCH).collect();
@@ -162,9 +168,24 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
         rest.settle(*id);
     }
     incidents::review_all(&mut rest);
-    draft.decision.changes.append(&mut rest.decision.changes);
-    draft.decision.actions.append(&mut rest.decision.actions);
-    draft.decision.reasons.append(&mut rest.decision.reasons);
+    draft.append(rest);
+}
+
+/// Begins or ends a pause, and settles what it is about on a state that has it so.
+fn repause(draft: &mut Draft<'_>, scope: Scope, pause: Option<Pause>) {
+    draft.push(Change::Pause { scope, pause });
+    let mut next = draft.state.clone();
+    next.apply(&draft.decision.changes);
+    let mut rest = Draft::new(&next, draft.now);
+    let about = |id: &ServiceId| draft.state.services.get(id).map(|service| service.paused);
+    let changed: Vec<ServiceId> = next
+        .services
+        .iter()
+        .filter(|(id, service)| about(id) != Some(service.paused))
+        .map(|(id, _)| *id)
+        .collect();
+    changed.into_iter().for_each(|id| rest.settle(id));
+    draft.append(rest);
 }
 
 fn store(draft: &mut Draft<'_>, health: StoreHealth) {

@@ -1,5 +1,6 @@
 //! Standing reasons: why things are as they are, inaction included. A pure question, asked at any time.
 
+use super::command::Scope;
 use super::event::ConfigSeen;
 use super::failover::{Plan, Stay, left, plan};
 use super::health::Health;
@@ -28,6 +29,17 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     if let Plan::Stay(stay) = plan(service, policy, now.boot) {
         let wait = stay.until().map(|until| left(until, now.boot));
         reasons.push(Reason::Stays { service: id, site: service.placement.site(), stay, left: wait });
+    }
+    for (scope, pause) in &state.pauses {
+        let about = match scope {
+            Scope::All => true,
+            Scope::Service(paused) => *paused == id,
+            Scope::Site(site) => policy.has_site(*site),
+        };
+        if about {
+            let left = pause.until.map(|until| until.since(now.boot));
+            reasons.push(Reason::PauseHolds { scope: *scope, pause: pause.clone(), left });
+        }
     }
     if let Some(preference) = &service.preference {
         reasons.push(Reason::PreferenceHolds { service: id, preference: preference.clone() });
@@ -124,7 +136,13 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
     };
     let unserved = matches!(
         stay,
-        Some(Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::Stateful { .. } | Stay::Forced)
+        Some(
+            Stay::AllDown { .. }
+                | Stay::NoneProven { .. }
+                | Stay::Stateful { .. }
+                | Stay::Forced
+                | Stay::Pinned { .. }
+        )
     );
     if down == service.servers.len() || (up == 0 && down > 0) || unserved {
         Grade::Down

@@ -94,6 +94,16 @@ pub enum Stay {
     },
     /// A person forced traffic onto a site that is not healthy yet.
     Forced,
+    /// The serving site is down, but a person pinned traffic to it.
+    Pinned {
+        /// Why the serving site is down.
+        cause: Cause,
+    },
+    /// Traffic would move, but a person has paused that.
+    Paused {
+        /// Where to.
+        to: SiteId,
+    },
 }
 
 /// How a site stands for one service.
@@ -124,12 +134,29 @@ pub struct Override {
     pub because: Option<String>,
     /// Since when.
     pub at: Wall,
+    /// Until when; none: until a person ends it.
+    #[serde(default)]
+    pub until: Option<Boot>,
+    /// Not even an escape leaves the site meanwhile.
+    #[serde(default)]
+    pub pin: bool,
+    /// When people were last reminded that it holds.
+    #[serde(default)]
+    pub reminded: Boot,
     /// It was ordered with `--force` onto a site that was not healthy: nothing moves until that site is.
     pub forced: bool,
 }
 
 /// Decides where the traffic of `service` belongs at `now`.
 pub fn plan(service: &Service, policy: &ServicePolicy, now: Boot) -> Plan {
+    match unpaused(service, policy, now) {
+        Plan::Move { to, .. } if service.paused => Plan::Stay(Stay::Paused { to }),
+        plan @ (Plan::Move { .. } | Plan::Stay(_)) => plan,
+    }
+}
+
+/// The same, as if nothing were paused.
+fn unpaused(service: &Service, policy: &ServicePolicy, now: Boot) -> Plan {
     let Placement::On(route) = &service.placement else { return Plan::Stay(Stay::Unmanaged) };
     let serving = route.site;
     if !policy.has_site(serving) {
@@ -147,6 +174,9 @@ pub fn plan(service: &Service, policy: &ServicePolicy, now: Boot) -> Plan {
 fn escape(service: &Service, policy: &ServicePolicy, serving: SiteId, cause: Cause) -> Plan {
     if service.preference.as_ref().is_some_and(|over| over.forced && over.site == serving) {
         return Plan::Stay(Stay::Forced);
+    }
+    if service.preference.as_ref().is_some_and(|over| over.pin && over.site == serving) {
+        return Plan::Stay(Stay::Pinned { cause });
     }
     if policy.stateful {
         return Plan::Stay(Stay::Stateful { cause });
@@ -242,6 +272,16 @@ pub fn standing(service: &Service, policy: &ServicePolicy, site: SiteId) -> Stan
     }
 }
 
+/// How often people are reminded of an override that does not end by itself.
+pub const REMINDED_EVERY: Span = Span::seconds(24 * 3600);
+
+impl Override {
+    /// When time alone changes something about it: it ends, or people are reminded of it.
+    pub fn wake(&self) -> Boot {
+        self.until.unwrap_or(self.reminded + REMINDED_EVERY)
+    }
+}
+
 impl Stay {
     /// When time alone may change this answer.
     pub fn until(&self) -> Option<Boot> {
@@ -256,7 +296,9 @@ impl Stay {
             | Stay::AllDown { .. }
             | Stay::NoneProven { .. }
             | Stay::Stateful { .. }
-            | Stay::Forced => None,
+            | Stay::Forced
+            | Stay::Pinned { .. }
+            | Stay::Paused { .. } => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`Decision::reasons`](super::Decision) holds what changed; [`explain`](super::explain()) answers with what stands.
 
 use super::action::Deed;
-use super::command::{Denial, Operator};
+use super::command::{Denial, Operator, Pause, Scope};
 use super::delivery::{MailId, MailKind, WhyDirect};
 use super::event::MailEnd;
 use super::failover::{Override, Stay};
@@ -169,6 +169,40 @@ pub enum Reason {
         site: SiteId,
         /// Who.
         by: Operator,
+    },
+    /// A person's preference ended by itself: its time was over.
+    PreferenceExpired {
+        /// Whose.
+        service: ServiceId,
+        /// The site that is no longer preferred.
+        site: SiteId,
+    },
+    /// A person has paused something.
+    Paused {
+        /// What.
+        scope: Scope,
+        /// Who.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+        /// It ends by itself after this.
+        lasts: Option<Span>,
+    },
+    /// A pause ended.
+    Resumed {
+        /// What.
+        scope: Scope,
+        /// Who ended it; none: its time was over.
+        by: Option<Operator>,
+    },
+    /// A pause is in force.
+    PauseHolds {
+        /// What.
+        scope: Scope,
+        /// The pause.
+        pause: Pause,
+        /// Until it ends by itself.
+        left: Option<Span>,
     },
     /// The route that HAProxy had became ours, unchanged.
     Adopted {
@@ -512,6 +546,10 @@ impl Reason {
             Reason::PreferenceSet { .. } => "preference_set",
             Reason::PreferenceVoid { .. } => "preference_void",
             Reason::PreferenceDropped { .. } => "preference_dropped",
+            Reason::PreferenceExpired { .. } => "preference_expired",
+            Reason::Paused { .. } => "paused",
+            Reason::Resumed { .. } => "resumed",
+            Reason::PauseHolds { .. } => "pause_holds",
             Reason::Adopted { .. } => "adopted",
             Reason::Placed { .. } => "placed",
             Reason::Reasserted { .. } => "reasserted",
@@ -573,6 +611,7 @@ impl Reason {
             | Reason::PreferenceSet { service, .. }
             | Reason::PreferenceVoid { service, .. }
             | Reason::PreferenceDropped { service, .. }
+            | Reason::PreferenceExpired { service, .. }
             | Reason::Adopted { service, .. }
             | Reason::Placed { service, .. }
             | Reason::Reasserted { service, .. }
@@ -592,6 +631,9 @@ impl Reason {
             | Reason::GaveUp { .. }
             | Reason::HoldLifted { .. }
             | Reason::ContainerStands { .. }
+            | Reason::Paused { .. }
+            | Reason::Resumed { .. }
+            | Reason::PauseHolds { .. }
             | Reason::TellsByMail { .. }
             | Reason::Mailed { .. }
             | Reason::PeerFound { .. }

@@ -18,6 +18,7 @@
 mod after;
 
 use super::action::{ActionId, Deed};
+use super::command::Scope;
 use super::event::{DockersPolicy, Facts};
 use super::id::SiteId;
 use super::jitter;
@@ -109,6 +110,11 @@ pub enum HealWait {
     },
     /// It is dead by one witness, but by another it is the last server that serves.
     LastServing,
+    /// A person has paused it.
+    Paused {
+        /// As part of this.
+        scope: Scope,
+    },
 }
 
 /// Where a container stands. The only variants that act are [`Phase::Due`], [`Phase::Ailing`] and [`Phase::GivenUp`].

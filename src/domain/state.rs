@@ -5,7 +5,7 @@
 
 use super::action::{ActionId, Desired, DesiredRoute, Pace};
 use super::change::Change;
-use super::command::Operator;
+use super::command::{Operator, Pause, Scope};
 use super::delivery::{MAILS_MAX, Peer};
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
 use super::failover::Override;
@@ -35,6 +35,9 @@ pub struct State {
     /// How the healing of each container of the policy stands.
     #[serde(default)]
     pub repairs: BTreeMap<ContainerRef, Repair>,
+    /// What people have paused.
+    #[serde(default)]
+    pub pauses: BTreeMap<Scope, Pause>,
     /// What is wrong, and what was until it is told.
     #[serde(default)]
     pub incidents: BTreeMap<IncidentId, Incident>,
@@ -84,6 +87,9 @@ pub struct Service {
     pub servers: BTreeMap<Name, Server>,
     /// A person's preference.
     pub preference: Option<Override>,
+    /// A pause is about it: nothing moves by itself. Derived from [`State::pauses`].
+    #[serde(default)]
+    pub paused: bool,
     /// The last automatic failover: the hold-down runs from here.
     pub last_failover: Option<Boot>,
     /// The automatic failbacks that may still count towards the limit; as many as the limit at most, oldest first.
@@ -287,6 +293,13 @@ impl State {
                     known.clone_from(repair);
                 }
             }
+            Change::Pause { scope, pause } => {
+                match pause {
+                    Some(pause) => self.pauses.insert(*scope, pause.clone()),
+                    None => self.pauses.remove(scope),
+                };
+                self.derive_paused();
+            }
             Change::Incident { id, incident } => self.set_incident(*id, incident.as_deref()),
             Change::Peer { peer, seen } => {
                 if let Some(known) = self.peers.get_mut(peer) {
@@ -316,6 +329,35 @@ impl State {
             | Change::Wake { .. }
             | Change::ServedFrom { .. } => {}
         }
+    }
+
+    /// Which services a pause is about.
+    fn derive_paused(&mut self) {
+        let pauses = &self.pauses;
+        for (id, service) in &mut self.services {
+            // A site's pause keeps traffic where it is: away from it and to it.
+            let site = |scope: &Scope| match scope {
+                Scope::All => true,
+                Scope::Service(paused) => paused == id,
+                Scope::Site(site) => {
+                    self.policy.services.get(id).is_some_and(|policy| policy.has_site(*site))
+                }
+            };
+            service.paused = pauses.keys().any(site);
+        }
+    }
+
+    /// The pause that keeps a container from being healed, if one does.
+    pub fn pause_of(&self, container: &ContainerRef) -> Option<Scope> {
+        let site = self.policy.containers.get(container).and_then(|policy| policy.site);
+        let about = |scope: &&Scope| match scope {
+            Scope::All => true,
+            Scope::Service(service) => {
+                self.servers_in(container).iter().any(|server| server.service == *service)
+            }
+            Scope::Site(paused) => site == Some(*paused),
+        };
+        self.pauses.keys().find(about).copied()
     }
 
     fn set_incident(&mut self, id: IncidentId, incident: Option<&Incident>) {
@@ -356,6 +398,13 @@ impl State {
         let mut engines = std::mem::take(&mut self.engines);
         self.engines =
             policy.engines.iter().map(|id| (*id, engines.remove(id).unwrap_or_default())).collect();
+        let gone = |scope: &Scope| match scope {
+            Scope::All => false,
+            Scope::Service(service) => !policy.services.contains_key(service),
+            Scope::Site(site) => !policy.services.values().any(|service| service.has_site(*site)),
+        };
+        self.pauses.retain(|scope, _| !gone(scope));
+        self.derive_paused();
         let mut peers = std::mem::take(&mut self.peers);
         self.peers =
             policy.alerts.peers.iter().map(|id| (*id, peers.remove(id).unwrap_or_default())).collect();
@@ -402,6 +451,10 @@ impl State {
             service.last_failover = service.last_failover.map(|at| at.shift(by));
             service.wake = service.wake.map(|at| at.shift(by));
             service.failbacks.iter_mut().for_each(|at| *at = at.shift(by));
+            if let Some(over) = &mut service.preference {
+                over.until = over.until.map(|at| at.shift(by));
+                over.reminded = over.reminded.shift(by);
+            }
             match &mut service.placement {
                 Placement::On(route) | Placement::Unmanaged { last: Some(route) } => {
                     route.since = route.since.shift(by);
@@ -414,6 +467,9 @@ impl State {
         self.repairs.values_mut().for_each(|repair| repair.shift(by));
         self.incidents.values_mut().for_each(|incident| incident.shift(by));
         self.mails.iter_mut().for_each(|at| *at = at.shift(by));
+        for pause in self.pauses.values_mut() {
+            pause.until = pause.until.map(|at| at.shift(by));
+        }
         self.reindex();
     }
 
@@ -422,7 +478,15 @@ impl State {
         let services = self.index.wakes.first().map(|(at, _)| *at);
         let repairs = self.index.repairs.first().map(|(at, _)| *at);
         let incidents = self.index.incident_wakes.first().map(|(at, _)| *at);
-        services.into_iter().chain(repairs).chain(incidents).min()
+        // People pause few things at a time.
+        let pauses = self.pauses.values().filter_map(|pause| pause.until).min();
+        services.into_iter().chain(repairs).chain(incidents).chain(pauses).min()
+    }
+
+    /// The pauses whose end has come.
+    pub fn due_pauses(&self, now: Boot) -> impl Iterator<Item = Scope> {
+        let ended = move |pause: &Pause| pause.until.is_some_and(|at| at <= now);
+        self.pauses.iter().filter(move |(_, pause)| ended(pause)).map(|(scope, _)| *scope)
     }
 
     /// The incidents whose deadline has come, soonest first.
@@ -616,6 +680,7 @@ impl Service {
             | Change::Incident { .. }
             | Change::Peer { .. }
             | Change::MailCounted { .. }
+            | Change::Pause { .. }
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)

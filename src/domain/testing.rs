@@ -262,7 +262,14 @@ impl World {
     }
 
     pub(crate) fn failover(&mut self, to: &str, force: bool) -> Decision {
-        self.order(Order::Failover { service: service("api"), to: site(to), force, seen: None })
+        self.order(Order::Failover {
+            service: service("api"),
+            to: site(to),
+            force,
+            seen: None,
+            lasts: None,
+            pin: false,
+        })
     }
 
     pub(crate) fn failback(&mut self) -> Decision {
@@ -280,7 +287,11 @@ impl World {
         let at = self.state.next_deadline()?;
         let ahead = at.since(self.now.boot);
         self.pass(ahead.0);
-        Some(self.step(Event::Woke))
+        let decision = self.step(Event::Woke);
+        // A deadline that is still due would keep the loop busy for ever.
+        let next = self.state.next_deadline();
+        assert!(next.is_none_or(|at| at > self.now.boot), "still due: {next:?} at {:?}", self.now.boot);
+        Some(decision)
     }
 
     pub(crate) fn serving(&self) -> Option<String> {

@@ -84,6 +84,9 @@ pub(super) fn waits(container: &ContainerRef, why: HealWait, left: Span) -> Stri
         HealWait::Together { dead, of } => format!(
             "{name} is not restarted: {dead} of {of} servers of its service are dead together, so it is something they have in common"
         ),
+        HealWait::Paused { scope } => {
+            format!("{name} is not healed: {} is paused", super::order::scope(scope))
+        }
         HealWait::LastServing => {
             format!("{name} is not restarted although it seems dead: it is the last server that serves")
         }

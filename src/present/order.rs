@@ -3,7 +3,7 @@
 use super::pieces::{cause, list, operator, server, time};
 use crate::domain::Decision;
 use crate::domain::action::Action;
-use crate::domain::command::{Denial, Order, Verdict};
+use crate::domain::command::{Denial, Order, Scope, Verdict};
 use crate::domain::reason::Reason;
 
 /// Why an order is not carried out, and what would help.
@@ -47,14 +47,45 @@ pub fn denial(denial: &Denial) -> String {
         Denial::NobodyServes => {
             "no site of the service is healthy, so there is nowhere to fail back to".to_owned()
         }
+        Denial::Paused { scope: paused, by } => format!(
+            "{} is paused by {}; `supervisor resume {}` ends that, and --force moves traffic all the same",
+            scope(*paused),
+            operator(by),
+            argument(*paused)
+        ),
+        Denial::NoSuchSite { site, known } => {
+            format!("no service has servers at {site}; there is {}", list(known))
+        }
     }
 }
 
 /// The answer to an order, as one sentence.
 pub fn verdict(order: &Order, verdict: &Verdict) -> String {
     match (order, verdict) {
-        (Order::Failover { service, to, .. }, Verdict::Accepted { durable }) => {
-            format!("{service} goes to {to}, and an override prefers it from now on{}", not_durable(*durable))
+        (Order::Failover { service, to, lasts, pin, .. }, Verdict::Accepted { durable }) => {
+            let until = lasts.map_or("from now on".to_owned(), |lasts| format!("for {lasts}"));
+            let pinned = if *pin { ", and not even an escape leaves it" } else { "" };
+            format!(
+                "{service} goes to {to}, and an override prefers it {until}{pinned}{}",
+                not_durable(*durable)
+            )
+        }
+        (Order::Pause { scope: paused, lasts }, Verdict::Accepted { durable }) => {
+            let until = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();
+            format!(
+                "{} is paused{until}: observed and alerted, not acted on{}",
+                scope(*paused),
+                not_durable(*durable)
+            )
+        }
+        (Order::Pause { scope: paused, .. }, Verdict::AlreadySo) => {
+            format!("{} is paused already; nothing to do", scope(*paused))
+        }
+        (Order::Resume { scope: paused }, Verdict::Accepted { durable }) => {
+            format!("{} is acted on again{}", scope(*paused), not_durable(*durable))
+        }
+        (Order::Resume { scope: paused }, Verdict::AlreadySo) => {
+            format!("{} is not paused; nothing to do", scope(*paused))
         }
         (Order::Failback { service, .. }, Verdict::Accepted { durable }) => {
             format!("{service} goes back to its best healthy site{}", not_durable(*durable))
@@ -66,6 +97,24 @@ pub fn verdict(order: &Order, verdict: &Verdict) -> String {
             format!("{service} has no override to end, and no better site to go back to; nothing to do")
         }
         (_, Verdict::Denied(why)) => denial(why),
+    }
+}
+
+/// What is paused, in words.
+pub(super) fn scope(scope: Scope) -> String {
+    match scope {
+        Scope::All => "everything".to_owned(),
+        Scope::Service(service) => format!("the service {service}"),
+        Scope::Site(site) => format!("the site {site}"),
+    }
+}
+
+/// The same as it is typed.
+pub(super) fn argument(scope: Scope) -> String {
+    match scope {
+        Scope::All => "--all".to_owned(),
+        Scope::Service(service) => service.to_string(),
+        Scope::Site(site) => format!("--site {site}"),
     }
 }
 
@@ -88,6 +137,8 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         Reason::PreferenceSet { service, site, .. } => {
             Some(format!("leave {service} on {site}, with an override that prefers {site} from now on"))
         }
+        Reason::Paused { scope: paused, .. } => Some(format!("pause {}", scope(*paused))),
+        Reason::Resumed { scope: paused, .. } => Some(format!("act on {} again", scope(*paused))),
         Reason::PreferenceDropped { service, site, .. } => {
             Some(format!("end the override that prefers {site} for {service}"))
         }
@@ -112,6 +163,8 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::RouteInForce { .. }
         | Reason::RouteLags { .. }
         | Reason::PreferenceVoid { .. }
+        | Reason::PreferenceExpired { .. }
+        | Reason::PauseHolds { .. }
         | Reason::ContainerEnded { .. }
         | Reason::Heals { .. }
         | Reason::Healed { .. }

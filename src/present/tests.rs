@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::action::{Action, ActionId, Deed, Evacuation};
-use crate::domain::command::{Denial, Operator, Order, Verdict};
+use crate::domain::command::{Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::delivery::{MailId, MailKind, WhyDirect};
 use crate::domain::event::{ContainerStatus, MailEnd};
 use crate::domain::failover::{Override, Stay};
@@ -72,6 +72,9 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         by: alice(),
         because: Some("db upgrade".to_owned()),
         at: AT,
+        until: None,
+        pin: false,
+        reminded: Boot(0),
         forced: false,
     };
     vec![
@@ -425,6 +428,61 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "Alertmanager am1 does not take alerts: 503 from it",
         ),
         (
+            Reason::PreferenceExpired { service, site: cloud() },
+            Level::Info,
+            "api: the override that preferred cloud ended: its time was over",
+        ),
+        (
+            Reason::Paused {
+                scope: Scope::Site(onprem()),
+                by: alice(),
+                because: Some("power works".to_owned()),
+                lasts: Some(Span::seconds(1800)),
+            },
+            Level::Info,
+            "the site onprem was paused for 30 min by alice: power works",
+        ),
+        (
+            Reason::Resumed { scope: Scope::Service(api()), by: Some(alice()) },
+            Level::Info,
+            "the service api is acted on again, by order of alice",
+        ),
+        (
+            Reason::Resumed { scope: Scope::All, by: None },
+            Level::Info,
+            "everything is acted on again: the pause's time was over",
+        ),
+        (
+            Reason::PauseHolds {
+                scope: Scope::Service(api()),
+                pause: Pause { by: alice(), because: None, at: AT, until: None },
+                left: None,
+            },
+            Level::Info,
+            "the service api is paused by alice since 2026-08-21T08:15:02.123Z: observed and alerted, not acted on; \
+             no expiry, `supervisor resume api` ends it",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::Paused { scope: Scope::All },
+                left: Span::seconds(10),
+            },
+            Level::Warn,
+            "api-onprem is not healed: everything is paused",
+        ),
+        (
+            stays(Stay::Pinned { cause: killed() }, None),
+            Level::Warn,
+            "api stays on cloud, though it does not serve: an override pins it there; `supervisor failback api` ends it; \
+             cloud's container was killed (exit 137)",
+        ),
+        (
+            stays(Stay::Paused { to: onprem() }, None),
+            Level::Warn,
+            "api stays on cloud, though it would move to onprem: a person has paused that; `supervisor resume` ends it",
+        ),
+        (
             Reason::Evacuated { server, failed: None },
             Level::Info,
             "api-onprem: the requests it held were freed",
@@ -669,6 +727,15 @@ fn golden_denials() -> Vec<(Denial, &'static str)> {
              try again when that is done",
         ),
         (Denial::NobodyServes, "no site of the service is healthy, so there is nowhere to fail back to"),
+        (
+            Denial::Paused { scope: Scope::Site(onprem()), by: alice() },
+            "the site onprem is paused by alice; `supervisor resume --site onprem` ends that, and --force moves traffic \
+             all the same",
+        ),
+        (
+            Denial::NoSuchSite { site: "mars".parse().unwrap(), known: vec![cloud(), onprem()] },
+            "no service has servers at mars; there is cloud, onprem",
+        ),
     ]
 }
 
@@ -688,9 +755,11 @@ fn every_denial_reads_as_written_here() {
             Denial::ChangedSince { .. } => 6,
             Denial::InProgress { .. } => 7,
             Denial::NobodyServes => 8,
+            Denial::Paused { .. } => 9,
+            Denial::NoSuchSite { .. } => 10,
         });
     }
-    assert_eq!(seen.len(), 9);
+    assert_eq!(seen.len(), 11);
 }
 
 #[test]
@@ -779,7 +848,8 @@ fn a_plan_tells_the_steps_of_an_order_and_nothing_else() {
 
 #[test]
 fn verdicts_say_what_was_ordered_and_whether_it_is_kept() {
-    let to_cloud = Order::Failover { service: api(), to: cloud(), force: false, seen: None };
+    let to_cloud =
+        Order::Failover { service: api(), to: cloud(), force: false, seen: None, lasts: None, pin: false };
     let back = Order::Failback { service: api(), seen: None };
     let said = [
         verdict(&to_cloud, &Verdict::Accepted { durable: true }),

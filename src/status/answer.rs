@@ -17,10 +17,11 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         | Action::Mail(_) => None,
     })?;
     let ordered = match order {
-        Order::Failover { service, .. } | Order::Failback { service, .. } => *service,
+        Order::Failover { service, .. } | Order::Failback { service, .. } => Some(*service),
+        Order::Pause { .. } | Order::Resume { .. } => None,
     };
     let route = decision.actions.iter().rev().find_map(|action| match action {
-        Action::Route { service, site, generation } if *service == ordered => {
+        Action::Route { service, site, generation } if Some(*service) == ordered => {
             Some(RouteOrdered { site: *site, generation: *generation })
         }
         Action::Route { .. }

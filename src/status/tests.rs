@@ -110,6 +110,9 @@ fn failed_over() -> State {
         by: alice,
         because: Some("<script>alert(\"1\")</script> & co".to_owned()),
         at: Wall(NOW.wall.0 - 60_000),
+        until: None,
+        pin: false,
+        reminded: Boot(0),
         forced: false,
     };
     let seen = ContainerSeen {
@@ -230,6 +233,7 @@ fn the_view_is_the_documented_json() {
                         "by": {"uid": 1000, "pid": 7, "name": "alice"},
                         "because": "<script>alert(\"1\")</script> & co",
                         "at": 1_787_300_042_123_i64,
+                        "until": null, "pin": false, "reminded": 0,
                         "forced": false
                     }
                 },
@@ -359,7 +363,14 @@ fn an_accepted_order_is_answered_with_its_plan_and_its_route() {
         Change::Health { server: server("api-onprem"), health: up },
         Change::Confirmed { service: name("api"), proxy: name("edge") },
     ]);
-    let order = Order::Failover { service: name("api"), to: name("onprem"), force: false, seen: Some(3) };
+    let order = Order::Failover {
+        service: name("api"),
+        to: name("onprem"),
+        force: false,
+        seen: Some(3),
+        lasts: None,
+        pin: false,
+    };
     let by = Operator { uid: 0, pid: None, name: None };
     let command = Command { id: CommandId(1), by, because: None, order: order.clone() };
     let decision = crate::domain::decide(&state, &Event::Commanded(command.clone()), NOW);
@@ -369,7 +380,14 @@ fn an_accepted_order_is_answered_with_its_plan_and_its_route() {
     assert_eq!(reply.route.map(|route| (route.site, route.generation)), Some((name("onprem"), 4)));
     assert_eq!((reply.dry_run, reply.durable), (true, Some(true)));
 
-    let order = Order::Failover { service: name("api"), to: name("mars"), force: false, seen: None };
+    let order = Order::Failover {
+        service: name("api"),
+        to: name("mars"),
+        force: false,
+        seen: None,
+        lasts: None,
+        pin: false,
+    };
     let denied = Command { order: order.clone(), ..command };
     let decision = crate::domain::decide(&state, &Event::Commanded(denied), NOW);
     let reply = answer(&order, false, &decision).unwrap();

@@ -212,7 +212,7 @@ impl World {
             ["order", order @ ..] => {
                 let failover = |service: &str, to: &str, force| {
                     let (service, to) = (ServiceId(name(service)), SiteId(name(to)));
-                    Order::Failover { service, to, force, seen: None }
+                    Order::Failover { service, to, force, seen: None, lasts: None, pin: false }
                 };
                 let order = match order {
                     ["failover", service, to] => failover(service, to, false),

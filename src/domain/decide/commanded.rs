@@ -3,7 +3,7 @@
 use super::Draft;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
-use crate::domain::command::{Command, Denial, Operator, Order, Verdict};
+use crate::domain::command::{Command, Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::event::StoreHealth;
 use crate::domain::failover::{Override, Standing, standing};
 use crate::domain::id::{ServiceId, SiteId};
@@ -13,10 +13,13 @@ use crate::domain::time::Span;
 
 pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
     let verdict = match &command.order {
-        Order::Failover { service, to, force, seen } => {
-            failover(draft, command, *service, *to, *force, *seen)
+        Order::Failover { service, to, force, seen, lasts, pin } => {
+            let wish = Wish { to: *to, force: *force, lasts: *lasts, pin: *pin };
+            failover(draft, command, *service, &wish, *seen)
         }
         Order::Failback { service, seen } => failback(draft, command, *service, *seen),
+        Order::Pause { scope, lasts } => pause(draft, command, *scope, *lasts),
+        Order::Resume { scope } => resume(draft, command, *scope),
     };
     let verdict = match verdict {
         Ok(verdict) => verdict,
@@ -28,23 +31,38 @@ pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
     draft.act(Action::Answer { command: command.id, verdict });
 }
 
+/// Where a person wants the traffic, and how much.
+struct Wish {
+    to: SiteId,
+    force: bool,
+    lasts: Option<Span>,
+    pin: bool,
+}
+
 fn failover(
     draft: &mut Draft<'_>,
     command: &Command,
     id: ServiceId,
-    to: SiteId,
-    force: bool,
+    wish: &Wish,
     seen: Option<u64>,
 ) -> Result<Verdict, Denial> {
+    let Wish { to, force, lasts, pin } = *wish;
     let (service, policy) = draft.service(id).ok_or_else(|| unknown_service(draft, id))?;
     if !policy.has_site(to) {
         return Err(Denial::UnknownSite { site: to, known: policy.prefer.clone() });
     }
     let route = driven_route(draft, id)?;
-    let preferred =
-        service.preference.as_ref().map_or(policy.prefer.first() == Some(&to), |over| over.site == to);
+    let known = service.preference.as_ref().filter(|over| over.site == to);
+    let preferred = match known {
+        // The same with another end, or pinned, is another wish.
+        Some(over) => lasts.is_none() && over.until.is_none() && over.pin == pin,
+        None => service.preference.is_none() && policy.prefer.first() == Some(&to) && !pin,
+    };
     if route.site == to && preferred {
         return Ok(Verdict::AlreadySo);
+    }
+    if let (false, Some((scope, pause))) = (force, paused_by(draft, id)) {
+        return Err(Denial::Paused { scope, by: pause.by.clone() });
     }
     nobody_in_between(draft, &route, seen)?;
     let sick = match standing(service, policy, to) {
@@ -62,6 +80,9 @@ fn failover(
         by: command.by.clone(),
         because: command.because.clone(),
         at: draft.now.wall,
+        until: lasts.map(|lasts| draft.now.boot + lasts),
+        pin,
+        reminded: draft.now.boot,
         forced,
     };
     draft.push(Change::Preference { service: id, preference: Some(preference) });
@@ -99,6 +120,62 @@ fn failback(
     }
     draft.settle(id);
     Ok(accepted(draft))
+}
+
+/// The pause that is about a service, if one is.
+fn paused_by<'a>(draft: &Draft<'a>, id: ServiceId) -> Option<(Scope, &'a Pause)> {
+    let policy = draft.state.policy.services.get(&id)?;
+    let about = |scope: &Scope| match scope {
+        Scope::All => true,
+        Scope::Service(service) => *service == id,
+        Scope::Site(site) => policy.has_site(*site),
+    };
+    draft.state.pauses.iter().find(|(scope, _)| about(scope)).map(|(scope, pause)| (*scope, pause))
+}
+
+fn pause(
+    draft: &mut Draft<'_>,
+    command: &Command,
+    scope: Scope,
+    lasts: Option<Span>,
+) -> Result<Verdict, Denial> {
+    exists(draft, scope)?;
+    let until = lasts.map(|lasts| draft.now.boot + lasts);
+    if draft.state.pauses.get(&scope).is_some_and(|pause| pause.until.is_none() && until.is_none()) {
+        return Ok(Verdict::AlreadySo);
+    }
+    let (by, because) = (command.by.clone(), command.because.clone());
+    draft.tell(Reason::Paused { scope, by: by.clone(), because: because.clone(), lasts });
+    let pause = Pause { by, because, at: draft.now.wall, until };
+    super::repause(draft, scope, Some(pause));
+    Ok(accepted(draft))
+}
+
+fn resume(draft: &mut Draft<'_>, command: &Command, scope: Scope) -> Result<Verdict, Denial> {
+    exists(draft, scope)?;
+    if !draft.state.pauses.contains_key(&scope) {
+        return Ok(Verdict::AlreadySo);
+    }
+    draft.tell(Reason::Resumed { scope, by: Some(command.by.clone()) });
+    super::repause(draft, scope, None);
+    Ok(accepted(draft))
+}
+
+/// Whether there is such a thing to pause.
+fn exists(draft: &Draft<'_>, scope: Scope) -> Result<(), Denial> {
+    let sites = || {
+        let all = draft.state.policy.services.values().flat_map(|service| service.prefer.iter().copied());
+        all.collect::<std::collections::BTreeSet<SiteId>>()
+    };
+    match scope {
+        Scope::Service(service) if !draft.state.services.contains_key(&service) => {
+            Err(unknown_service(draft, service))
+        }
+        Scope::Site(site) if !sites().contains(&site) => {
+            Err(Denial::NoSuchSite { site, known: sites().into_iter().collect() })
+        }
+        Scope::All | Scope::Service(_) | Scope::Site(_) => Ok(()),
+    }
 }
 
 /// Moves traffic because a person wants it. What is in flight is left to finish, unless the old site is dead.

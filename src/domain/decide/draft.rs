@@ -6,7 +6,7 @@ use crate::domain::change::Change;
 use crate::domain::command::Operator;
 use crate::domain::delivery::Peer;
 use crate::domain::event::{ConfigSeen, ContainerSeen, StoreHealth};
-use crate::domain::failover::{Plan, Stay, Why, plan, standing};
+use crate::domain::failover::{Override, Plan, Stay, Why, plan, standing};
 use crate::domain::health::Health;
 use crate::domain::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
@@ -226,6 +226,15 @@ impl<'a> Draft<'a> {
         self.decision.changes.push(change);
     }
 
+    /// Takes over what was decided on a state that has the changes so far.
+    pub(super) fn append(&mut self, rest: Draft<'_>) {
+        let Decision { changes, actions, reasons } = rest.decision;
+        changes.into_iter().for_each(|change| self.push(change));
+        self.decision.actions.extend(actions);
+        self.decision.reasons.extend(reasons);
+        self.next_action = rest.next_action;
+    }
+
     /// Decides an action.
     pub(super) fn act(&mut self, action: Action) {
         self.decision.actions.push(action);
@@ -272,7 +281,9 @@ impl<'a> Draft<'a> {
 
     /// Asks where the service's traffic belongs, and sends it there.
     pub(super) fn settle(&mut self, id: ServiceId) {
+        self.attend_preference(id);
         let Some((service, policy)) = self.service(id) else { return };
+        let reminder = service.preference.as_ref().map(Override::wake);
         let wake = match plan(service, policy, self.now.boot) {
             Plan::Stay(stay) => stay.until(),
             Plan::Move { to, why } => {
@@ -284,8 +295,25 @@ impl<'a> Draft<'a> {
                 }
             }
         };
+        let wake = wake.into_iter().chain(reminder).min();
         if self.service(id).is_some_and(|(service, _)| service.wake != wake) {
             self.push(Change::Wake { service: id, at: wake });
+        }
+    }
+
+    /// A preference ends when its time is over; one that has no end is brought to mind once a day.
+    fn attend_preference(&mut self, id: ServiceId) {
+        let Some((service, _)) = self.service(id) else { return };
+        let Some(over) = service.preference.clone().filter(|over| over.wake() <= self.now.boot) else {
+            return;
+        };
+        if over.until.is_some() {
+            self.push(Change::Preference { service: id, preference: None });
+            self.tell(Reason::PreferenceExpired { service: id, site: over.site });
+        } else {
+            let reminded = Override { reminded: self.now.boot, ..over };
+            self.tell(Reason::PreferenceHolds { service: id, preference: reminded.clone() });
+            self.push(Change::Preference { service: id, preference: Some(reminded) });
         }
     }
 
@@ -391,7 +419,14 @@ impl<'a> Draft<'a> {
         let Some((service, policy)) = self.service(id) else { return };
         let Plan::Stay(stay) = plan(service, policy, self.now.boot) else { return };
         let stuck = match stay {
-            Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::Stateful { .. } | Stay::Forced => true,
+            Stay::AllDown { .. }
+            | Stay::NoneProven { .. }
+            | Stay::Stateful { .. }
+            | Stay::Forced
+            | Stay::Pinned { .. } => true,
+            Stay::Paused { .. } => service.placement.site().is_some_and(|site| {
+                matches!(standing(service, policy, site), failover::Standing::Down { .. })
+            }),
             Stay::Preferred
             | Stay::Unmanaged
             | Stay::BetterSiteDown { .. }

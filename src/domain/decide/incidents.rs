@@ -184,6 +184,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             | Change::Incident { .. }
             | Change::Peer { .. }
             | Change::MailCounted { .. }
+            | Change::Pause { .. }
             | Change::Issued { .. } => {}
         }
     }
@@ -329,6 +330,10 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::PreferenceSet { .. }
         | Reason::PreferenceVoid { .. }
         | Reason::PreferenceDropped { .. }
+        | Reason::PreferenceExpired { .. }
+        | Reason::Paused { .. }
+        | Reason::Resumed { .. }
+        | Reason::PauseHolds { .. }
         | Reason::Adopted { .. }
         | Reason::Placed { .. }
         | Reason::Reasserted { .. }

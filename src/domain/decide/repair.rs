@@ -177,6 +177,9 @@ fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
             if let Phase::Ailing { since, .. } = repair.phase { Phase::Runs { since } } else { Phase::Left };
         return draft.set_repair(container, Repair { phase, ..repair });
     }
+    if let Some(scope) = draft.state.pause_of(container) {
+        return put_off(draft, container, repair, now + LOOK_AGAIN, Some(HealWait::Paused { scope }));
+    }
     if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container)) {
         return put_off(draft, container, repair, now + LOOK_AGAIN, Some(why));
     }

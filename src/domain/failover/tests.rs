@@ -128,7 +128,16 @@ fn a_preference_beats_the_order_but_not_reachability() {
     let policy = service_policy("api", &["onprem", "cloud"]);
     let preference = |forced| {
         let by = Operator { uid: 0, pid: None, name: None };
-        Some(Override { site: site("cloud"), by, because: None, at: Wall(0), forced })
+        Some(Override {
+            site: site("cloud"),
+            by,
+            because: None,
+            at: Wall(0),
+            until: None,
+            pin: false,
+            reminded: Boot(0),
+            forced,
+        })
     };
     let mut service = api("cloud", UP, UP);
     service.preference = preference(false);

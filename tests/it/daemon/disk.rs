@@ -15,6 +15,8 @@ async fn order(daemon: &Daemon, site: &str) -> Reply {
         to: site.parse().unwrap(),
         force: false,
         seen: None,
+        for_ms: None,
+        pin: false,
     };
     daemon.client().command(&CommandBody { order, because: None, dry_run: false }).await.unwrap()
 }

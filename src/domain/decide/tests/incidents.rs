@@ -267,7 +267,8 @@ fn a_story_is_bounded() {
     crash(&mut world, ONPREM);
     for number in 0..40 {
         let to = site(if number % 2 == 0 { "onprem" } else { "cloud" });
-        let order = Order::Failover { service: service("api"), to, force: true, seen: None };
+        let order =
+            Order::Failover { service: service("api"), to, force: true, seen: None, lasts: None, pin: false };
         let by = Operator { uid: 0, pid: None, name: None };
         let because = Some(format!("try {number}"));
         world.step(Event::Commanded(Command { id: CommandId(number), by, because, order }));
