@@ -15,6 +15,7 @@ pub mod store;
 pub mod task;
 
 pub mod actuator;
+pub mod alert;
 pub mod probe;
 pub mod status;
 pub mod telemetry;
