@@ -2,3 +2,10 @@
 //! which way comes from the core.
 
 pub mod email;
+mod letter;
+mod parcel;
+mod sender;
+
+pub use letter::Correspondents;
+pub use parcel::Parcel;
+pub use sender::{Fated, Holds, Kept, Ledger, Order, Post, Recorded, Staged, Standing, run};

@@ -114,6 +114,6 @@ fn with_crlf(message: &[u8]) -> Cow<'_, [u8]> {
 }
 
 #[cfg(test)]
-mod peer;
+pub(in crate::alert) mod peer;
 #[cfg(test)]
 mod tests;

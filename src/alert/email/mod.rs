@@ -12,7 +12,7 @@
 //!   that is for the outbox, which remembers. Every stage has its own deadline, and one refused recipient never holds up
 //!   the others.
 //!
-//! Passwords stay in [`Secret`]. Nothing here logs; what a relay said comes back as one bounded line, in which a
+//! Passwords stay in [`Secret`](crate::secret::Secret). Nothing here logs; what a relay said comes back as one bounded line, in which a
 //! password that the relay echoed is withheld.
 
 mod connect;
@@ -29,4 +29,7 @@ pub use deliver::{Deadlines, deliver};
 pub use envelope::{Envelope, EnvelopeError, RECIPIENTS_MAX};
 pub use message::{ComposeError, Item, Letter, MessageId, MessageIdError, Stamp, Status, compose, subject};
 pub use outcome::{Attempt, FaultClass, Outcome, Recipient, RelayFault, Reply, Stage};
-pub use relay::{Helo, HeloError, Login, Relay, RelayTls, Secret};
+pub use relay::{Helo, HeloError, Login, Relay, RelayTls};
+
+#[cfg(test)]
+pub(super) use deliver::peer;

@@ -1,6 +1,6 @@
 //! A relay: a mail server that takes our messages and carries them on.
 
-use std::fmt;
+use crate::secret::Secret;
 use std::net::IpAddr;
 
 /// A relay and how to talk to it.
@@ -42,28 +42,6 @@ pub struct Login {
     pub user: String,
     /// The password.
     pub password: Secret,
-}
-
-/// A password. Whoever prints it sees three stars.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    #[must_use]
-    pub fn new(password: String) -> Secret {
-        Secret(password)
-    }
-
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// The name that we give in EHLO: a domain name or an address literal (RFC 5321, section 4.1.4).
@@ -112,7 +90,7 @@ mod tests {
     #[test]
     fn a_secret_does_not_show() {
         let login = Login { user: "sup".to_owned(), password: Secret::new("hunter2".to_owned()) };
-        assert_eq!(format!("{login:?}"), r#"Login { user: "sup", password: *** }"#);
+        assert_eq!(format!("{login:?}"), r#"Login { user: "sup", password: Secret(***) }"#);
         assert!(!format!("{login:#?}").contains("hunter2"));
     }
 

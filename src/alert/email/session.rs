@@ -316,7 +316,7 @@ fn may_say_password(tls: RelayTls, peer: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::email::Secret;
+    use crate::secret::Secret;
 
     #[test]
     fn a_password_in_plain_text_stays_on_this_machine() {

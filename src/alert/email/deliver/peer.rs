@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{self, pki_types};
 
 /// A place in the dialogue where a script can say what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum At {
+pub(in crate::alert) enum At {
     Banner,
     Ehlo,
     StartTls,
@@ -32,7 +32,7 @@ pub(super) enum At {
 
 /// What happens there instead of the polite answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Act {
+pub(in crate::alert) enum Act {
     Say(&'static [u8]),
     Silent,
     Close,
@@ -40,30 +40,30 @@ pub(super) enum Act {
 
 /// What a relay does.
 #[derive(Debug, Clone)]
-pub(super) struct Script {
-    pub(super) tls: RelayTls,
+pub(in crate::alert) struct Script {
+    pub(in crate::alert) tls: RelayTls,
     /// What it offers, one keyword each.
-    pub(super) offers: Vec<&'static str>,
+    pub(in crate::alert) offers: Vec<&'static str>,
     acts: BTreeMap<At, Act>,
 }
 
 /// What it heard.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(in crate::alert) struct Heard {
     /// Without their line ends.
-    pub(super) commands: Vec<String>,
+    pub(in crate::alert) commands: Vec<String>,
     /// The message, as it would be stored: without what protects its dots.
-    pub(super) content: Vec<u8>,
+    pub(in crate::alert) content: Vec<u8>,
 }
 
 /// A relay at work.
-pub(super) struct Peer {
-    pub(super) relay: Relay,
+pub(in crate::alert) struct Peer {
+    pub(in crate::alert) relay: Relay,
     work: JoinHandle<Heard>,
 }
 
 impl Script {
-    pub(super) fn polite(tls: RelayTls) -> Script {
+    pub(in crate::alert) fn polite(tls: RelayTls) -> Script {
         let mut offers = vec!["SIZE 1000000", "8BITMIME", "AUTH PLAIN LOGIN"];
         if tls == RelayTls::StartTls {
             offers.push("STARTTLS");
@@ -71,22 +71,22 @@ impl Script {
         Script { tls, offers, acts: BTreeMap::new() }
     }
 
-    pub(super) fn plain() -> Script {
+    pub(in crate::alert) fn plain() -> Script {
         Script::polite(RelayTls::None)
     }
 
-    pub(super) fn but(mut self, at: At, act: Act) -> Script {
+    pub(in crate::alert) fn but(mut self, at: At, act: Act) -> Script {
         self.acts.insert(at, act);
         self
     }
 
-    pub(super) fn but_says(self, at: At, reply: &'static str) -> Script {
+    pub(in crate::alert) fn but_says(self, at: At, reply: &'static str) -> Script {
         self.but(at, Act::Say(reply.as_bytes()))
     }
 }
 
 impl Peer {
-    pub(super) async fn start(script: Script) -> Peer {
+    pub(in crate::alert) async fn start(script: Script) -> Peer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = Relay {
             name: "test".to_owned(),
@@ -111,7 +111,7 @@ impl Peer {
     }
 
     /// What it heard, after the connection ended.
-    pub(super) async fn heard(self) -> Heard {
+    pub(in crate::alert) async fn heard(self) -> Heard {
         self.work.await.unwrap()
     }
 }
@@ -260,7 +260,7 @@ impl Certificate {
 }
 
 /// A certificate that nobody who trusts the test's own has reason to trust.
-pub(super) fn another_ca() -> Vec<u8> {
+pub(in crate::alert) fn another_ca() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     make_certificate(directory.path());
     std::fs::read(directory.path().join("cert.pem")).unwrap()

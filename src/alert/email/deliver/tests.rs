@@ -1,6 +1,7 @@
 use super::peer::{Act, At, Heard, Peer, Script, another_ca};
 use super::*;
-use crate::alert::email::{Helo, Login, RelayTls, Secret};
+use crate::alert::email::{Helo, Login, RelayTls};
+use crate::secret::Secret;
 use futures_util::future::join_all;
 use std::io::Write;
 use std::sync::{Arc, Mutex};

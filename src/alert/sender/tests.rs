@@ -1,0 +1,233 @@
+use super::*;
+use crate::alert::email::peer::{Act, At, Peer, Script};
+use crate::alert::email::{Helo, RelayTls};
+use crate::domain::delivery::Told;
+use crate::domain::incident::{IncidentId, Trouble};
+use std::sync::Mutex;
+use tokio::time::timeout;
+
+/// Longer than any test takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The outbox in memory: what was kept, in order; and a disk that may be broken.
+#[derive(Clone, Default)]
+struct Memory {
+    kept: Arc<Mutex<Vec<What>>>,
+    broken: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Staged(MailId, Staged),
+    Recorded(MailId, Recorded),
+}
+
+impl Ledger for Memory {
+    fn stage(&self, mail: MailId, message: Staged) -> BoxFuture<'static, bool> {
+        self.kept.lock().unwrap().push(What::Staged(mail, message));
+        let works = !self.broken;
+        Box::pin(async move { works })
+    }
+
+    fn record(&self, mail: MailId, parcel: Recorded) -> BoxFuture<'static, bool> {
+        self.kept.lock().unwrap().push(What::Recorded(mail, parcel));
+        let works = !self.broken;
+        Box::pin(async move { works })
+    }
+}
+
+impl Memory {
+    fn staged(&self) -> Vec<Staged> {
+        let kept = self.kept.lock().unwrap();
+        let staged =
+            |what: &What| if let What::Staged(_, staged) = what { Some(staged.clone()) } else { None };
+        kept.iter().filter_map(staged).collect()
+    }
+
+    fn last(&self) -> Option<Recorded> {
+        let kept = self.kept.lock().unwrap();
+        let recorded =
+            |what: &What| if let What::Recorded(_, last) = what { Some(last.clone()) } else { None };
+        kept.iter().filter_map(recorded).next_back()
+    }
+}
+
+fn pool_down() -> Trouble {
+    Trouble::PoolDown { service: "api".parse().unwrap(), site: "onprem".parse().unwrap() }
+}
+
+fn mail(id: u64) -> Mail {
+    let told = Told {
+        incident: IncidentId(3),
+        trouble: pool_down(),
+        opened: Wall(wall_now().0 - 60_000),
+        ended: None,
+        story: Vec::new(),
+    };
+    let why = WhyDirect::Unreachable { peers: vec![("am1".parse().unwrap(), "connection refused".into())] };
+    Mail { id: MailId(id), kind: MailKind::Firing, why, at: wall_now(), incidents: vec![told] }
+}
+
+fn relay(name: &str, peer: &Peer) -> Relay {
+    Relay { name: name.to_owned(), ..peer.relay.clone() }
+}
+
+/// A relay where nobody listens.
+fn nobody(name: &str) -> Relay {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Relay {
+        name: name.to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: free,
+        tls: RelayTls::None,
+        helo: Helo::parse("node.example.org").unwrap(),
+        auth: None,
+        ca: None,
+    }
+}
+
+fn post(relays: Vec<Relay>) -> Post {
+    let who = Correspondents {
+        from: "supervisor@example.org".to_owned(),
+        to: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
+        host: "node.example.org".to_owned(),
+        version: "0.1.0".to_owned(),
+    };
+    Post { who, relays, deadlines: Deadlines::default() }
+}
+
+struct Running {
+    orders: mpsc::Sender<Order>,
+    events: mpsc::Receiver<Event>,
+    ledger: Memory,
+    _post: watch::Sender<Option<Arc<Post>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(post: Post, ledger: Memory, has: &'static [&'static str], open: Vec<Parcel>) -> Running {
+        let (orders, mut lane) = mpsc::channel(8);
+        let (events, heard) = mpsc::channel(8);
+        let (settings, read) = watch::channel(Some(Arc::new(post)));
+        let holds: Holds = Arc::new(move |asked| {
+            Box::pin(async move { asked.into_iter().filter(|print| has.contains(&print.as_str())).collect() })
+        });
+        let kept = ledger.clone();
+        let task = tokio::spawn(async move { run(read, &mut lane, kept, holds, open, events).await });
+        Running { orders, events: heard, ledger, _post: settings, task }
+    }
+
+    async fn order(&self, mail: Mail, durable: bool) {
+        self.orders.send(Order { mail, durable }).await.unwrap();
+    }
+
+    async fn end(&mut self) -> MailEnd {
+        match timeout(PATIENCE, self.events.recv()).await.expect("the mail came to no end") {
+            Some(Event::Mailed(mailed)) => mailed.end,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_bytes_are_kept_before_they_are_sent_and_their_fate_after() {
+    let peer = Peer::start(Script::plain()).await;
+    let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], Vec::new());
+    running.order(mail(7), true).await;
+    assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
+    let heard = peer.heard().await;
+    let staged = running.ledger.staged().remove(0);
+    assert_eq!(heard.content, staged.bytes, "what was sent is what was kept");
+    let text = String::from_utf8(staged.bytes).unwrap();
+    assert!(text.contains(&format!("Message-ID: {}", staged.message_id)), "{text}");
+    assert!(staged.message_id.contains(".firing.7@node.example.org"), "{}", staged.message_id);
+    assert!(text.contains("[FIRING:1] PoolDown"), "{text}");
+    let last = running.ledger.last().unwrap();
+    assert_eq!(last.standing, Standing::Done);
+    assert!(last.recipients.iter().all(|to| to.state == Fated::Accepted), "{last:?}");
+}
+
+#[tokio::test]
+async fn what_the_disk_does_not_take_is_sent_all_the_same_and_says_that_it_may_come_twice() {
+    for (ledger, durable) in
+        [(Memory { broken: true, ..Memory::default() }, true), (Memory::default(), false)]
+    {
+        let peer = Peer::start(Script::plain()).await;
+        let mut running = Running::start(post(vec![relay("main", &peer)]), ledger, &[], Vec::new());
+        running.order(mail(7), durable).await;
+        assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
+        let text = String::from_utf8(peer.heard().await.content).unwrap();
+        assert!(text.to_lowercase().contains("duplicate") || text.contains("twice"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_relay_takes_what_the_first_one_could_not() {
+    let peer = Peer::start(Script::plain()).await;
+    let relays = vec![nobody("first"), relay("second", &peer)];
+    let mut running = Running::start(post(relays), Memory::default(), &[], Vec::new());
+    running.order(mail(7), true).await;
+    assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
+    let last = running.ledger.last().unwrap();
+    assert!(last.recipients.iter().all(|to| to.relay.as_deref() == Some("second")), "{last:?}");
+}
+
+#[tokio::test]
+async fn what_alertmanager_has_after_all_is_not_sent() {
+    let print: &'static str = Box::leak(fingerprint(&pool_down().labels()).into_boxed_str());
+    let has: &'static [&'static str] = Box::leak(Box::new([print]));
+    let mut running = Running::start(post(vec![nobody("main")]), Memory::default(), has, Vec::new());
+    running.order(mail(7), true).await;
+    assert_eq!(running.end().await, MailEnd::NotNeeded);
+    assert_eq!(running.ledger.staged(), []);
+    assert_eq!(running.ledger.last().unwrap().standing, Standing::NotNeeded);
+}
+
+#[tokio::test]
+async fn one_refused_recipient_holds_up_nobody_and_is_told() {
+    let peer = Peer::start(Script::plain().but(At::Rcpt(1), Act::Say(b"550 no such user\r\n"))).await;
+    let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], Vec::new());
+    running.order(mail(7), true).await;
+    let end = running.end().await;
+    assert!(
+        matches!(&end, MailEnd::Dead { words } if words.contains("550") && words.contains("a@example.org")),
+        "{end:?}"
+    );
+    assert!(!peer.heard().await.content.is_empty(), "the other one has it");
+    assert_eq!(running.ledger.last().unwrap().standing, Standing::Dead);
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_left_is_sent_with_the_same_bytes_to_whom_it_is_owed() {
+    let peer = Peer::start(Script::plain()).await;
+    let bytes = b"Subject: from before\r\n\r\nthe same bytes\r\n".to_vec();
+    let staged = Staged {
+        message_id: "<m.1@node.example.org>".to_owned(),
+        sender: "supervisor@example.org".to_owned(),
+        bytes: bytes.clone(),
+        recipients: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
+    };
+    let accepted = Kept {
+        address: "a@example.org".to_owned(),
+        state: Fated::Accepted,
+        relay: Some("main".to_owned()),
+        words: None,
+        next: None,
+        attempts: 1,
+    };
+    let open = vec![Parcel::resumed(mail(5), Some(staged), vec![accepted])];
+    let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], open);
+    assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
+    let heard = peer.heard().await;
+    assert_eq!(heard.content, bytes);
+    let rcpt: Vec<&String> = heard.commands.iter().filter(|line| line.starts_with("RCPT")).collect();
+    assert_eq!(rcpt.len(), 1, "{rcpt:?}");
+    assert!(rcpt[0].contains("b@example.org"));
+    assert_eq!(running.ledger.staged(), [], "it was kept before");
+}
