@@ -58,7 +58,8 @@ pub(super) fn stamp(mail: &Mail, who: &Correspondents) -> Result<Stamp, MessageI
     let name = thread.clone().unwrap_or_else(|| "supervisor".to_owned());
     Ok(Stamp {
         date,
-        message_id: MessageId::parse(&format!("<{name}.{kind}.{number}@{host}>"))?,
+        // The number alone is not enough: a process that lost its state counts from the beginning.
+        message_id: MessageId::parse(&format!("<{name}.{kind}.{number}.{}@{host}>", mail.at.0))?,
         thread: thread.map(|name| MessageId::parse(&format!("<{name}@{host}>"))).transpose()?,
     })
 }

@@ -24,6 +24,10 @@ const EXPIRES_AFTER: Span = Span::seconds(24 * 3600);
 /// How much of a relay's words is kept.
 const WORDS_MAX: usize = 300;
 
+/// Which mail: its number, and when it was decided. A process that lost its state counts from the beginning, while mails of
+/// an earlier one may still be on their way.
+pub(super) type Key = (MailId, Wall);
+
 /// A mail with its bytes, once it has some, and its recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parcel {
@@ -84,18 +88,24 @@ pub(super) struct Tried {
 }
 
 impl Parcel {
-    pub(super) fn new(mail: Mail, recipients: &[String]) -> Parcel {
+    pub(super) fn new(mail: Mail) -> Parcel {
         let next = mail.at;
-        let recipients = recipients.iter().map(|to| (to.clone(), Fate::Pending(Tried::default()))).collect();
-        Parcel { mail, message: None, recipients, rounds: 0, next, told: false }
+        Parcel { mail, message: None, recipients: BTreeMap::new(), rounds: 0, next, told: false }
+    }
+
+    /// Addresses it, before it is written: to those whom the settings name by then.
+    pub(super) fn address(&mut self, recipients: &[String]) {
+        for to in recipients {
+            self.recipients.entry(to.clone()).or_insert_with(|| Fate::Pending(Tried::default()));
+        }
     }
 
     /// The parcel of a mail that an earlier process did not see to its end: its bytes, if it had any, and what had become of
     /// it. What was on its way when that process ended is ambiguous only where its last words say so; everything else is
     /// sent again under the same Message-ID.
     pub fn resumed(mail: Mail, staged: Option<Staged>, recipients: Vec<Kept>) -> Parcel {
-        let mut parcel =
-            Parcel::new(mail, &staged.as_ref().map(|staged| staged.recipients.clone()).unwrap_or_default());
+        let mut parcel = Parcel::new(mail);
+        parcel.address(staged.as_ref().map(|staged| staged.recipients.as_slice()).unwrap_or_default());
         parcel.message = staged.map(|staged| Message {
             id: staged.message_id,
             sender: staged.sender,
@@ -146,6 +156,10 @@ impl Parcel {
 
     pub(super) fn id(&self) -> MailId {
         self.mail.id
+    }
+
+    pub(super) fn key(&self) -> Key {
+        (self.mail.id, self.mail.at)
     }
 
     /// Begins a round: what a relay put off is asked of it again.

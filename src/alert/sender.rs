@@ -14,11 +14,11 @@
 
 use super::email::{Attempt, Deadlines, Envelope, Relay, compose, deliver};
 use super::letter::{self, Correspondents};
-use super::parcel::{Message, Parcel};
+use super::parcel::{Key, Message, Parcel};
 use crate::chain::chain;
 use crate::clock::wall_now;
 use crate::domain::Event;
-use crate::domain::delivery::{Mail, MailId, MailKind, WhyDirect};
+use crate::domain::delivery::{Mail, MailKind, WhyDirect};
 use crate::domain::event::{MailEnd, Mailed};
 use crate::domain::incident::fingerprint;
 use crate::domain::time::Wall;
@@ -59,9 +59,9 @@ pub struct Order {
 /// The outbox on the disk.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// Keeps the bytes of a mail before it is sent. False when the disk did not take them in time.
-    fn stage(&self, mail: MailId, message: Staged) -> BoxFuture<'static, bool>;
+    fn stage(&self, mail: &Mail, message: Staged) -> BoxFuture<'static, bool>;
     /// Keeps what became of a mail. False when the disk did not take it in time.
-    fn record(&self, mail: MailId, parcel: Recorded) -> BoxFuture<'static, bool>;
+    fn record(&self, mail: &Mail, parcel: Recorded) -> BoxFuture<'static, bool>;
 }
 
 /// What is kept before a mail is sent.
@@ -144,8 +144,8 @@ pub async fn run<L: Ledger>(
     open: Vec<Parcel>,
     events: mpsc::Sender<Event>,
 ) {
-    let mut waiting: BTreeMap<MailId, (Parcel, bool)> =
-        open.into_iter().map(|parcel| (parcel.id(), (parcel, true))).collect();
+    let mut waiting: BTreeMap<Key, (Parcel, bool)> =
+        open.into_iter().map(|parcel| (parcel.key(), (parcel, true))).collect();
     let mut under_way: FuturesUnordered<BoxFuture<'static, (Parcel, bool, Option<MailEnd>)>> =
         FuturesUnordered::new();
     let mut post = post;
@@ -163,8 +163,8 @@ pub async fn run<L: Ledger>(
         tokio::select! {
             () = events.closed() => return,
             Some(order) = orders.recv() => {
-                let recipients = post.borrow().as_ref().map(|post| post.who.to.clone()).unwrap_or_default();
-                waiting.insert(order.mail.id, (Parcel::new(order.mail, &recipients), order.durable));
+                let parcel = Parcel::new(order.mail);
+                waiting.insert(parcel.key(), (parcel, order.durable));
             }
             Some((parcel, durable, end)) = under_way.next(), if !under_way.is_empty() => {
                 if let Some(end) = end
@@ -173,7 +173,7 @@ pub async fn run<L: Ledger>(
                     return;
                 }
                 if !parcel.is_finished() {
-                    waiting.insert(parcel.id(), (parcel, durable));
+                    waiting.insert(parcel.key(), (parcel, durable));
                 }
             }
             changed = post.changed() => {
@@ -187,12 +187,12 @@ pub async fn run<L: Ledger>(
 }
 
 /// The mail that has waited longest of those that are due.
-fn next_due(waiting: &BTreeMap<MailId, (Parcel, bool)>, now: Wall) -> Option<MailId> {
+fn next_due(waiting: &BTreeMap<Key, (Parcel, bool)>, now: Wall) -> Option<Key> {
     let due = waiting.values().map(|(parcel, _)| parcel).filter(|parcel| parcel.next <= now);
-    due.min_by_key(|parcel| (parcel.next, parcel.id())).map(Parcel::id)
+    due.min_by_key(|parcel| (parcel.next, parcel.key())).map(Parcel::key)
 }
 
-fn pause(waiting: &BTreeMap<MailId, (Parcel, bool)>, now: Wall) -> Duration {
+fn pause(waiting: &BTreeMap<Key, (Parcel, bool)>, now: Wall) -> Duration {
     let next = waiting.values().map(|(parcel, _)| parcel.next.0.saturating_sub(now.0)).min();
     let next = next.map(|milliseconds| Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)));
     // What is due and has no place waits for one, which is an arm of its own.
@@ -211,9 +211,10 @@ async fn round<L: Ledger>(
         if alertmanager_has_it(&parcel.mail, &holds).await {
             parcel.recipients.clear();
             let recorded = Recorded { at: wall_now(), standing: Standing::NotNeeded, recipients: Vec::new() };
-            ledger.record(parcel.id(), recorded).await;
+            ledger.record(&parcel.mail, recorded).await;
             return (parcel, durable, Some(MailEnd::NotNeeded));
         }
+        parcel.address(&post.who.to);
         match write(&post, &ledger, &mut parcel, durable).await {
             Ok(kept) => durable = durable && kept,
             Err(words) => {
@@ -245,7 +246,7 @@ async fn round<L: Ledger>(
     }
     let names: Vec<String> = post.relays.iter().map(|relay| relay.name.clone()).collect();
     let end = parcel.end_round(&names, wall_now());
-    ledger.record(parcel.id(), parcel.recorded(wall_now())).await;
+    ledger.record(&parcel.mail, parcel.recorded(wall_now())).await;
     (parcel, durable, end)
 }
 
@@ -289,7 +290,7 @@ async fn write<L: Ledger>(
             bytes: bytes.clone(),
             recipients: parcel.recipients.keys().cloned().collect(),
         };
-        kept = ledger.stage(parcel.id(), staged).await;
+        kept = ledger.stage(&parcel.mail, staged).await;
         if !kept {
             bytes = composed(false)?;
         }

@@ -9,7 +9,9 @@ fn mail() -> Mail {
 }
 
 fn parcel(recipients: &[&str]) -> Parcel {
-    Parcel::new(mail(), &recipients.iter().map(|to| (*to).to_owned()).collect::<Vec<_>>())
+    let mut parcel = Parcel::new(mail());
+    parcel.address(&recipients.iter().map(|to| (*to).to_owned()).collect::<Vec<_>>());
+    parcel
 }
 
 fn reply(code: u16) -> Reply {

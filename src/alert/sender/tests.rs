@@ -1,7 +1,7 @@
 use super::*;
 use crate::alert::email::peer::{Act, At, Peer, Script};
 use crate::alert::email::{Helo, RelayTls};
-use crate::domain::delivery::Told;
+use crate::domain::delivery::{MailId, Told};
 use crate::domain::incident::{IncidentId, Trouble};
 use std::sync::Mutex;
 use tokio::time::timeout;
@@ -23,14 +23,14 @@ enum What {
 }
 
 impl Ledger for Memory {
-    fn stage(&self, mail: MailId, message: Staged) -> BoxFuture<'static, bool> {
-        self.kept.lock().unwrap().push(What::Staged(mail, message));
+    fn stage(&self, mail: &Mail, message: Staged) -> BoxFuture<'static, bool> {
+        self.kept.lock().unwrap().push(What::Staged(mail.id, message));
         let works = !self.broken;
         Box::pin(async move { works })
     }
 
-    fn record(&self, mail: MailId, parcel: Recorded) -> BoxFuture<'static, bool> {
-        self.kept.lock().unwrap().push(What::Recorded(mail, parcel));
+    fn record(&self, mail: &Mail, parcel: Recorded) -> BoxFuture<'static, bool> {
+        self.kept.lock().unwrap().push(What::Recorded(mail.id, parcel));
         let works = !self.broken;
         Box::pin(async move { works })
     }
@@ -139,18 +139,29 @@ impl Drop for Running {
 async fn the_bytes_are_kept_before_they_are_sent_and_their_fate_after() {
     let peer = Peer::start(Script::plain()).await;
     let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], Vec::new());
-    running.order(mail(7), true).await;
+    let decided = mail(7);
+    let name = format!(".firing.7.{}@node.example.org", decided.at.0);
+    running.order(decided, true).await;
     assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
     let heard = peer.heard().await;
     let staged = running.ledger.staged().remove(0);
     assert_eq!(heard.content, staged.bytes, "what was sent is what was kept");
     let text = String::from_utf8(staged.bytes).unwrap();
     assert!(text.contains(&format!("Message-ID: {}", staged.message_id)), "{text}");
-    assert!(staged.message_id.contains(".firing.7@node.example.org"), "{}", staged.message_id);
+    assert!(staged.message_id.contains(&name), "{}", staged.message_id);
     assert!(text.contains("[FIRING:1] PoolDown"), "{text}");
     let last = running.ledger.last().unwrap();
     assert_eq!(last.standing, Standing::Done);
     assert!(last.recipients.iter().all(|to| to.state == Fated::Accepted), "{last:?}");
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_decided_and_had_not_written_is_written_to_those_of_today() {
+    let peer = Peer::start(Script::plain()).await;
+    let open = vec![Parcel::resumed(mail(7), None, Vec::new())];
+    let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], open);
+    assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
+    assert_eq!(running.ledger.staged().remove(0).recipients.len(), 2);
 }
 
 #[tokio::test]

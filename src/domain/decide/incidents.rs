@@ -7,7 +7,7 @@ use crate::domain::delivery::{
     self, DIGEST_FROM, MAILS_MAX, MAILS_WINDOW, Mail, MailId, MailKind, Peer, PeerLink, Plan,
     RESOLVED_SENT_FOR, TRIES, Telling, Told, WhyDirect,
 };
-use crate::domain::event::{ConfigSeen, Mailed, PeerResult, PeerSeen, StoreHealth};
+use crate::domain::event::{ConfigSeen, MailEnd, Mailed, PeerResult, PeerSeen, StoreHealth};
 use crate::domain::failover::{Standing, standing};
 use crate::domain::id::{PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
@@ -107,6 +107,16 @@ pub(super) fn heard(draft: &mut Draft<'_>, seen: &PeerSeen) {
 /// What became of a mail.
 pub(super) fn mailed(draft: &mut Draft<'_>, mailed: &Mailed) {
     draft.tell(Reason::Mailed { mail: mailed.mail, end: mailed.end.clone() });
+    if mailed.end != MailEnd::NotNeeded {
+        return;
+    }
+    // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
+    let ours = Telling::ByMail { mail: mailed.mail };
+    for id in draft.incident_ids() {
+        if draft.incident(id).is_some_and(|incident| incident.telling == ours) {
+            set_telling(draft, id, Telling::ByAlertmanager);
+        }
+    }
 }
 
 fn set_peer(draft: &mut Draft<'_>, id: PeerId, before: &Peer, after: Peer) {

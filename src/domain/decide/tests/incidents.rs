@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::domain::command::{Command, CommandId, Operator};
-use crate::domain::delivery::{AlertPolicy, MAILS_MAX, Mail, MailKind, Telling, WhyDirect, Word};
-use crate::domain::event::{ContainerList, PeerResult, PeerSeen};
+use crate::domain::delivery::{AlertPolicy, MAILS_MAX, Mail, MailId, MailKind, Telling, WhyDirect, Word};
+use crate::domain::event::{ContainerList, MailEnd, Mailed, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
 use crate::domain::incident::{IncidentId, STORY_MAX, Trouble};
 use crate::domain::time::Boot;
@@ -143,6 +143,25 @@ fn without_alertmanager_the_mail_goes_out_in_time_says_why_and_its_end_follows()
     assert_eq!((end.len(), end[0].kind, &end[0].why), (1, MailKind::Resolved, &WhyDirect::Owed));
     assert!(end[0].incidents[0].ended.is_some());
     assert_eq!(wait(&mut world, 3_600), []);
+}
+
+#[test]
+fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    let mail = wait(&mut world, 60).remove(0).id;
+    let other = world.step(Event::Mailed(Mailed { mail: MailId(mail.0 + 1), end: MailEnd::NotNeeded }));
+    assert!(mails(&other).is_empty());
+    assert_eq!(the_incident(&world).1, &Telling::ByMail { mail }, "another mail is another matter");
+    world.step(Event::Mailed(Mailed { mail, end: MailEnd::NotNeeded }));
+    assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
+    mend(&mut world, ONPREM);
+    says(&mut world, Word::Resolved);
+    assert_eq!(wait(&mut world, 3_600), [], "Alertmanager tells the end, too");
 }
 
 #[test]
