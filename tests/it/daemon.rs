@@ -2,6 +2,7 @@
 //! settings that are wrong, a template that HAProxy refuses, sockets that are not there.
 
 mod disk;
+mod healing;
 mod listeners;
 mod once;
 mod serving;

@@ -22,7 +22,7 @@ const IMAGE: &str = "debian:trixie-slim";
 const LONGEST: Duration = Duration::from_secs(40);
 
 /// Where the real engine listens.
-fn socket() -> PathBuf {
+pub(crate) fn socket() -> PathBuf {
     let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
     match host.strip_prefix("unix://") {
         Some(path) => PathBuf::from(path),
@@ -30,7 +30,7 @@ fn socket() -> PathBuf {
     }
 }
 
-async fn docker(arguments: &str) -> String {
+pub(crate) async fn docker(arguments: &str) -> String {
     let words = arguments.split_whitespace();
     let ran = timeout(LONGEST, Command::new("docker").args(words).kill_on_drop(true).output()).await;
     let ran = ran.unwrap_or_else(|_| panic!("`docker {arguments}` hangs")).unwrap_or_else(|error| {
@@ -45,7 +45,7 @@ async fn docker(arguments: &str) -> String {
 }
 
 /// A container of this test's own; removed at the end, whatever happens.
-struct Container(String);
+pub(crate) struct Container(pub(crate) String);
 
 impl Container {
     /// Runs `command` in a new container.
@@ -56,13 +56,13 @@ impl Container {
     }
 
     /// Asks no registry, and needs no network.
-    async fn create(&self, options: &str, command: &str) {
+    pub(crate) async fn create(&self, options: &str, command: &str) {
         docker(&format!("run -d --pull never --network none --name {} {options} {IMAGE} {command}", self.0))
             .await;
     }
 
     /// Only the name.
-    fn named(test: &str) -> Container {
+    pub(crate) fn named(test: &str) -> Container {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let n = MADE.fetch_add(1, Ordering::SeqCst);
         Container(format!("edges-{test}-{}-{n}", std::process::id()))

@@ -146,12 +146,13 @@ impl Repair {
     fn started(&self, rules: Rules<'_>) -> Repair {
         let runs = Phase::Runs { since: rules.now };
         match self.phase {
-            // Docker's own start, or ours: the count goes on.
-            Phase::Acting { .. } | Phase::Docker { .. } => self.with(runs),
+            // Docker's own start, or ours: the count goes on. Ours has two ways to us, the engine's answer and its event, and
+            // either may be the first; and what runs cannot be started by anybody else.
+            Phase::Acting { .. } | Phase::Docker { .. } | Phase::Runs { .. } | Phase::Ailing { .. } => {
+                Repair { signal: None, ..self.with(runs) }
+            }
             // Somebody's: they vouch for it.
             Phase::Unseen
-            | Phase::Runs { .. }
-            | Phase::Ailing { .. }
             | Phase::Judging { .. }
             | Phase::Stopping { .. }
             | Phase::Held { .. }

@@ -507,8 +507,21 @@ fn somebody_elses_start_vouches_for_the_container_and_our_own_does_not() {
         repair.attempt = 3;
         repair.starts = vec![NOW];
         let started = repair.after(Input::Start, given.rules());
-        let ours = matches!(phase, Phase::Acting { .. } | Phase::Docker { .. });
+        let known = matches!(phase, Phase::Runs { .. } | Phase::Ailing { .. });
+        let ours = known || matches!(phase, Phase::Acting { .. } | Phase::Docker { .. });
         assert_eq!(started.attempt, if ours { 3 } else { 0 }, "{}", phase.word());
+    }
+}
+
+#[test]
+fn our_start_counts_whether_the_answer_or_the_event_comes_first() {
+    let given = Given::default();
+    let acting = Phase::Acting { action: ActionId(7), deed: Deed::Start, since: NOW };
+    let starting = Repair { attempt: 1, starts: vec![NOW], ..in_phase(acting) };
+    for inputs in [[Input::Finished(End::Done), Input::Start], [Input::Start, Input::Finished(End::Done)]] {
+        let [first, second] = inputs;
+        let after = starting.after(first, given.rules()).after(second, given.rules());
+        assert_eq!((after.phase.word(), after.attempt, after.starts.len()), ("runs", 1, 1));
     }
 }
 
