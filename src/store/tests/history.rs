@@ -114,7 +114,7 @@ fn the_store_stays_within_its_size_under_a_load_that_never_lets_up() {
     let retention = Retention { max_bytes, ..Retention::default() };
     let (store, mut tape) = begun(dir.path(), Options { retention, ..options() });
     let mut snapshots = 0;
-    // About 4 MiB of records. The loop's part is only to hand over a snapshot when asked. What is queued or in hand by
+    // About 6 MiB of records. The loop's part is only to hand over a snapshot when asked. What is queued or in hand by
     // then still belongs to the segment that ends: it must be small beside a segment (128 KiB), as it is in the product.
     for _ in 0..1000 {
         if *store.wants_snapshot().borrow() {
@@ -122,7 +122,7 @@ fn the_store_stays_within_its_size_under_a_load_that_never_lets_up() {
             snapshots += 1;
         }
         store.submit(tape.accident()).unwrap();
-        wait_until("room in the queue", || store.status().queued < 20);
+        wait_until("room in the queue", || store.status().queued < 10);
     }
     wait_committed(&store, tape.next_seq - 1);
     assert!(snapshots >= 8, "segments end by size: {snapshots}");
