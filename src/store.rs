@@ -19,6 +19,7 @@
 //!   true from the start.
 //! - The store reads no clock that means anything: moments come with the records.
 
+mod job;
 mod journal;
 mod load;
 mod lock;
@@ -43,7 +44,8 @@ pub use schema::{FILE, OpenError};
 use crate::chain::chain;
 use crate::domain::event::StoreHealth;
 use crate::domain::{Decision, Event, Now, State};
-use queue::{Shared, Snapshot};
+use job::Snapshot;
+use queue::Shared;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Rows: records, snapshots and gaps as they are written, and how much a record must survive.
 
 use super::Record;
-use super::queue::Snapshot;
+use super::job::Snapshot;
 use crate::domain::time::Wall;
 use crate::domain::{Change, Event, Policy, State};
 use rusqlite::{Connection, OptionalExtension, Row, params};

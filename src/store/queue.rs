@@ -3,11 +3,11 @@
 //! One mutex, held for moments and never across I/O. Every number that the verdict rests on is in [`Queue`], so that
 //! "degraded" means the same whoever asks.
 
+use super::job::{Job, Snapshot};
 use super::{Full, Limits, Options, Record, Retention};
 use crate::domain::event::StoreHealth;
-use crate::domain::{Now, State};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -18,46 +18,6 @@ const QUEUED_SNAPSHOTS: usize = 2;
 /// How many records one transaction takes at most. Far beyond it the sync's price per record is nothing, and a step of
 /// the writer stays short.
 const COMMIT_RECORDS: usize = 1024;
-
-/// One thing to store.
-#[derive(Debug)]
-pub(super) enum Job {
-    Records(Vec<Record>),
-    Snapshot(Snapshot),
-}
-
-/// The state after the record `seq`.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) seq: u64,
-    pub(super) now: Now,
-    pub(super) state: Arc<State>,
-}
-
-impl Job {
-    fn records(&self) -> usize {
-        match self {
-            Job::Records(batch) => batch.len(),
-            Job::Snapshot(_) => 0,
-        }
-    }
-
-    /// The lowest number in it.
-    pub(super) fn first_seq(&self) -> u64 {
-        match self {
-            Job::Records(batch) => batch.first().map_or(0, |record| record.seq),
-            Job::Snapshot(snapshot) => snapshot.seq,
-        }
-    }
-
-    /// The highest number in it.
-    pub(super) fn last_seq(&self) -> u64 {
-        match self {
-            Job::Records(batch) => batch.last().map_or(0, |record| record.seq),
-            Job::Snapshot(snapshot) => snapshot.seq,
-        }
-    }
-}
 
 /// The store for metrics and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! are dropped, and [`Shared`] remembers up to which. The writer stores nothing behind a hole: it drops the rest, asks for
 //! a snapshot, and goes on from there.
 
+use super::job::{Job, Snapshot};
 use super::lock::Lock;
-use super::queue::{Job, Shared, Snapshot, Taken};
+use super::queue::{Shared, Taken};
 use super::schema::{self, OpenError};
 use super::{CommitStep, Fault, Limits, Loaded, Options, chain, journal, load, owner, retention};
 use rusqlite::Connection;
