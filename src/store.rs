@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   the loop ── submit(records) ──► queue ──► store-writer ──► supervisor.db ◄── Reader (any process)
-//!            ── snapshot(state) ──►   │            │
-//!            ◄─ health, committed, ◄──┴────────────┘
-//!               wants_snapshot            store-watch: says "degraded" while the writer hangs in the kernel
+//!            ── snapshot(state) ──►   │ ▲          │
+//!            ◄─ health, committed, ◄──┴─│──────────┘
+//!               wants_snapshot          │ store-watch: says "degraded" while the writer hangs in the kernel
+//!   the sender ─ Outbox: stage, record ─┘
 //! ```
 //!
 //! Two threads belong to it. `store-writer` owns the database and the lock of the state directory; it commits what is
@@ -23,6 +24,7 @@ mod job;
 mod journal;
 mod load;
 mod lock;
+mod outbox;
 mod owner;
 mod queue;
 mod reader;
@@ -35,9 +37,13 @@ mod tests;
 
 pub use load::{Damage, Stored};
 pub use lock::{Lock, LockError};
+pub use outbox::{
+    MailKey, MailState, NotStored, Outbox, OutboxRow, Outcome, REQUEST_BYTES_MAX, RecipientOutcome,
+    RecipientRow, RecipientState, Staged, Staging,
+};
 pub use owner::owner_in;
 pub use queue::Status;
-pub use reader::{Gap, PAGE_RECORDS, Page, ReadError, Reader, SnapshotInfo};
+pub use reader::{Gap, PAGE_MAILS, PAGE_RECORDS, Page, ReadError, Reader, SnapshotInfo};
 pub use retention::Retention;
 pub use schema::{FILE, OpenError};
 
@@ -114,6 +120,13 @@ pub struct Limits {
     /// How often the writer looks whether its file is still the one at its path: a person who deletes the state directory
     /// under a running daemon loses a minute of history.
     pub look_every: Duration,
+    /// How many requests of the outbox may wait for the disk: those of the ten mails that the core decides in ten minutes,
+    /// each with its bytes and a few attempts. Above it the sender is told at once, and records still have their room.
+    pub queued_requests: usize,
+    /// How long a request of the outbox waits for its commit: four times what counts as degraded, and long enough for a
+    /// commit that failed to be repeated on a database that was opened again. What a mail tells is a minute old by then, and
+    /// two seconds more are cheaper than a mail that comes twice.
+    pub mail_deadline: Duration,
 }
 
 impl Default for Limits {
@@ -125,6 +138,8 @@ impl Default for Limits {
             retry_first: Duration::from_millis(250),
             retry_longest: Duration::from_secs(30),
             look_every: Duration::from_secs(60),
+            queued_requests: 64,
+            mail_deadline: Duration::from_secs(2),
         }
     }
 }
@@ -211,6 +226,11 @@ impl Store {
     /// Whether the store needs a snapshot before it can store anything else, or to begin a new segment.
     pub fn wants_snapshot(&self) -> watch::Receiver<bool> {
         self.shared.wants_snapshot.subscribe()
+    }
+
+    /// The sender's handle to the mails.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(Arc::clone(&self.shared))
     }
 
     /// For metrics and for people.

@@ -2,6 +2,8 @@
 
 use super::Record;
 use super::job::Snapshot;
+use crate::domain::action::Action;
+use crate::domain::delivery::Mail;
 use crate::domain::time::Wall;
 use crate::domain::{Change, Event, Policy, State};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -9,8 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 /// The version of this program, kept with each snapshot: a segment is replayed by the binary that wrote it.
 const BINARY_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Whether a power cut must not undo the record once it is committed: what people ordered, and the numbers of guarded
-/// actions, which are never given out twice. Everything else is observed again within seconds.
+/// Whether a power cut must not undo the record once it is committed: what people ordered, mails, and the numbers of
+/// guarded actions and mails, which are never given out twice. Everything else is observed again within seconds.
 ///
 /// In WAL mode `synchronous = NORMAL` commits without a sync: after a power cut the database is sound but may lack the
 /// last commits; `FULL` syncs the log at each commit (<https://sqlite.org/pragma.html#pragma_synchronous>). The log is
@@ -22,7 +24,19 @@ pub(super) fn outlives_power(record: &Record) -> bool {
     let kept = |change: &Change| {
         matches!(change, Change::Preference { .. } | Change::Policy(_) | Change::Issued { .. })
     };
-    ordered || record.decision.changes.iter().any(kept)
+    ordered || mails(record).next().is_some() || record.decision.changes.iter().any(kept)
+}
+
+/// The mails that the record decides.
+pub(super) fn mails(record: &Record) -> impl Iterator<Item = &Mail> {
+    record.decision.actions.iter().filter_map(|action| match action {
+        Action::Mail(mail) => Some(&**mail),
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_)
+        | Action::Answer { .. } => None,
+    })
 }
 
 /// Writes a record as number `seq`; answers with its size in bytes.
@@ -137,6 +151,6 @@ pub(super) fn from_sql(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
-fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

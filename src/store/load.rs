@@ -2,9 +2,11 @@
 //!
 //! The state is the newest snapshot that can be read, plus every later change up to the first that cannot: a state that
 //! was true once is worth more than one that was patched together. A file that SQLite itself finds damaged is set aside
-//! whole, so that supervisor has a store to write to; nothing is deleted but the file set aside before it.
+//! whole, so that supervisor has a store to write to; nothing is deleted but the file set aside before it. The mails in it
+//! that were not sent go over into the new store.
 
 use super::journal;
+use super::outbox::rows;
 use super::schema::{self, OpenError};
 use crate::domain::{Boot, Change, Now, State, Wall};
 use rusqlite::Connection;
@@ -110,7 +112,7 @@ pub(super) fn open(dir: &Path) -> Result<(Connection, Found), OpenError> {
     let path = dir.join(schema::FILE);
     let mut found = Found::default();
     let broken = match schema::open(&path) {
-        Ok(conn) => match read(&conn, &mut found) {
+        Ok(conn) => match read(&conn, &mut found).and_then(|()| rows::check(&conn)) {
             Ok(()) => return Ok((conn, found)),
             Err(source) if schema::is_damage(&source) => source,
             Err(source) => return Err(OpenError::of(&path, source)),
@@ -121,8 +123,10 @@ pub(super) fn open(dir: &Path) -> Result<(Connection, Found), OpenError> {
     let kept = set_aside(&path)?;
     let tip = found.stored.as_ref().map_or(0, |stored| stored.seq);
     found.tip = found.tip.max(tip);
+    let mut conn = schema::open(&path)?;
+    rows::rescue(&kept, &mut conn);
     found.damage.push(Damage::File { kept, source: broken });
-    Ok((schema::open(&path)?, found))
+    Ok((conn, found))
 }
 
 /// Moves the database out of the way, with its log; answers with its new path.

@@ -4,6 +4,7 @@
 //! "degraded" means the same whoever asks.
 
 use super::job::{Job, Snapshot};
+use super::outbox::{NotStored, Request};
 use super::{Full, Limits, Options, Record, Retention};
 use crate::domain::event::StoreHealth;
 use std::collections::VecDeque;
@@ -15,8 +16,8 @@ use tokio::sync::watch;
 /// the state.
 const QUEUED_SNAPSHOTS: usize = 2;
 
-/// How many records one transaction takes at most. Far beyond it the sync's price per record is nothing, and a step of
-/// the writer stays short.
+/// How much one transaction takes at most, in records ([`Job::weight`]). Far beyond it the sync's price per record is
+/// nothing, and a step of the writer stays short.
 const COMMIT_RECORDS: usize = 1024;
 
 /// The store for metrics and for people.
@@ -55,7 +56,7 @@ pub(super) struct Shared {
     work: Condvar,
     /// There may be something for the watch, or for who waits for the end.
     moved: Condvar,
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) health: watch::Sender<StoreHealth>,
     pub(super) committed: watch::Sender<u64>,
     pub(super) wants_snapshot: watch::Sender<bool>,
@@ -66,6 +67,8 @@ struct Queue {
     jobs: VecDeque<(Instant, Job)>,
     /// How many records are in `jobs`.
     records: usize,
+    /// How many requests of the outbox are in `jobs`.
+    requests: usize,
     /// When the oldest of what the writer has in hand was submitted.
     in_hand: Option<Instant>,
     /// The highest number that was dropped. Invariant: the journal has a hole as long as it is above `committed`.
@@ -90,6 +93,7 @@ impl Shared {
         let queue = Queue {
             jobs: VecDeque::new(),
             records: 0,
+            requests: 0,
             in_hand: None,
             dropped_last: 0,
             committed: 0,
@@ -138,6 +142,21 @@ impl Shared {
         }
         self.wants_snapshot.send_if_modified(|wants| std::mem::replace(wants, false));
         self.push(queue, Job::Snapshot(snapshot));
+        Ok(())
+    }
+
+    /// Takes a request of the outbox, which has a bound of its own: it never costs a record its room.
+    pub(super) fn request(&self, request: Request) -> Result<(), NotStored> {
+        let mut queue = self.lock();
+        if queue.closed || queue.ended {
+            return Err(NotStored::Closed);
+        }
+        if queue.requests >= self.limits.queued_requests {
+            let why = queue.trouble(&self.limits, Instant::now());
+            return Err(NotStored::Full { why: why.unwrap_or_else(|| "it does not keep up".to_owned()) });
+        }
+        queue.requests += 1;
+        self.push(queue, Job::Outbox(request));
         Ok(())
     }
 
@@ -196,16 +215,18 @@ impl Shared {
         };
         queue.in_hand = Some(*oldest);
         let mut jobs = Vec::new();
-        let mut records = 0;
+        let mut weight = 0;
         while let Some((_, job)) = queue.jobs.front() {
             // A single batch may be larger; it is still one transaction.
-            if !jobs.is_empty() && records + job.records() > COMMIT_RECORDS {
+            if !jobs.is_empty() && weight + job.weight() > COMMIT_RECORDS {
                 break;
             }
-            records += job.records();
+            weight += job.weight();
+            let (records, requests) = (job.records(), job.requests());
+            queue.records -= records;
+            queue.requests -= requests;
             jobs.extend(queue.jobs.pop_front().map(|(_, job)| job));
         }
-        queue.records -= records;
         Taken::Jobs(jobs)
     }
 
@@ -271,6 +292,9 @@ impl Shared {
     pub(super) fn ended(&self) {
         let mut queue = self.lock();
         queue.ended = true;
+        for (_, job) in &mut queue.jobs {
+            job.refuse();
+        }
         if !queue.closed {
             queue.failing = Some("the store's writer has ended unexpectedly; restart supervisor".to_owned());
             self.judge(&mut queue);

@@ -4,6 +4,7 @@
 //! behind a reader's back, so that every read here is one short transaction of bounded size.
 
 use super::load::{self, Found, Stored};
+use super::outbox::{OutboxRow, rows};
 use super::schema::{self, OpenError};
 use super::{Record, journal};
 use crate::domain::{Boot, Decision, Now, State, Wall};
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 /// How many records one page has at most: about 1 MB.
 pub const PAGE_RECORDS: usize = 1000;
+
+/// How many mails one page has at most: a few MB, and 100 MiB if each were as large as can be.
+pub const PAGE_MAILS: usize = 100;
 
 /// How long a read waits for the moments when the log is set up or taken down.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -169,6 +173,31 @@ impl Reader {
         let mut found = Found::default();
         load::read(&tx, &mut found)?;
         Ok(found.stored)
+    }
+
+    /// The last `limit` mails (at most [`PAGE_MAILS`]), newest first.
+    pub fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>, ReadError> {
+        self.mails(|conn| rows::newest(conn, limit.min(PAGE_MAILS)))
+    }
+
+    /// The mails that are not finished, oldest first: what a sender goes on with when it starts, and when the store
+    /// becomes durable after a start without it. Their number is bounded by those who decide and send: ten in ten minutes,
+    /// each given up after a day.
+    pub fn outbox_open(&self) -> Result<Vec<OutboxRow>, ReadError> {
+        self.mails(rows::open)
+    }
+
+    fn mails(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<Vec<OutboxRow>>,
+    ) -> Result<Vec<OutboxRow>, ReadError> {
+        // One transaction: a mail and its recipients as they were at one moment.
+        let tx = self.conn.unchecked_transaction()?;
+        if schema::version(&tx)? < schema::OUTBOX_SINCE {
+            // The file of an older supervisor, which still runs.
+            return Ok(Vec::new());
+        }
+        Ok(read(&tx)?)
     }
 
     /// The gaps that touch the records from `after` to just behind `until`.

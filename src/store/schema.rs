@@ -20,11 +20,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 /// usual log is 4 MB (1000 pages, SQLite's own checkpoint interval).
 const LOG_BYTES_KEPT: i64 = 16 << 20;
 
+/// The first version that has an outbox.
+pub(super) const OUTBOX_SINCE: i64 = 2;
+
 /// How the file came to be what it is: entry `n` makes version `n + 1`. Entries that were released never change.
-///
-/// The outbox (mail) comes with the sender that needs it, as the next entry: its rows are written by the writer in the
-/// transaction of the decision, so nothing here has to change for it.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     -- What happened, and what followed. The columns are JSON; a record belongs to the clock (boot_id) of the newest
     -- snapshot before it.
     CREATE TABLE journal (
@@ -58,7 +59,42 @@ pub(super) const MIGRATIONS: &[&str] = &["
         wall_ms   INTEGER NOT NULL,
         why       TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    -- Mails, each to be sent once. A row is written with the record that decided it (seq; none when that record is not in
+    -- the journal). A mail is known by its number and the moment of its decision: numbers begin anew when supervisor
+    -- begins without this file, or with an older state than this file had. state: pending (not written yet), staged
+    -- (message holds its bytes), done, dead, not_needed. The message is the last column, since what stands behind it is
+    -- read through it.
+    CREATE TABLE outbox (
+        row        INTEGER PRIMARY KEY,
+        id         INTEGER NOT NULL,
+        decided_ms INTEGER NOT NULL,
+        seq        INTEGER,
+        mail       TEXT NOT NULL,
+        state      TEXT NOT NULL,
+        message_id TEXT,
+        sender     TEXT,
+        changed_ms INTEGER NOT NULL,
+        message    BLOB,
+        UNIQUE (id, decided_ms)
+    ) STRICT;
+    -- For the few that are open among the many that are not, and for the oldest of those.
+    CREATE INDEX outbox_state ON outbox (state, changed_ms);
+    -- How each recipient of a mail (outbox.row) stands: pending, accepted, deferred, ambiguous, dead.
+    CREATE TABLE outbox_recipient (
+        mail       INTEGER NOT NULL,
+        address    TEXT NOT NULL,
+        state      TEXT NOT NULL,
+        relay      TEXT,
+        reply      TEXT,
+        attempts   INTEGER NOT NULL,
+        next_ms    INTEGER,
+        changed_ms INTEGER NOT NULL,
+        PRIMARY KEY (mail, address)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -250,7 +286,7 @@ fn set_up(conn: &Connection) -> rusqlite::Result<String> {
 /// happened (`PRAGMA user_version` is part of the transaction).
 pub(super) fn migrate(conn: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     conn.pragma_update(None, "synchronous", "FULL")?;
-    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = version(conn)?;
     for (step, version) in migrations.iter().zip(1..).skip_while(|(_, version)| *version <= found) {
         let tx = conn.transaction()?;
         tx.execute_batch(step)?;
@@ -261,6 +297,11 @@ pub(super) fn migrate(conn: &mut Connection, migrations: &[&str]) -> rusqlite::R
     Ok(())
 }
 
+/// The version of the file.
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 fn version_of(migrations: &[&str]) -> i64 {
     i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }
@@ -268,10 +309,6 @@ fn version_of(migrations: &[&str]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn version(conn: &Connection) -> i64 {
-        conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
-    }
 
     #[test]
     fn an_older_store_is_brought_forward_with_its_content() {
@@ -285,7 +322,7 @@ mod tests {
             "CREATE TABLE letter (id INTEGER PRIMARY KEY) STRICT; INSERT INTO letter VALUES (7);",
         ];
         migrate(&mut conn, &next).unwrap();
-        assert_eq!(version(&conn), 2);
+        assert_eq!(version(&conn).unwrap(), 2);
         let why: String = conn.query_row("SELECT why FROM gap", [], |row| row.get(0)).unwrap();
         assert_eq!(why, "disk full");
         // A second time there is nothing to do: the insert would fail.
@@ -298,7 +335,7 @@ mod tests {
         let broken =
             [MIGRATIONS[0], "CREATE TABLE half (id INTEGER) STRICT; CREATE TABLE gap (again INTEGER);"];
         migrate(&mut conn, &broken).unwrap_err();
-        assert_eq!(version(&conn), 1);
+        assert_eq!(version(&conn).unwrap(), 1);
         let halves: i64 = conn
             .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'half'", [], |row| row.get(0))
             .unwrap();
@@ -313,7 +350,7 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error:?}");
+        assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }), "{error:?}");
         assert!(error.to_string().contains("move the file away"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }

@@ -4,10 +4,12 @@ mod crash;
 mod damage;
 mod faults;
 mod history;
+mod outbox;
 
-use super::journal::outlives_power;
+use super::journal::{mails, outlives_power};
 use super::{Limits, Loaded, Options, Record, Store};
 use crate::domain::Change;
+use crate::domain::delivery::{AlertPolicy, Mail};
 use crate::domain::event::{
     ContainerEvent, ContainerSign, Event, Probed, ProxyIdentity, ProxySeen, StoreHealth,
 };
@@ -40,6 +42,15 @@ impl Tape {
         let list: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), both)).collect();
         let now = Now { boot: Boot(1_000_000), wall: Wall(1_700_000_000_000) };
         Tape { state: State::new(policy(&list)), now, next_seq: 1 }
+    }
+
+    /// The same without an Alertmanager: what goes wrong for a minute is mailed.
+    fn mailing() -> Tape {
+        let mut tape = Tape::new(1);
+        let alerts =
+            AlertPolicy { direct: true, fallback_after: Span::seconds(60), ..AlertPolicy::default() };
+        tape.state.policy.alerts = alerts;
+        tape
     }
 
     fn pass(&mut self, span: Span) {
@@ -107,6 +118,32 @@ impl Tape {
         records
     }
 
+    /// Until the next mail: that the first service's server died, or that it is back. The last record decides it.
+    fn mail(&mut self) -> (Vec<Record>, Mail) {
+        // No digest: ten mails in ten minutes are the limit.
+        self.pass(Span::seconds(120));
+        let up = self.state.incidents.values().all(|incident| incident.ended.is_some());
+        let mut records = Vec::new();
+        if up {
+            let name = ContainerName("api0-onprem".into());
+            let sign = ContainerSign::Died { exit: Some(137) };
+            let event = ContainerEvent { engine: engine(), name, id: "c1".into(), at: self.now.boot, sign };
+            records.extend(self.feed(Event::Container(event)));
+        } else {
+            records.extend(self.probe("api0/api0-onprem"));
+            records.extend(self.probe("api0/api0-onprem"));
+        }
+        loop {
+            let decided = records.iter().flat_map(mails).next().cloned();
+            if let Some(mail) = decided {
+                return (records, mail);
+            }
+            let at = self.state.next_deadline().expect("a mail that is due");
+            self.pass(at.since(self.now.boot));
+            records.extend(self.feed(Event::Woke));
+        }
+    }
+
     fn order(&mut self) -> Record {
         let by = Operator { uid: 1000, pid: Some(1), name: Some("ada".into()) };
         let order = Order::Failover {
@@ -135,6 +172,7 @@ fn quick() -> Limits {
         retry_first: Duration::from_millis(10),
         retry_longest: Duration::from_millis(50),
         look_every: Duration::from_millis(20),
+        mail_deadline: PATIENCE,
         ..Limits::default()
     }
 }
@@ -149,9 +187,12 @@ fn open(dir: &Path) -> (Store, Loaded) {
 
 /// A store with a tape that has begun on it.
 fn begun(dir: &Path, options: Options) -> (Store, Tape) {
+    begun_with(Tape::new(1), dir, options)
+}
+
+fn begun_with(mut tape: Tape, dir: &Path, options: Options) -> (Store, Tape) {
     let (store, loaded) = Store::open(dir, "boot-1", options).unwrap();
     assert_eq!(loaded.next_seq, 1);
-    let mut tape = Tape::new(1);
     tape.snapshot(&store);
     let records = tape.begin();
     store.submit(records).unwrap();

@@ -7,9 +7,10 @@
 
 use super::job::{Job, Snapshot};
 use super::lock::Lock;
+use super::outbox::rows;
 use super::queue::{Shared, Taken};
 use super::schema::{self, OpenError};
-use super::{CommitStep, Fault, Limits, Loaded, Options, chain, journal, load, owner, retention};
+use super::{CommitStep, Fault, Limits, Loaded, Options, Record, chain, journal, load, owner, retention};
 use rusqlite::Connection;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +50,7 @@ pub(super) fn start(
         offset: 0,
         in_hand: Vec::new(),
         damaged: false,
+        set_aside: None,
         segment_bytes: 0,
     };
     thread::Builder::new().name("store-writer".into()).spawn(move || {
@@ -93,6 +95,8 @@ struct Writer {
     in_hand: Vec<Job>,
     /// The last error was about the content of the file: it is set aside before the next opening.
     damaged: bool,
+    /// A damaged file whose open mails are still to be taken from it.
+    set_aside: Option<PathBuf>,
     /// How many bytes of records the newest segment has.
     segment_bytes: u64,
 }
@@ -120,6 +124,28 @@ struct Progress {
     snapshot: bool,
     dropped: usize,
     dropped_last: u64,
+}
+
+impl Progress {
+    /// Stores a record with the mails that it decides, unless it is there already or lies behind a hole.
+    fn store(&mut self, conn: &Connection, record: &Record, offset: u64) -> rusqlite::Result<()> {
+        let seq = if self.written.is_some_and(|written| record.seq == written + 1) {
+            let seq = journal::to_sql(record.seq + offset);
+            self.bytes += journal::insert(conn, seq, record)? as u64;
+            self.written = Some(record.seq);
+            Some(seq)
+        } else if self.written.is_none_or(|written| record.seq > written) {
+            // Dropped from the journal. Its mails are not: the next snapshot counts them as told. Should we end before
+            // that, they are decided once more, and twice is better than never.
+            self.dropped += 1;
+            self.dropped_last = record.seq;
+            None
+        } else {
+            // By a commit that was thought to have failed; its mails, too.
+            return Ok(());
+        };
+        journal::mails(record).try_for_each(|mail| rows::decided(conn, seq, mail))
+    }
 }
 
 impl Writer {
@@ -191,8 +217,12 @@ impl Writer {
         if std::mem::take(&mut self.damaged) {
             let kept = load::set_aside(&path)?;
             tracing::warn!(path = %path.display(), kept = %kept.display(), "damaged store set aside");
+            self.set_aside = Some(kept);
         }
-        let conn = schema::open(&path)?;
+        let mut conn = schema::open(&path)?;
+        if let Some(kept) = self.set_aside.take() {
+            rows::rescue(&kept, &mut conn);
+        }
         let tip = journal::tip(&conn).map_err(|source| {
             self.damaged = schema::is_damage(&source);
             OpenError::of(&path, source)
@@ -213,7 +243,7 @@ impl Writer {
     /// A commit that failed may have happened nevertheless; and the file may be another one than before.
     fn resume(&mut self, found: u64) {
         let found_here = found.saturating_sub(self.offset);
-        let last = self.in_hand.iter().map(Job::last_seq).max().unwrap_or(0);
+        let last = self.in_hand.iter().filter_map(Job::last_seq).max().unwrap_or(0);
         if self.tip == Some(found_here) {
             return;
         }
@@ -225,7 +255,7 @@ impl Writer {
         }
         // Another file. What is stored next comes behind all that is in it, and begins with a snapshot.
         if found > 0 {
-            let lowest = self.in_hand.first().map_or(0, Job::first_seq);
+            let lowest = self.in_hand.iter().find_map(Job::first_seq).unwrap_or(0);
             self.offset = self.offset.max((found + 1).saturating_sub(lowest));
         }
         self.tip = None;
@@ -245,7 +275,8 @@ impl Writer {
         }
         let began = Instant::now();
         let progress = self.commit()?;
-        self.in_hand.clear();
+        let asked = self.in_hand.iter().any(|job| matches!(job, Job::Outbox(_)));
+        self.in_hand.drain(..).for_each(Job::stored);
         self.written = progress.written;
         self.tip = self.written.or(self.tip);
         if progress.snapshot {
@@ -258,7 +289,7 @@ impl Writer {
             self.segment_bytes = 0;
             self.shared.ask_for_snapshot();
         }
-        if progress.snapshot
+        if (progress.snapshot || asked)
             && let Some(disk) = &mut self.disk
         {
             disk.untidy = true;
@@ -270,10 +301,7 @@ impl Writer {
     /// One transaction with everything in hand.
     fn commit(&mut self) -> rusqlite::Result<Progress> {
         let Some(disk) = &mut self.disk else { return Ok(Progress::default()) };
-        let sync = self.in_hand.iter().any(|job| match job {
-            Job::Records(batch) => batch.iter().any(journal::outlives_power),
-            Job::Snapshot(_) => false,
-        });
+        let sync = self.in_hand.iter().any(Job::outlives_power);
         if sync != disk.synced {
             // No effect inside a transaction, hence before it.
             disk.conn.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
@@ -281,23 +309,14 @@ impl Writer {
         }
         let tx = disk.conn.transaction()?;
         let mut progress = Progress { written: self.written, ..Progress::default() };
-        for job in &self.in_hand {
+        for job in &mut self.in_hand {
             match job {
                 Job::Records(batch) => {
-                    for record in batch {
-                        if progress.written.is_some_and(|written| record.seq == written + 1) {
-                            progress.bytes +=
-                                journal::insert(&tx, journal::to_sql(record.seq + self.offset), record)?
-                                    as u64;
-                            progress.written = Some(record.seq);
-                            progress.stored += 1;
-                        } else if progress.written.is_none_or(|written| record.seq > written) {
-                            progress.dropped += 1;
-                            progress.dropped_last = record.seq;
-                        }
-                        // What remains is stored already: by a commit that was thought to have failed.
+                    for record in &*batch {
+                        progress.store(&tx, record, self.offset)?;
                     }
                 }
+                Job::Outbox(request) => request.store(&tx)?,
                 Job::Snapshot(snapshot) if progress.written.is_some_and(|written| snapshot.seq < written) => {
                     // Stored already, with what came after it.
                 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 /// What the disk does at the next commits.
 #[derive(Clone, Default)]
-struct Disk(Arc<(Mutex<Mood>, Condvar)>);
+pub(super) struct Disk(Arc<(Mutex<Mood>, Condvar)>);
 
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Mood {
+pub(super) enum Mood {
     #[default]
     Well,
     Slow(Duration),
@@ -23,12 +23,12 @@ enum Mood {
 }
 
 impl Disk {
-    fn set(&self, mood: Mood) {
+    pub(super) fn set(&self, mood: Mood) {
         *self.0.0.lock().unwrap() = mood;
         self.0.1.notify_all();
     }
 
-    fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         let disk = self.clone();
         let fault = Box::new(move |step| {
             if step == CommitStep::After {
@@ -54,7 +54,7 @@ impl Disk {
 }
 
 /// The store's own state after everything, against the tape's.
-fn assert_kept(dir: &Path, tape: &Tape) {
+pub(super) fn assert_kept(dir: &Path, tape: &Tape) {
     let (store, loaded) = open(dir);
     assert!(loaded.damage.is_empty(), "{:?}", loaded.damage);
     let stored = loaded.stored.unwrap();
