@@ -1,0 +1,4 @@
+mod desired;
+
+use super::*;
+use crate::domain::event::{Event, PeerResult, PeerSeen};
