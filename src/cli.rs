@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod once;
 mod order;
+mod outbox;
 mod output;
 mod render;
 mod run;
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Containers(args) => wait_for(containers::run(&mut Context::new(&global)?, &args)),
         Command::Failover(args) => wait_for(order::failover(&mut Context::new(&global)?, &args)),
         Command::Failback(args) => wait_for(order::failback(&mut Context::new(&global)?, &args)),
+        Command::Outbox(args) => wait_for(outbox::run(&mut Context::new(&global)?, &args)),
         Command::Pause(args) => wait_for(order::pause(&mut Context::new(&global)?, &args)),
         Command::Resume(args) => wait_for(order::resume(&mut Context::new(&global)?, &args)),
         Command::Events(args) => wait_for(events::run(&mut Context::new(&global)?, &args)),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   orders ───┐
-//!   hard ─────┤  first                    ┌─► Hands: routes, evacuations, probe pace
+//!   hard ─────┤  first                    ┌─► Hands: routes, evacuations, probe pace, heals, alerts, mails
 //!   settings ─┼─► take ─► Core::step ─────┼─► Store: records, in batches, never waited for
 //!   observed ─┤  then                     ├─► Desk: answers to people, when the record is committed
 //!   deadline ─┘                           └─► Window: view, events, metrics, log
@@ -15,6 +15,7 @@
 //!
 //! Wait for the disk, for HAProxy, for Docker or for a person; know how any of them is spoken to; decide.
 
+mod alerts;
 mod board;
 mod core;
 mod desk;
@@ -25,6 +26,7 @@ mod once;
 mod reload;
 mod snapshots;
 mod start;
+mod systemd;
 mod window;
 
 pub use self::core::{Core, Step, rehearse};
@@ -167,10 +169,11 @@ impl Daemon {
         self.window.tell(&step);
         for action in &step.record.decision.actions {
             match action {
-                Action::Route { .. } | Action::Pace { .. } | Action::Evacuate(_) | Action::Heal(_) => {
-                    self.hands.prepare(step.record.seq, action)
-                }
-                Action::Mail(_) => {}
+                Action::Route { .. }
+                | Action::Pace { .. }
+                | Action::Evacuate(_)
+                | Action::Heal(_)
+                | Action::Mail(_) => self.hands.prepare(step.record.seq, action),
                 Action::Answer { command, .. } => self.desk.answer(*command, &step.record),
             }
         }

@@ -44,11 +44,7 @@ pub(super) fn letter(mail: &Mail, who: &Correspondents, may_duplicate: bool) -> 
 pub(super) fn stamp(mail: &Mail, who: &Correspondents) -> Result<Stamp, MessageIdError> {
     let host = &who.host;
     let date = jiff::Timestamp::from_millisecond(mail.at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let kind = match mail.kind {
-        MailKind::Firing => "firing",
-        MailKind::Resolved => "resolved",
-        MailKind::Test => "test",
-    };
+    let kind = mail.kind.as_str();
     let number = mail.id.0;
     let thread = match mail.incidents.as_slice() {
         [one] => Some(format!("{}.{}", fingerprint(&one.trouble.labels()), one.opened.0)),

@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Show the containers that are kept running: who ended what, and what is done about it.
     Containers(ContainersArgs),
+    /// Show the mails of supervisor's own: what they tell, and which relay has them.
+    Outbox(OutboxArgs),
     /// Read the settings and print every error in them.
     CheckConfig,
     /// Print the HAProxy configuration that the settings lead to.
@@ -235,6 +237,14 @@ pub(crate) struct OrderArgs {
 pub(crate) struct ContainersArgs {
     /// This one only.
     pub(crate) container: Option<String>,
+}
+
+/// `outbox`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct OutboxArgs {
+    /// At most so many, the newest first.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) limit: u16,
 }
 
 /// `render`.

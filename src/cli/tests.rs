@@ -15,7 +15,9 @@ use crate::domain::state::{Placement, Route};
 use crate::domain::time::{Boot, Now, Span, Wall};
 use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
 use crate::domain::{Reason, State, decide};
-use crate::status::{self, EventLine, EventSource, LastProbe, Meta, Metrics, Sources, View};
+use crate::status::{
+    self, EventLine, EventSource, LastProbe, MailView, Meta, Metrics, RecipientView, Sources, View,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -77,6 +79,7 @@ fn orders_are_parsed_with_everything_they_take() {
         "pause api --for 30m --reason upgrade",
         "pause --site onprem",
         "pause --all",
+        "outbox --limit 5",
         "resume --all --dry-run",
         "containers",
         "containers api-onprem",
@@ -241,6 +244,35 @@ impl EventSource for Journal {
             None => lines[lines.len().saturating_sub(limit)..].to_vec(),
         })
     }
+
+    fn mails(&self, _limit: usize) -> Result<Vec<MailView>, String> {
+        Ok(vec![mail()])
+    }
+}
+
+/// One that is on its way to one of its two recipients.
+fn mail() -> MailView {
+    let to = |address: &str, state: &str, reply: &str, next: Option<&str>| RecipientView {
+        address: address.to_owned(),
+        state: state.to_owned(),
+        relay: Some("main".to_owned()),
+        reply: Some(reply.to_owned()),
+        attempts: 1,
+        next: next.map(str::to_owned),
+    };
+    MailView {
+        id: 7,
+        at: "2026-01-02T03:04:05.000Z".to_owned(),
+        kind: Some("firing".to_owned()),
+        state: "staged".to_owned(),
+        about: vec!["api has no healthy server at onprem".to_owned()],
+        why: Some("no Alertmanager takes alerts".to_owned()),
+        message_id: Some("<1.firing.7.2@node-1>".to_owned()),
+        recipients: vec![
+            to("a@example.org", "accepted", "250 2.0.0 Ok: queued as 4C1", None),
+            to("b@example.org", "deferred", "450 4.2.0 greylisted", Some("2026-01-02T03:05:05.000Z")),
+        ],
+    }
 }
 
 /// How HAProxy takes a route.
@@ -274,7 +306,8 @@ impl World {
         let sources = Sources::new(seen, live.clone(), past, Arc::new(Metrics::default()), stop.clone());
         let (commands, mut lane) = mpsc::channel::<control::Request>(4);
         let listener = ControlSocket::bind(&socket).await.unwrap();
-        tokio::spawn(control::serve(listener, commands, status::api::router(sources), stop.clone()));
+        let reads = status::api::router(sources.clone()).merge(status::mails::router(sources));
+        tokio::spawn(control::serve(listener, commands, reads, stop.clone()));
         let written = Arc::clone(&journal);
         tokio::spawn(async move {
             let mut seq = 0;
@@ -318,6 +351,7 @@ impl World {
                 Command::Failover(args) => order::failover(&mut context, args).await,
                 Command::Failback(args) => order::failback(&mut context, args).await,
                 Command::Events(args) => events::run(&mut context, args).await,
+                Command::Outbox(args) => outbox::run(&mut context, args).await,
                 other => panic!("{other:?} is not for the socket"),
             }
         };
@@ -647,4 +681,25 @@ fn containers_show_policy_state_and_who_ended_them_within_80_columns() {
     }
     assert!(!text.contains("it runs"), "what runs needs no sentence: {text}");
     assert!(containers::page(&[], false).contains("[containers.NAME]"));
+}
+
+#[tokio::test]
+async fn the_outbox_shows_what_each_mail_tells_and_who_has_it() {
+    let world = World::start(Edge::Confirms).await;
+    let (exit, out, err) = world.run("outbox").await;
+    assert_eq!((exit, err.as_str()), (Exit::Ok, ""));
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    for part in [
+        "mail 7  2026-01-02T03:04:05.000Z  firing  staged",
+        "api has no healthy server at onprem",
+        "no Alertmanager takes alerts",
+        "a@example.org: accepted at main: 250 2.0.0 Ok",
+        "b@example.org: deferred at main: 450 4.2.0 greylisted; tried again at",
+    ] {
+        assert!(out.contains(part), "{part:?} is missing: {out}");
+    }
+    let (_, out, _) = world.run("outbox --format json --limit 3").await;
+    let list: status::MailList = serde_json::from_str(&out).unwrap();
+    assert_eq!(list.mails, [mail()]);
+    assert!(outbox::page(&[]).contains("Alertmanager"));
 }

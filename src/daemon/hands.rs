@@ -1,8 +1,10 @@
 //! The loop's hands: what the core decided, on its way to the edges. Nothing here waits.
 
+use super::alerts::Alerts;
 use super::edges::Edges;
 use crate::domain::action::{Action, Evacuation, Finished, Heal, Outcome, Target};
 use crate::domain::change::Change;
+use crate::domain::delivery::Mail;
 use crate::domain::event::Event;
 use crate::domain::{ProxyId, ServiceId, State};
 use crate::settings::Settings;
@@ -13,12 +15,17 @@ use tokio::sync::watch;
 /// What was decided and has not gone out.
 pub(super) struct Hands {
     edges: Edges,
+    alerts: Alerts,
     evacuations: Vec<Evacuation>,
     /// Each with the number of its record.
     heals: Vec<(u64, Heal)>,
+    /// Each with the number of its record.
+    mails: Vec<(u64, Mail)>,
     committed: watch::Receiver<u64>,
     /// What is under way for containers may differ from what was published last.
     repaired: bool,
+    /// What Alertmanagers are to have may differ from what was published last.
+    troubled: bool,
     /// Services whose desired state may differ from what was published last.
     touched: BTreeSet<ServiceId>,
     /// An HAProxy became ours or another's, or the settings changed: everything is published anew.
@@ -27,9 +34,19 @@ pub(super) struct Hands {
 
 impl Hands {
     /// `committed`: the number of the last record that is on the disk.
-    pub(super) fn new(edges: Edges, committed: watch::Receiver<u64>) -> Hands {
-        let (evacuations, heals, touched) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Hands { edges, evacuations, heals, committed, repaired: true, touched, all: true }
+    pub(super) fn new(edges: Edges, alerts: Alerts, committed: watch::Receiver<u64>) -> Hands {
+        Hands {
+            edges,
+            alerts,
+            evacuations: Vec::new(),
+            heals: Vec::new(),
+            mails: Vec::new(),
+            committed,
+            repaired: true,
+            troubled: true,
+            touched: BTreeSet::new(),
+            all: true,
+        }
     }
 
     /// Notes an action of the record `seq`; probe pace needs no order among others and goes out at once.
@@ -41,7 +58,8 @@ impl Hands {
             Action::Pace { server, pace } => self.edges.set_pace(*server, *pace),
             Action::Evacuate(evacuation) => self.evacuations.push(*evacuation),
             Action::Heal(heal) => self.heals.push((seq, heal.clone())),
-            Action::Mail(_) | Action::Answer { .. } => {}
+            Action::Mail(mail) => self.mails.push((seq, Mail::clone(mail))),
+            Action::Answer { .. } => {}
         }
     }
 
@@ -61,6 +79,7 @@ impl Hands {
                     self.repaired = true;
                 }
                 Change::Repair { .. } => self.repaired = true,
+                Change::Incident { .. } => self.troubled = true,
                 Change::Began { .. }
                 | Change::Life { .. }
                 | Change::Asked { .. }
@@ -75,7 +94,6 @@ impl Hands {
                 | Change::ProxyIdentity { .. }
                 | Change::Engine { .. }
                 | Change::Container { .. }
-                | Change::Incident { .. }
                 | Change::Peer { .. }
                 | Change::MailCounted { .. }
                 | Change::Pause { .. }
@@ -89,6 +107,7 @@ impl Hands {
     /// New settings for the edges.
     pub(super) fn resettle(&mut self, settings: &Settings) {
         self.edges.resettle(settings);
+        self.alerts.resettle(settings);
         self.all = true;
     }
 
@@ -107,7 +126,17 @@ impl Hands {
             self.edges.set_heals(state.heals_under_way());
         }
         for (seq, heal) in std::mem::take(&mut self.heals) {
-            self.edges.heal(heal, committed(self.committed.clone(), seq));
+            let durable = committed(self.committed.clone(), seq);
+            self.edges.heal(heal, async {
+                // Started all the same.
+                let _ = durable.await;
+            });
+        }
+        if std::mem::take(&mut self.troubled) {
+            self.alerts.want(state);
+        }
+        for (seq, mail) in std::mem::take(&mut self.mails) {
+            self.alerts.mail(mail, committed(self.committed.clone(), seq));
         }
         let evacuations = std::mem::take(&mut self.evacuations);
         evacuations.into_iter().filter_map(|evacuation| self.evacuate(evacuation)).collect()
@@ -121,13 +150,14 @@ impl Hands {
     }
 }
 
-/// How long a start waits for its record to be on the disk: as long as the store's own patience with a commit. Then the
-/// store is degraded, and a dead service is worse than a start that a crash of ours would forget.
+/// How long a start or a mail waits for its record to be on the disk: as long as the store's own patience with a commit.
+/// Then the store is degraded, and a dead service is worse than a start that a crash of ours would forget; a mail says that
+/// it may come twice.
 const DURABLE_WITHIN: Duration = Duration::from_millis(500);
 
-/// Waits until the record `seq` is on the disk, or for long enough.
-async fn committed(mut committed: watch::Receiver<u64>, seq: u64) {
-    let _ = tokio::time::timeout(DURABLE_WITHIN, committed.wait_for(|last| *last >= seq)).await;
+/// Waits until the record `seq` is on the disk, or for long enough. Gives back whether it is.
+async fn committed(mut committed: watch::Receiver<u64>, seq: u64) -> bool {
+    matches!(tokio::time::timeout(DURABLE_WITHIN, committed.wait_for(|last| *last >= seq)).await, Ok(Ok(_)))
 }
 
 fn routes_through(state: &State, service: ServiceId, proxy: ProxyId) -> bool {

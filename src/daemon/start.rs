@@ -1,12 +1,14 @@
 //! From nothing to a running loop, and back: settings, lock and store, edges, listeners, loop; in this order, so that bad
 //! settings and a second supervisor are told before anything is touched. Listeners that cannot be opened stop nothing.
 
+use super::alerts::Alerts;
 use super::board::Board;
 use super::edges::{self, Edges};
 use super::hands::Hands;
 use super::listeners::keep_open;
 use super::reload::{self, Reloads};
 use super::snapshots::Snapshots;
+use super::systemd;
 use super::window::Window;
 use super::{Daemon, HARD_LANE, Lanes, OBSERVED_LANE, ORDER_LANE, now};
 use crate::chain::chain;
@@ -14,10 +16,11 @@ use crate::control::{self, BindError, ControlSocket};
 use crate::daemon::core::Core;
 use crate::domain::State;
 use crate::domain::change::Change;
+use crate::present;
 use crate::settings::watch::Reload;
 use crate::settings::{Fingerprint, Problems, Settings};
-use crate::status::{self, EventLine, EventSource, Meta, Metrics, Sources, View};
-use crate::store::{Loaded, LockError, OpenError, Reader, Store};
+use crate::status::{self, EventLine, EventSource, MailView, Meta, Metrics, RecipientView, Sources, View};
+use crate::store::{Loaded, LockError, OpenError, OutboxRow, Reader, RecipientOutcome, Store};
 use crate::task;
 use axum::Router;
 use futures_util::future::join_all;
@@ -113,11 +116,14 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     );
     let (view, viewed) = watch::channel(Arc::new(views));
     let past = Arc::new(Journal { dir: settings.state_dir.clone() });
+    let systemd = tokio::spawn(systemd::keep(viewed.clone(), shutdown.clone()));
     let sources = Sources::new(viewed, live.clone(), past, Arc::clone(&metrics), shutdown.clone());
 
+    let alerts = Alerts::start(&settings, store.outbox(), hard.clone());
     let edges = Edges::start(&settings, &loaded.owner, options.take_over, edges::Lanes { hard, observed });
+    let reads = status::api::router(sources.clone()).merge(status::mails::router(sources.clone()));
     let listeners = [
-        open_control(&settings, orders, status::api::router(sources.clone()), &board, &shutdown),
+        open_control(&settings, orders, reads, &board, &shutdown),
         open_status(&settings, sources, &board, &shutdown),
     ];
     let asked = signals(&shutdown)?;
@@ -128,7 +134,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
         core,
         lanes,
         store,
-        hands: Hands::new(edges, committed.clone()),
+        hands: Hands::new(edges, alerts, committed.clone()),
         desk: super::desk::Desk::default(),
         window: Window::new(view, live, metrics, meta),
         batch: Vec::new(),
@@ -140,7 +146,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     // The loop is the process: if it ends, by a panic too, so do we.
     let store = daemon.work(shutdown).await;
     stop.cancel();
-    let _ = timeout(LISTENERS_CLOSE, join_all(listeners)).await;
+    let _ = timeout(LISTENERS_CLOSE, join_all(listeners.into_iter().chain([systemd]))).await;
     if !tokio::task::block_in_place(|| store.close(STORE_CLOSE)) {
         tracing::warn!("the store did not take everything before the end; the last records are lost");
     }
@@ -321,6 +327,39 @@ impl EventSource for Journal {
         }
         Ok(lines)
     }
+
+    fn mails(&self, limit: usize) -> Result<Vec<MailView>, String> {
+        let reader = Reader::open(&self.dir).map_err(|error| chain(&error))?;
+        let rows = reader.outbox(limit).map_err(|error| chain(&error))?;
+        Ok(rows.into_iter().map(mail_view).collect())
+    }
+}
+
+fn mail_view(row: OutboxRow) -> MailView {
+    let OutboxRow { key, mail, state, staged, recipients, .. } = row;
+    let kind = mail.as_ref().map(|mail| mail.kind.as_str().to_owned());
+    let told = mail.iter().flat_map(|mail| mail.incidents.iter());
+    let about = told.map(|told| match told.ended {
+        None => present::trouble(&told.trouble),
+        Some(_) => format!("over: {}", present::trouble(&told.trouble)),
+    });
+    let about = about.collect();
+    MailView {
+        id: key.id.0,
+        at: present::time(key.at),
+        kind,
+        state: state.as_str().to_owned(),
+        about,
+        why: mail.as_ref().map(|mail| present::why_direct(&mail.why)),
+        message_id: staged.map(|staged| staged.message_id),
+        recipients: recipients.into_iter().map(|row| recipient_view(row.outcome)).collect(),
+    }
+}
+
+fn recipient_view(outcome: RecipientOutcome) -> RecipientView {
+    let RecipientOutcome { address, state, relay, reply, attempts, next } = outcome;
+    let next = next.map(present::time);
+    RecipientView { address, state: state.as_str().to_owned(), relay, reply, attempts, next }
 }
 
 /// The id of this boot (random(4)); stored moments of another one are moved onto this one's clock.

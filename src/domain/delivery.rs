@@ -131,6 +131,17 @@ pub enum MailKind {
     Test,
 }
 
+impl MailKind {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MailKind::Firing => "firing",
+            MailKind::Resolved => "resolved",
+            MailKind::Test => "test",
+        }
+    }
+}
+
 /// One incident in a mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {

@@ -1,7 +1,7 @@
 //! The JSON API: reads only. Mounted on the status listener and on the control socket alike.
 
 use super::Sources;
-use super::line::{EventLine, EventList};
+use super::line::{EventLine, EventList, EventSource};
 use crate::control::server::error;
 use crate::domain::id::ServiceId;
 use axum::extract::rejection::QueryRejection;
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::stream::unfold;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,26 +96,37 @@ async fn events(
 ) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
-        Err(rejection) => {
-            let words = format!("{}; known are limit=1..{EVENTS_MAX} and after=SEQ", rejection.body_text());
-            return error(StatusCode::BAD_REQUEST, words);
-        }
+        Err(rejection) => return rejected(&rejection, &format!("limit=1..{EVENTS_MAX} and after=SEQ")),
     };
     let limit = query.limit.unwrap_or(EVENTS_DEFAULT).clamp(1, EVENTS_MAX);
+    journal_read(&sources, move |past| past.tail(limit, query.after).map(|events| EventList { events })).await
+}
+
+/// For a query that is none; `known` is what would be.
+pub(super) fn rejected(rejection: &QueryRejection, known: &str) -> Response {
+    error(StatusCode::BAD_REQUEST, format!("{}; known are {known}", rejection.body_text()))
+}
+
+/// Reads from the disk, on a thread that may wait for it.
+pub(super) async fn journal_read<T: Serialize + Send + 'static>(
+    sources: &Sources,
+    read: impl FnOnce(&dyn EventSource) -> Result<T, String> + Send + 'static,
+) -> Response {
     let Ok(place) = Arc::clone(&sources.journal_reads).try_acquire_owned() else {
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             "the journal is busy or its disk hangs; try again later",
         );
     };
+    let past = Arc::clone(&sources.past);
     // The place goes with the thread: if the disk hangs, the deadline answers the reader, and the place stays taken.
     let read = tokio::task::spawn_blocking(move || {
-        let read = sources.past.tail(limit, query.after);
+        let read = read(&*past);
         drop(place);
         read
     });
     match read.await {
-        Ok(Ok(events)) => Json(EventList { events }).into_response(),
+        Ok(Ok(body)) => Json(body).into_response(),
         Ok(Err(words)) => error(StatusCode::SERVICE_UNAVAILABLE, words),
         Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the journal could not be read; the log says why"),
     }

@@ -1,5 +1,6 @@
 //! One transition, as one line: what the journal, the API, the page and `supervisor events` show of it.
 
+use super::mails::MailView;
 use crate::domain::id::ServiceId;
 use crate::domain::{Now, Reason};
 use crate::present::{self, Level};
@@ -32,11 +33,14 @@ pub struct EventList {
     pub events: Vec<EventLine>,
 }
 
-/// Where past transitions are read from.
+/// Where past transitions and mails are read from.
 pub trait EventSource: Send + Sync {
     /// At most `limit` lines, oldest first: the latest ones, or with `after` the first ones whose `seq` is greater. May
     /// block on the disk: it is called on a thread that may. The error is a sentence for the reader.
     fn tail(&self, limit: usize, after: Option<u64>) -> Result<Vec<EventLine>, String>;
+
+    /// At most `limit` mails of the outbox, newest first. May block on the disk, too.
+    fn mails(&self, limit: usize) -> Result<Vec<MailView>, String>;
 }
 
 impl EventLine {

@@ -2,7 +2,7 @@
 //!
 //! Fed by the daemon and by nobody else: the latest [`View`] through a watch channel, transitions as [`EventLine`]s
 //! through a broadcast, the past through an [`EventSource`]. Nothing here changes anything; the listener on TCP offers
-//! reads only, and the control socket mounts the same [`api::router`].
+//! reads only, and the control socket mounts the same [`api::router`], and [`mails::router`] beside it.
 //!
 //! ```text
 //!   loop ── watch<Arc<View>> ────────┐
@@ -14,12 +14,14 @@
 mod answer;
 pub mod api;
 mod line;
+pub mod mails;
 mod metrics;
 mod page;
 mod view;
 
 pub use answer::answer;
 pub use line::{EventLine, EventList, EventSource};
+pub use mails::{MailList, MailView, RecipientView};
 pub use metrics::Metrics;
 pub use view::{
     ContainerView, EngineView, IncidentView, LastProbe, Link, Meta, OverrideView, PeerView, ProxyView,

@@ -409,6 +409,10 @@ impl EventSource for Past {
             None => lines[lines.len().saturating_sub(limit)..].to_vec(),
         })
     }
+
+    fn mails(&self, _limit: usize) -> Result<Vec<MailView>, String> {
+        self.0.clone().map(|_| Vec::new())
+    }
 }
 
 /// The status listener on a free port.
@@ -529,6 +533,13 @@ async fn health_is_the_loops_and_not_the_services() {
     page.views.send(Arc::new(view)).unwrap();
     let (status, body) = page.get("/health").await;
     assert_eq!((status, body.contains("has not reported for 12 s")), (503, true), "{body}");
+}
+
+#[tokio::test]
+async fn mails_name_people_and_are_not_shown_to_whoever_reaches_the_port() {
+    let page = Page::start(Ok(Vec::new())).await;
+    let (status, _, _) = page.ask("GET", "/api/v1/outbox").await;
+    assert_eq!(status, 404);
 }
 
 #[tokio::test]

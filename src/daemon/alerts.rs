@@ -1,0 +1,301 @@
+//! The alert path's tasks, as the settings want them: one per Alertmanager, and one sender of mails.
+
+use crate::alert::alertmanager::{self, Alert, Peer};
+use crate::alert::email::{Deadlines, Helo, Login, Relay, RelayTls};
+use crate::alert::{
+    Correspondents, Fated, Holds, Kept, Ledger, Order, Parcel, Post, Recorded, Staged, Standing, run,
+};
+use crate::chain::chain;
+use crate::domain::delivery::Mail;
+use crate::domain::{Event, PeerId, State};
+use crate::settings::{AlertmanagerAuth, AlertmanagerSettings, MailSettings, RelaySettings, Settings};
+use crate::store::{self, MailKey, MailState, OutboxRow, Reader, RecipientOutcome, RecipientState, Staging};
+use crate::task;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+/// How many mails may wait for the sender. The core decides ten in ten minutes, and the sender takes each at once: more
+/// than a few means that it is being started again after a panic.
+const ORDERS_MAX: usize = 32;
+
+/// How long the last look before a mail may take: Alertmanagers that answer do so in milliseconds, and the mail is a minute
+/// old already.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// How long the outbox may take to be read at the start. A disk that hangs must not keep the mails of this process back.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// The tasks. Dropping this stops them; a mail on its way is in the outbox as it was.
+pub(super) struct Alerts {
+    peers: BTreeMap<PeerId, PeerTask>,
+    /// The same as the last look needs them.
+    known: watch::Sender<Arc<Vec<Peer>>>,
+    wanted: watch::Sender<Arc<Vec<Alert>>>,
+    post: watch::Sender<Option<Arc<Post>>>,
+    orders: mpsc::Sender<Order>,
+    hard: mpsc::Sender<Event>,
+    page: String,
+    _sender: AbortOnDropHandle<()>,
+}
+
+struct PeerTask {
+    settings: AlertmanagerSettings,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Alerts {
+    /// Starts what `settings` want. `hard` takes what comes of it.
+    pub(super) fn start(settings: &Settings, outbox: store::Outbox, hard: mpsc::Sender<Event>) -> Alerts {
+        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        let (post, post_seen) = watch::channel(None);
+        let (known, known_seen) = watch::channel(Arc::default());
+        let sender = sender(
+            post_seen,
+            ordered,
+            outbox,
+            settings.state_dir.clone(),
+            last_look(known_seen),
+            hard.clone(),
+        );
+        let page = page(settings.status_listen);
+        let (peers, wanted) = (BTreeMap::new(), watch::Sender::default());
+        let mut alerts = Alerts { peers, known, wanted, post, orders, hard, page, _sender: sender };
+        alerts.resettle(settings);
+        alerts
+    }
+
+    /// Makes the tasks those of `settings`. What stays the same is not disturbed.
+    pub(super) fn resettle(&mut self, settings: &Settings) {
+        self.post.send_replace(settings.mail.as_ref().and_then(post).map(Arc::new));
+        self.peers.retain(|id, task| settings.alertmanagers.get(id) == Some(&task.settings));
+        let mut known = Vec::new();
+        for (id, wanted) in &settings.alertmanagers {
+            let peer = match peer(*id, wanted) {
+                Ok(peer) => peer,
+                // The settings check every URL, so this is a bug; the rest of the job goes on.
+                Err(error) => {
+                    tracing::error!(peer = %id, %error, "this Alertmanager is told nothing");
+                    continue;
+                }
+            };
+            known.push(peer.clone());
+            if self.peers.contains_key(id) {
+                continue;
+            }
+            let (alerts, hard) = (self.wanted.subscribe(), self.hard.clone());
+            let keep = task::keep(format!("alerts of the Alertmanager {id}"), move || {
+                alertmanager::run(peer.clone(), alerts.clone(), hard.clone())
+            });
+            let task = AbortOnDropHandle::new(tokio::spawn(keep));
+            self.peers.insert(*id, PeerTask { settings: wanted.clone(), _task: task });
+        }
+        self.known.send_replace(Arc::new(known));
+    }
+
+    /// What the Alertmanagers are to have from now on.
+    pub(super) fn want(&self, state: &State) {
+        let alerts = alertmanager::alerts(state, &self.page);
+        self.wanted.send_if_modified(|now| {
+            let differs = **now != alerts;
+            if differs {
+                *now = Arc::new(alerts);
+            }
+            differs
+        });
+    }
+
+    /// Sends a mail, when `durable` says whether its row is on the disk. As many at once as the core decides.
+    pub(super) fn mail(&self, mail: Mail, durable: impl Future<Output = bool> + Send + 'static) {
+        let orders = self.orders.clone();
+        tokio::spawn(async move {
+            let durable = durable.await;
+            // Nobody listens: the process ends, and the next one finds the row.
+            let _ = orders.send(Order { mail, durable }).await;
+        });
+    }
+}
+
+fn peer(id: PeerId, settings: &AlertmanagerSettings) -> Result<Peer, String> {
+    let auth = settings.auth.clone().map(|auth| match auth {
+        AlertmanagerAuth::Basic { user, password } => alertmanager::Auth::Basic { user, password },
+        AlertmanagerAuth::Bearer(token) => alertmanager::Auth::Bearer(token),
+    });
+    let ca = settings.ca.clone().map(String::into_bytes);
+    let url = settings.url.parse().map_err(|_| format!("{} is no URL", settings.url))?;
+    Ok(Peer { id, url, auth, ca })
+}
+
+/// What the sender needs; none where no name can be given in EHLO, which is told.
+fn post(settings: &MailSettings) -> Option<Post> {
+    let host = settings.helo.clone().unwrap_or_else(super::start::hostname);
+    let helo = match Helo::parse(&host) {
+        Ok(helo) => helo,
+        Err(error) => {
+            tracing::error!(%error, "no mail can be sent; set mail.helo");
+            return None;
+        }
+    };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let who = Correspondents { from: settings.from.clone(), to: settings.to.clone(), host, version };
+    let relays = settings.relays.iter().map(|settings| relay(settings, &helo)).collect();
+    Some(Post { who, relays, deadlines: Deadlines::default() })
+}
+
+fn relay(settings: &RelaySettings, helo: &Helo) -> Relay {
+    let login = settings.login.clone();
+    Relay {
+        name: settings.name.clone(),
+        host: settings.address.host.clone(),
+        port: settings.address.port,
+        tls: match settings.tls {
+            crate::settings::RelayTls::Implicit => RelayTls::Implicit,
+            crate::settings::RelayTls::StartTls => RelayTls::StartTls,
+            crate::settings::RelayTls::None => RelayTls::None,
+        },
+        helo: helo.clone(),
+        auth: login.map(|login| Login { user: login.user, password: login.password }),
+        ca: settings.ca.clone().map(String::into_bytes),
+    }
+}
+
+/// Our page, for the link in an alert: an address that leads somewhere from another machine where there is one.
+fn page(listen: SocketAddr) -> String {
+    if listen.ip().is_unspecified() {
+        return format!("http://{}:{}/", super::start::hostname(), listen.port());
+    }
+    format!("http://{listen}/")
+}
+
+fn last_look(known: watch::Receiver<Arc<Vec<Peer>>>) -> Holds {
+    Arc::new(move |fingerprints| {
+        let peers = Arc::clone(&known.borrow());
+        Box::pin(async move { alertmanager::has(&peers, &fingerprints, LAST_LOOK).await })
+    })
+}
+
+/// The sender, with what an earlier one left open.
+fn sender(
+    post: watch::Receiver<Option<Arc<Post>>>,
+    ordered: mpsc::Receiver<Order>,
+    outbox: store::Outbox,
+    dir: PathBuf,
+    holds: Holds,
+    hard: mpsc::Sender<Event>,
+) -> AbortOnDropHandle<()> {
+    let ordered = Arc::new(Mutex::new(ordered));
+    let keep = task::keep("sender of mails".to_owned(), move || {
+        let (post, ordered, outbox) = (post.clone(), Arc::clone(&ordered), outbox.clone());
+        let (dir, holds, hard) = (dir.clone(), Arc::clone(&holds), hard.clone());
+        async move {
+            let mut ordered = ordered.lock().await;
+            let open = left_open(dir).await;
+            run(post, &mut ordered, Book(outbox), holds, open, hard).await;
+        }
+    });
+    AbortOnDropHandle::new(tokio::spawn(keep))
+}
+
+/// The mails that an earlier sender did not see to their end.
+async fn left_open(dir: PathBuf) -> Vec<Parcel> {
+    let read = tokio::task::spawn_blocking(move || {
+        Reader::open(&dir).and_then(|reader| reader.outbox_open()).map_err(|error| chain(&error))
+    });
+    let rows = match tokio::time::timeout(READ_WITHIN, read).await {
+        Ok(Ok(Ok(rows))) => rows,
+        Ok(Ok(Err(why))) => return untold(&why),
+        Ok(Err(error)) => return untold(&error.to_string()),
+        Err(_) => return untold("the disk does not answer"),
+    };
+    rows.into_iter().filter_map(resumed).collect()
+}
+
+fn untold(why: &str) -> Vec<Parcel> {
+    tracing::warn!(
+        why,
+        "the outbox cannot be read: mails that an earlier run left open are not sent by this one"
+    );
+    Vec::new()
+}
+
+fn resumed(row: OutboxRow) -> Option<Parcel> {
+    let recipients: Vec<String> = row.recipients.iter().map(|row| row.outcome.address.clone()).collect();
+    let staged = row.staged.map(|staged| Staged {
+        message_id: staged.message_id,
+        sender: staged.sender,
+        bytes: staged.message,
+        recipients,
+    });
+    let kept = row.recipients.into_iter().map(|row| {
+        let RecipientOutcome { address, state, relay, reply: words, attempts, next } = row.outcome;
+        let state = match state {
+            RecipientState::Pending | RecipientState::Deferred => Fated::Pending,
+            RecipientState::Accepted => Fated::Accepted,
+            RecipientState::Ambiguous => Fated::Ambiguous,
+            RecipientState::Dead => Fated::Dead,
+        };
+        Kept { address, state, relay, words, next, attempts }
+    });
+    let Some(mail) = row.mail else {
+        let id = row.key.id.0;
+        tracing::error!(mail = id, "a mail in the outbox cannot be read and is not sent: supervisor outbox");
+        return None;
+    };
+    Some(Parcel::resumed(mail, staged, kept.collect()))
+}
+
+/// The outbox on the disk, as the sender writes it.
+#[derive(Clone)]
+struct Book(store::Outbox);
+
+impl Ledger for Book {
+    fn stage(&self, mail: &Mail, staged: Staged) -> BoxFuture<'static, bool> {
+        let (outbox, mail) = (self.0.clone(), mail.clone());
+        Box::pin(async move {
+            let Staged { message_id, sender, bytes: message, recipients } = staged;
+            let at = crate::clock::wall_now();
+            let id = mail.id.0;
+            let staging = Staging { mail, at, message_id, sender, message, recipients };
+            told(id, outbox.stage(staging).await)
+        })
+    }
+
+    fn record(&self, mail: &Mail, recorded: Recorded) -> BoxFuture<'static, bool> {
+        let (outbox, id) = (self.0.clone(), mail.id.0);
+        let mail = MailKey::of(mail);
+        let state = match recorded.standing {
+            // Which of the two open ones it is, the store knows.
+            Standing::Open => MailState::Staged,
+            Standing::Done => MailState::Done,
+            Standing::Dead => MailState::Dead,
+            Standing::NotNeeded => MailState::NotNeeded,
+        };
+        let recipients = recorded.recipients.into_iter().map(outcome).collect();
+        let outcome = store::Outcome { mail, at: recorded.at, recipients, state };
+        Box::pin(async move { told(id, outbox.record(outcome).await) })
+    }
+}
+
+fn told(mail: u64, stored: Result<(), store::NotStored>) -> bool {
+    if let Err(error) = &stored {
+        tracing::warn!(mail, error = %chain(error), "the outbox does not have this yet: the mail may come twice");
+    }
+    stored.is_ok()
+}
+
+fn outcome(kept: Kept) -> RecipientOutcome {
+    let Kept { address, state, relay, words: reply, next, attempts } = kept;
+    let state = match state {
+        Fated::Pending if attempts == 0 => RecipientState::Pending,
+        Fated::Pending => RecipientState::Deferred,
+        Fated::Accepted => RecipientState::Accepted,
+        Fated::Ambiguous => RecipientState::Ambiguous,
+        Fated::Dead => RecipientState::Dead,
+    };
+    RecipientOutcome { address, state, relay, reply, attempts, next }
+}
