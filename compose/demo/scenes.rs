@@ -11,7 +11,7 @@ use crate::support::faults::{self, Fault};
 use crate::support::load::{CLIENT_TIMEOUT, Load};
 use crate::support::measure::{self, Record, Window};
 use crate::support::stack::{self, CLOUD, ONPREM, Server};
-use crate::support::supervisor::{self, Event};
+use crate::support::supervisor;
 
 /// The stretch after a fault that is counted: every fault is detected and escaped well within it.
 const COUNTED: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub(crate) struct Act {
     pub(crate) sent: usize,
     /// Those that failed.
     pub(crate) failed: usize,
-    /// From the mending or the order to the first answer of on-prem.
+    /// From the mending, the order, or the end of what was counted, to the first answer of on-prem.
     pub(crate) back_after: Option<Duration>,
     /// What should have happened and did not.
     pub(crate) missing: Vec<String>,
@@ -78,17 +78,26 @@ impl Stage {
         {
             missing.push(format!("{name}: after {COUNTED:?} not all traffic was on cloud"));
         }
-        let reason = why_it_left(seen_before).await;
+        let reason = told(seen_before, "failover").await;
         match &reason {
             Some(words) => show.said(words),
             None => missing.push(format!("{name}: supervisor gave no reason for a failover to cloud")),
         }
 
-        show.typed(&fault.mended_by_hand(&ONPREM));
-        let mended = Instant::now();
-        faults::mend(&self.engine, &ONPREM).await?;
-        show.at(Duration::ZERO, "mended; it must stay healthy for a while before it gets traffic");
-        let back_after = self.returned(&name, mended, &mut missing).await;
+        let back_after = if is_healed(fault) {
+            match told(seen_before, "healed").await {
+                Some(words) => show.said(&words),
+                None => missing.push(format!("{name}: supervisor did not start the container")),
+            }
+            show.at(COUNTED, "nobody mends it; it must stay healthy for a while before it gets traffic");
+            self.returned(&name, counted, &mut missing).await
+        } else {
+            show.typed(&fault.mended_by_hand(&ONPREM));
+            let mended = Instant::now();
+            faults::mend(&self.engine, &ONPREM).await?;
+            show.at(Duration::ZERO, "mended; it must stay healthy for a while before it gets traffic");
+            self.returned(&name, mended, &mut missing).await
+        };
         Ok(self.act(name, broken, moved_after, back_after, missing))
     }
 
@@ -185,11 +194,20 @@ impl Stage {
     }
 }
 
+/// Whether supervisor mends it. What a person does on purpose (`docker kill`, `docker pause`) it leaves to that person, and
+/// what still runs it restarts only after longer than a scene lasts.
+fn is_healed(fault: Fault) -> bool {
+    match fault {
+        Fault::Crash => true,
+        Fault::Kill | Fault::Freeze | Fault::Hang | Fault::Http500 => false,
+    }
+}
+
 /// The fault for somebody who has never seen one.
 fn in_words(fault: Fault) -> &'static str {
     match fault {
         Fault::Crash => "the API's process dies, as from a bug or lack of memory",
-        Fault::Kill => "somebody kills the container",
+        Fault::Kill => "somebody kills the container; supervisor leaves it alone, as it was somebody's wish",
         Fault::Freeze => "the container is frozen: it takes connections and never answers",
         Fault::Hang => "every process in the container hangs; Docker still says \"running\"",
         Fault::Http500 => "the API says that it is sick: /health answers 500, the rest still works",
@@ -220,9 +238,13 @@ fn only_from(records: &[Record], server: &Server, from: Instant, to: Instant) ->
     sites.peek().is_some() && sites.all(|site| site == server.site)
 }
 
-/// Supervisor's own words on why traffic left on-prem.
-async fn why_it_left(seen_before: u64) -> Option<String> {
+/// What supervisor said of the first event with this code, in its own words. They are about on-prem, or about the only
+/// service: nothing else changes here.
+async fn told(seen_before: u64, code: &str) -> Option<String> {
     let events = supervisor::events_after(seen_before).await.ok()?;
-    let left = |event: &&Event| event.code == "failover" && event.service == "api";
-    events.iter().find(left).map(|event| event.words.clone()).filter(|words| !words.is_empty())
+    events
+        .into_iter()
+        .find(|event| event.code == code)
+        .map(|event| event.words)
+        .filter(|words| !words.is_empty())
 }
