@@ -119,7 +119,7 @@ async fn a_template_that_haproxy_refuses_touches_neither_the_file_nor_the_proces
     })
     .await;
     daemon.until("all is well", |view| view.grade == Grade::Well).await;
-    assert_eq!(daemon.log().matches("the new one was refused").count(), 1, "told once");
+    assert_eq!(daemon.log().matches("goes on with its old configuration").count(), 1, "told once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
