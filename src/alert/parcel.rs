@@ -18,6 +18,9 @@ const PAUSES_SECONDS: [u64; 7] = [15, 30, 60, 120, 300, 600, 900];
 /// so that the same Message-ID arrives where the first one can be recognised.
 const AMBIGUOUS_PAUSE: Span = Span::seconds(300);
 
+/// No pause is longer.
+const NEXT_MAX: Span = Span::seconds(20 * 60);
+
 /// What is not taken by then is given up: news of yesterday wakes nobody.
 const EXPIRES_AFTER: Span = Span::seconds(24 * 3600);
 
@@ -120,6 +123,10 @@ impl Parcel {
                 Fated::Ambiguous => Fate::Ambiguous { relay, words },
                 Fated::Dead => Fate::Dead { words },
             };
+            if let (Fate::Ambiguous { .. }, Some(next)) = (&fate, kept.next) {
+                // Its relay may be delivering it.
+                parcel.next = parcel.next.max(next);
+            }
             parcel.recipients.insert(kept.address, fate);
             parcel.rounds = parcel.rounds.max(kept.attempts);
             // It was told then.
@@ -197,8 +204,18 @@ impl Parcel {
     /// Ends a round: gives up what every one of `relays` refused, or what took too long; sets when the rest is tried
     /// again; says what is worth telling.
     pub(super) fn end_round(&mut self, relays: &[String], now: Wall) -> Option<MailEnd> {
-        let expired = since(self.mail.at, now) >= EXPIRES_AFTER;
+        let expired = self.is_expired(now);
         for fate in self.recipients.values_mut() {
+            if let Fate::Ambiguous { relay, words } = fate {
+                if expired {
+                    *fate = Fate::Dead { words: format!("nobody knows whether it arrived: {words}") };
+                    continue;
+                }
+                // Its relay has left the settings, so nobody can find out: another one is asked.
+                if !relays.contains(relay) {
+                    *fate = Fate::Pending(Tried { words: Some(words.clone()), ..Tried::default() });
+                }
+            }
             if let Fate::Pending(tried) = fate {
                 let refused =
                     !relays.is_empty() && relays.iter().all(|relay| tried.refused_by.contains(relay));
@@ -218,6 +235,16 @@ impl Parcel {
         self.next = Wall(now.0.saturating_add(i64::try_from(pause.0).unwrap_or(i64::MAX)));
         self.rounds = self.rounds.saturating_add(1);
         (!std::mem::replace(&mut self.told, true)).then(|| MailEnd::Deferred { words: self.trouble() })
+    }
+
+    /// Whether it is too old to be news.
+    pub(super) fn is_expired(&self, now: Wall) -> bool {
+        since(self.mail.at, now) >= EXPIRES_AFTER
+    }
+
+    /// Whether it is to be tried. What is further ahead than the longest pause waits for a clock that was set back since.
+    pub(super) fn is_due(&self, now: Wall) -> bool {
+        self.next <= now || since(now, self.next) > NEXT_MAX
     }
 
     /// Whether nothing is left to try.

@@ -14,7 +14,7 @@
 
 use super::email::{Attempt, Deadlines, Envelope, Relay, compose, deliver};
 use super::letter::{self, Correspondents};
-use super::parcel::{Key, Message, Parcel};
+use super::parcel::{Fate, Key, Message, Parcel};
 use crate::chain::chain;
 use crate::clock::wall_now;
 use crate::domain::Event;
@@ -144,6 +144,8 @@ pub async fn run<L: Ledger>(
     open: Vec<Parcel>,
     events: mpsc::Sender<Event>,
 ) {
+    // An order may wait in the lane whose row was read already: after a panic of ours, or in the first moments.
+    let known: BTreeSet<Key> = open.iter().map(Parcel::key).collect();
     let mut waiting: BTreeMap<Key, (Parcel, bool)> =
         open.into_iter().map(|parcel| (parcel.key(), (parcel, true))).collect();
     let mut under_way: FuturesUnordered<BoxFuture<'static, (Parcel, bool, Option<MailEnd>)>> =
@@ -164,7 +166,9 @@ pub async fn run<L: Ledger>(
             () = events.closed() => return,
             Some(order) = orders.recv() => {
                 let parcel = Parcel::new(order.mail);
-                waiting.insert(parcel.key(), (parcel, order.durable));
+                if !known.contains(&parcel.key()) {
+                    waiting.insert(parcel.key(), (parcel, order.durable));
+                }
             }
             Some((parcel, durable, end)) = under_way.next(), if !under_way.is_empty() => {
                 if let Some(end) = end
@@ -188,7 +192,7 @@ pub async fn run<L: Ledger>(
 
 /// The mail that has waited longest of those that are due.
 fn next_due(waiting: &BTreeMap<Key, (Parcel, bool)>, now: Wall) -> Option<Key> {
-    let due = waiting.values().map(|(parcel, _)| parcel).filter(|parcel| parcel.next <= now);
+    let due = waiting.values().map(|(parcel, _)| parcel).filter(|parcel| parcel.is_due(now));
     due.min_by_key(|parcel| (parcel.next, parcel.key())).map(Parcel::key)
 }
 
@@ -207,6 +211,10 @@ async fn round<L: Ledger>(
     mut parcel: Parcel,
     mut durable: bool,
 ) -> (Parcel, bool, Option<MailEnd>) {
+    if parcel.is_expired(wall_now()) {
+        parcel.address(&post.who.to);
+        return ended(&post, &ledger, parcel, durable).await;
+    }
     if parcel.message.is_none() {
         if alertmanager_has_it(&parcel.mail, &holds).await {
             parcel.recipients.clear();
@@ -225,6 +233,8 @@ async fn round<L: Ledger>(
                     "a mail could not be written, which is a bug; please report it"
                 );
                 parcel.recipients.clear();
+                let recorded = Recorded { at: wall_now(), standing: Standing::Dead, recipients: Vec::new() };
+                ledger.record(&parcel.mail, recorded).await;
                 return (parcel, durable, Some(MailEnd::Dead { words }));
             }
         }
@@ -237,6 +247,10 @@ async fn round<L: Ledger>(
             Ok(envelope) => {
                 let attempt: Attempt = deliver(relay, &envelope, &message.bytes, &post.deadlines).await;
                 parcel.note(&relay.name, &attempt);
+                // Before the next relay, which may be silent for minutes: what is accepted must outlive a stop meanwhile.
+                if has_reached_somebody(&parcel) && !parcel.is_finished() {
+                    ledger.record(&parcel.mail, parcel.recorded(wall_now())).await;
+                }
             }
             // The settings check addresses; a row of an older version may hold anything.
             Err(error) => {
@@ -244,6 +258,20 @@ async fn round<L: Ledger>(
             }
         }
     }
+    ended(&post, &ledger, parcel, durable).await
+}
+
+fn has_reached_somebody(parcel: &Parcel) -> bool {
+    parcel.recipients.values().any(|fate| matches!(fate, Fate::Accepted { .. } | Fate::Ambiguous { .. }))
+}
+
+/// Ends a round, and keeps how it stands.
+async fn ended<L: Ledger>(
+    post: &Post,
+    ledger: &L,
+    mut parcel: Parcel,
+    durable: bool,
+) -> (Parcel, bool, Option<MailEnd>) {
     let names: Vec<String> = post.relays.iter().map(|relay| relay.name.clone()).collect();
     let end = parcel.end_round(&names, wall_now());
     ledger.record(&parcel.mail, parcel.recorded(wall_now())).await;

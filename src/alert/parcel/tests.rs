@@ -153,3 +153,41 @@ fn a_parcel_goes_on_where_the_last_process_left_it() {
     resumed.note("one", &attempt(&[("b@x", accepted()), ("c@x", accepted())]));
     assert_eq!(resumed.end_round(&names(&["one"]), after(60)), Some(MailEnd::Accepted { recipients: 3 }));
 }
+
+#[test]
+fn doubt_ends_with_its_relay_or_with_the_day() {
+    let doubtful = || {
+        let mut parcel = parcel(&["a@x"]);
+        parcel.begin_round();
+        parcel.note("one", &attempt(&[("a@x", ambiguous())]));
+        parcel.end_round(&names(&["one", "two"]), DECIDED);
+        parcel
+    };
+    let mut moved = doubtful();
+    assert!(moved.wanting("two").is_empty(), "another relay would deliver it twice");
+    moved.end_round(&names(&["two"]), DECIDED);
+    assert_eq!(moved.wanting("two"), ["a@x"], "the relay that may have it is gone");
+
+    let mut old = doubtful();
+    let tomorrow = Wall(DECIDED.0 + 25 * 3_600_000);
+    assert!(matches!(old.end_round(&names(&["one"]), tomorrow), Some(MailEnd::Dead { .. })));
+    assert!(old.is_finished());
+}
+
+#[test]
+fn a_restart_waits_where_somebody_may_have_it_and_a_clock_that_was_set_back_does_not_hold_it_up() {
+    let next = Wall(DECIDED.0 + 300_000);
+    let kept = |state| Kept {
+        address: "a@x".into(),
+        state,
+        relay: Some("one".into()),
+        words: None,
+        next: Some(next),
+        attempts: 1,
+    };
+    let resumed = |state| Parcel::resumed(mail(), None, vec![kept(state)]);
+    assert!(resumed(Fated::Pending).is_due(DECIDED));
+    assert!(!resumed(Fated::Ambiguous).is_due(DECIDED));
+    assert!(resumed(Fated::Ambiguous).is_due(next));
+    assert!(resumed(Fated::Ambiguous).is_due(Wall(DECIDED.0 - 3_600_000)), "an hour back");
+}

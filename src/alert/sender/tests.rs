@@ -165,6 +165,33 @@ async fn what_an_earlier_run_decided_and_had_not_written_is_written_to_those_of_
 }
 
 #[tokio::test]
+async fn an_order_whose_row_was_read_at_the_start_is_sent_once() {
+    let peer = Peer::start(Script::plain()).await;
+    let first = mail(7);
+    let open = vec![Parcel::resumed(first.clone(), None, Vec::new())];
+    let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], open);
+    running.order(first, true).await;
+    assert_eq!(running.end().await, MailEnd::Accepted { recipients: 2 });
+    // What comes behind it is next: nothing of the first one is left.
+    running.order(mail(8), true).await;
+    let Event::Mailed(ended) = timeout(PATIENCE, running.events.recv()).await.unwrap().unwrap() else {
+        panic!("not about a mail")
+    };
+    assert_eq!(ended.mail, MailId(8));
+}
+
+#[tokio::test]
+async fn news_of_long_ago_is_given_up_without_being_sent() {
+    let peer = Peer::start(Script::plain()).await;
+    let old = Mail { at: Wall(wall_now().0 - 3 * 24 * 3_600_000), ..mail(7) };
+    let open = vec![Parcel::resumed(old, None, Vec::new())];
+    let mut running = Running::start(post(vec![relay("main", &peer)]), Memory::default(), &[], open);
+    assert!(matches!(running.end().await, MailEnd::Dead { .. }));
+    assert_eq!(running.ledger.last().unwrap().standing, Standing::Dead);
+    assert!(running.ledger.staged().is_empty());
+}
+
+#[tokio::test]
 async fn what_the_disk_does_not_take_is_sent_all_the_same_and_says_that_it_may_come_twice() {
     for (ledger, durable) in
         [(Memory { broken: true, ..Memory::default() }, true), (Memory::default(), false)]

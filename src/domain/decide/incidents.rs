@@ -107,10 +107,14 @@ pub(super) fn heard(draft: &mut Draft<'_>, seen: &PeerSeen) {
 /// What became of a mail.
 pub(super) fn mailed(draft: &mut Draft<'_>, mailed: &Mailed) {
     draft.tell(Reason::Mailed { mail: mailed.mail, end: mailed.end.clone() });
-    if mailed.end != MailEnd::NotNeeded {
-        return;
+    match mailed.end {
+        MailEnd::Accepted { .. } | MailEnd::Deferred { .. } => return,
+        // Not for everybody, or for nobody. It is Alertmanager's from now on, without the label that keeps it from being
+        // mailed there: told twice is better than not at all.
+        MailEnd::Dead { .. } => {}
+        // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
+        MailEnd::NotNeeded => {}
     }
-    // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
     let ours = Telling::ByMail { mail: mailed.mail };
     for id in draft.incident_ids() {
         if draft.incident(id).is_some_and(|incident| incident.telling == ours) {

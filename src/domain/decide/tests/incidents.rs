@@ -165,6 +165,24 @@ fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
 }
 
 #[test]
+fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    let mail = wait(&mut world, 60).remove(0).id;
+    let end = MailEnd::Deferred { words: "greylisted".into() };
+    world.step(Event::Mailed(Mailed { mail, end }));
+    assert_eq!(the_incident(&world).1, &Telling::ByMail { mail }, "it is still on its way");
+    let end = MailEnd::Dead { words: "no such user".into() };
+    world.step(Event::Mailed(Mailed { mail, end }));
+    assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
+    assert_eq!(wait(&mut world, 3_600), [], "what every relay refused is not sent again and again");
+}
+
+#[test]
 fn time_runs_from_the_opening_and_is_not_set_back_by_failures() {
     let mut world = world();
     let opened = world.now.boot;
