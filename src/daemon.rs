@@ -21,6 +21,7 @@ mod core;
 mod desk;
 mod edges;
 mod hands;
+mod journal;
 mod listeners;
 mod once;
 mod reload;

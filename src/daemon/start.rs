@@ -5,6 +5,7 @@ use super::alerts::Alerts;
 use super::board::Board;
 use super::edges::{self, Edges};
 use super::hands::Hands;
+use super::journal::Journal;
 use super::listeners::keep_open;
 use super::reload::{self, Reloads};
 use super::snapshots::Snapshots;
@@ -16,11 +17,10 @@ use crate::control::{self, BindError, ControlSocket};
 use crate::daemon::core::Core;
 use crate::domain::State;
 use crate::domain::change::Change;
-use crate::present;
 use crate::settings::watch::Reload;
 use crate::settings::{Fingerprint, Problems, Settings};
-use crate::status::{self, EventLine, EventSource, MailView, Meta, Metrics, RecipientView, Sources, View};
-use crate::store::{Loaded, LockError, OpenError, OutboxRow, Reader, RecipientOutcome, Store};
+use crate::status::{self, Meta, Metrics, Sources, View};
+use crate::store::{Loaded, LockError, OpenError, Store};
 use crate::task;
 use axum::Router;
 use futures_util::future::join_all;
@@ -300,66 +300,6 @@ fn reload_on_change(
     kept("watch of the settings", move || reload::hints(watched.clone(), loaded_from, hint.clone()));
     let (config, current, load) = (config.to_owned(), Arc::new(current), reload::from_disk());
     reload::keep(Reloads { config, load, hinted, asked, current, good, board });
-}
-
-/// The journal, as the status room reads it.
-struct Journal {
-    dir: PathBuf,
-}
-
-impl EventSource for Journal {
-    fn tail(&self, limit: usize, after: Option<u64>) -> Result<Vec<EventLine>, String> {
-        let reader = Reader::open(&self.dir).map_err(|error| chain(&error))?;
-        let page = match after {
-            Some(seq) => reader.after(seq, limit),
-            None => reader.tail(limit),
-        };
-        let page = page.map_err(|error| chain(&error))?;
-        let lines = page
-            .records
-            .iter()
-            .flat_map(|record| EventLine::from_record(record.seq, record.now, &record.decision.reasons));
-        let mut lines: Vec<EventLine> = lines.collect();
-        if after.is_none() {
-            lines.drain(..lines.len().saturating_sub(limit));
-        } else {
-            lines.truncate(limit);
-        }
-        Ok(lines)
-    }
-
-    fn mails(&self, limit: usize) -> Result<Vec<MailView>, String> {
-        let reader = Reader::open(&self.dir).map_err(|error| chain(&error))?;
-        let rows = reader.outbox(limit).map_err(|error| chain(&error))?;
-        Ok(rows.into_iter().map(mail_view).collect())
-    }
-}
-
-fn mail_view(row: OutboxRow) -> MailView {
-    let OutboxRow { key, mail, state, staged, recipients, .. } = row;
-    let kind = mail.as_ref().map(|mail| mail.kind.as_str().to_owned());
-    let told = mail.iter().flat_map(|mail| mail.incidents.iter());
-    let about = told.map(|told| match told.ended {
-        None => present::trouble(&told.trouble),
-        Some(_) => format!("over: {}", present::trouble(&told.trouble)),
-    });
-    let about = about.collect();
-    MailView {
-        id: key.id.0,
-        at: present::time(key.at),
-        kind,
-        state: state.as_str().to_owned(),
-        about,
-        why: mail.as_ref().map(|mail| present::why_direct(&mail.why)),
-        message_id: staged.map(|staged| staged.message_id),
-        recipients: recipients.into_iter().map(|row| recipient_view(row.outcome)).collect(),
-    }
-}
-
-fn recipient_view(outcome: RecipientOutcome) -> RecipientView {
-    let RecipientOutcome { address, state, relay, reply, attempts, next } = outcome;
-    let next = next.map(present::time);
-    RecipientView { address, state: state.as_str().to_owned(), relay, reply, attempts, next }
 }
 
 /// The id of this boot (random(4)); stored moments of another one are moved onto this one's clock.
