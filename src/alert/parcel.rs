@@ -237,6 +237,11 @@ impl Parcel {
         (!std::mem::replace(&mut self.told, true)).then(|| MailEnd::Deferred { words: self.trouble() })
     }
 
+    /// Whether a relay has it, or may have it, for somebody.
+    pub(super) fn has_reached_somebody(&self) -> bool {
+        self.recipients.values().any(|fate| matches!(fate, Fate::Accepted { .. } | Fate::Ambiguous { .. }))
+    }
+
     /// Whether it is too old to be news.
     pub(super) fn is_expired(&self, now: Wall) -> bool {
         since(self.mail.at, now) >= EXPIRES_AFTER

@@ -14,7 +14,7 @@
 
 use super::email::{Attempt, Deadlines, Envelope, Relay, compose, deliver};
 use super::letter::{self, Correspondents};
-use super::parcel::{Fate, Key, Message, Parcel};
+use super::parcel::{Key, Message, Parcel};
 use crate::chain::chain;
 use crate::clock::wall_now;
 use crate::domain::Event;
@@ -248,7 +248,7 @@ async fn round<L: Ledger>(
                 let attempt: Attempt = deliver(relay, &envelope, &message.bytes, &post.deadlines).await;
                 parcel.note(&relay.name, &attempt);
                 // Before the next relay, which may be silent for minutes: what is accepted must outlive a stop meanwhile.
-                if has_reached_somebody(&parcel) && !parcel.is_finished() {
+                if parcel.has_reached_somebody() && !parcel.is_finished() {
                     ledger.record(&parcel.mail, parcel.recorded(wall_now())).await;
                 }
             }
@@ -259,10 +259,6 @@ async fn round<L: Ledger>(
         }
     }
     ended(&post, &ledger, parcel, durable).await
-}
-
-fn has_reached_somebody(parcel: &Parcel) -> bool {
-    parcel.recipients.values().any(|fate| matches!(fate, Fate::Accepted { .. } | Fate::Ambiguous { .. }))
 }
 
 /// Ends a round, and keeps how it stands.

@@ -1,13 +1,13 @@
 //! Mail without Alertmanager: the real program, an Alertmanager that is not there, a relay that keeps what it gets.
 
 use super::world::{Daemon, World, said};
+use crate::haproxy::lab::until_within;
 use rustix::process::Signal;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervisor::status::MailList;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Three tries of an Alertmanager, the pauses between them, and a machine that builds as well.
@@ -39,15 +39,7 @@ impl Relay {
             let mails = self.mails.lock().unwrap();
             mails.iter().filter(|mail| header(mail, "Subject").contains(words)).cloned().collect::<Vec<_>>()
         };
-        let begun = Instant::now();
-        while found().is_empty() {
-            assert!(
-                begun.elapsed() < LONGEST,
-                "no mail with {words:?}; there is {:?}",
-                self.mails.lock().unwrap()
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
+        until_within(LONGEST, &format!("there is a mail with {words:?}"), async || !found().is_empty()).await;
         let mut found = found();
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
@@ -106,15 +98,10 @@ async fn outbox(daemon: &Daemon) -> MailList {
 
 /// Waits until the newest mail of the outbox is `state`.
 async fn until_mail_is(daemon: &Daemon, state: &str) {
-    let begun = Instant::now();
-    loop {
-        let mails = outbox(daemon).await.mails;
-        if mails.first().is_some_and(|mail| mail.state == state) {
-            return;
-        }
-        assert!(begun.elapsed() < LONGEST, "the newest mail is not {state}: {mails:?}");
-        sleep(Duration::from_millis(20)).await;
-    }
+    until_within(LONGEST, &format!("the newest mail is {state}"), async || {
+        outbox(daemon).await.mails.first().is_some_and(|mail| mail.state == state)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

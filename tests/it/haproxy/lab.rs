@@ -171,10 +171,14 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let ends = Instant::now() + Duration::from_secs(10);
+pub(crate) async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    until_within(Duration::from_secs(10), what, condition).await;
+}
+
+pub(crate) async fn until_within(longest: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let ends = Instant::now() + longest;
     while !condition().await {
-        assert!(Instant::now() < ends, "waited 10 s in vain until {what}");
+        assert!(Instant::now() < ends, "waited {} s in vain until {what}", longest.as_secs());
         sleep(Duration::from_millis(10)).await;
     }
 }
