@@ -52,6 +52,8 @@ install_packages() {
     has haproxy || missing+=(haproxy)
     has strace || missing+=(strace)
     has curl || missing+=(curl)
+    # dockerd runs it for `docker top`, with which the demo finds what it freezes.
+    has ps || missing+=(procps)
     [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
     has debootstrap || missing+=(debootstrap)
     [ -s /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
