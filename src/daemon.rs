@@ -135,6 +135,7 @@ impl Daemon {
             }
             self.flush();
         }
+        self.hands.close().await;
         self.store
     }
 

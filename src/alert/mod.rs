@@ -9,4 +9,4 @@ mod sender;
 
 pub use letter::Correspondents;
 pub use parcel::Parcel;
-pub use sender::{Fated, Holds, Kept, Ledger, Order, Post, Recorded, Staged, Standing, run};
+pub use sender::{Backlog, Fated, Holds, Kept, Ledger, Means, Order, Post, Recorded, Staged, Standing, run};

@@ -3,7 +3,7 @@
 
 use super::email::{Attempt, Outcome, Stage};
 use super::sender::{Fated, Kept, Recorded, Staged, Standing};
-use crate::domain::delivery::{Mail, MailId};
+use crate::domain::delivery::{Mail, MailId, MailKey};
 use crate::domain::event::MailEnd;
 use crate::domain::jitter;
 use crate::domain::time::{Span, Wall};
@@ -27,9 +27,8 @@ const EXPIRES_AFTER: Span = Span::seconds(24 * 3600);
 /// How much of a relay's words is kept.
 const WORDS_MAX: usize = 300;
 
-/// Which mail: its number, and when it was decided. A process that lost its state counts from the beginning, while mails of
-/// an earlier one may still be on their way.
-pub(super) type Key = (MailId, Wall);
+/// A mail that is finished, and of which the disk does not know, is told to the disk again after this.
+const RECORD_AGAIN: Span = Span::seconds(30);
 
 /// A mail with its bytes, once it has some, and its recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +40,16 @@ pub struct Parcel {
     pub(super) rounds: u32,
     /// When it is tried next; in the past: now.
     pub(super) next: Wall,
+    /// Its row is on the disk.
+    pub(super) durable: bool,
+    /// These do not get it in this round: they have yet to hear what it is the end of.
+    held: BTreeSet<String>,
     /// It was told that it waits.
     told: bool,
+    /// How it ended, once it did.
+    closed: Option<Standing>,
+    /// The disk knows how it stands.
+    recorded: bool,
 }
 
 /// The bytes: the same for every attempt, whatever happens in between.
@@ -51,6 +58,8 @@ pub(super) struct Message {
     pub(super) id: String,
     pub(super) sender: String,
     pub(super) bytes: Vec<u8>,
+    /// They are on the disk.
+    pub(super) staged: bool,
 }
 
 /// How one recipient stands.
@@ -90,10 +99,31 @@ pub(super) struct Tried {
     pub(super) deferred_by: Option<String>,
 }
 
+impl Fate {
+    fn is_open(&self) -> bool {
+        match self {
+            Fate::Pending(_) | Fate::Ambiguous { .. } => true,
+            Fate::Accepted { .. } | Fate::Dead { .. } => false,
+        }
+    }
+}
+
 impl Parcel {
-    pub(super) fn new(mail: Mail) -> Parcel {
+    /// `durable`: its row is on the disk.
+    pub(super) fn new(mail: Mail, durable: bool) -> Parcel {
         let next = mail.at;
-        Parcel { mail, message: None, recipients: BTreeMap::new(), rounds: 0, next, told: false }
+        Parcel {
+            mail,
+            message: None,
+            recipients: BTreeMap::new(),
+            rounds: 0,
+            next,
+            durable,
+            held: BTreeSet::new(),
+            told: false,
+            closed: None,
+            recorded: true,
+        }
     }
 
     /// Addresses it, before it is written: to those whom the settings name by then.
@@ -107,12 +137,13 @@ impl Parcel {
     /// it. What was on its way when that process ended is ambiguous only where its last words say so; everything else is
     /// sent again under the same Message-ID.
     pub fn resumed(mail: Mail, staged: Option<Staged>, recipients: Vec<Kept>) -> Parcel {
-        let mut parcel = Parcel::new(mail);
+        let mut parcel = Parcel::new(mail, true);
         parcel.address(staged.as_ref().map(|staged| staged.recipients.as_slice()).unwrap_or_default());
         parcel.message = staged.map(|staged| Message {
             id: staged.message_id,
             sender: staged.sender,
             bytes: staged.bytes,
+            staged: true,
         });
         for kept in recipients {
             let words = kept.words.clone().unwrap_or_default();
@@ -137,12 +168,7 @@ impl Parcel {
 
     /// What is kept of it after a round.
     pub(super) fn recorded(&self, at: Wall) -> Recorded {
-        let dead = self.recipients.values().any(|fate| matches!(fate, Fate::Dead { .. }));
-        let standing = match (self.is_finished(), dead) {
-            (false, _) => Standing::Open,
-            (true, false) => Standing::Done,
-            (true, true) => Standing::Dead,
-        };
+        let standing = self.closed.unwrap_or(Standing::Open);
         let kept = |(address, fate): (&String, &Fate)| {
             let (state, relay, words) = match fate {
                 Fate::Pending(tried) => (Fated::Pending, None, tried.words.clone()),
@@ -165,8 +191,46 @@ impl Parcel {
         self.mail.id
     }
 
-    pub(super) fn key(&self) -> Key {
-        (self.mail.id, self.mail.at)
+    pub(super) fn key(&self) -> MailKey {
+        MailKey::of(&self.mail)
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Whether the disk knows how it stands.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.recorded
+    }
+
+    /// Notes whether the disk knows how it stands now. Only the end is worth another try: the next round says the rest.
+    pub(super) fn note_recorded(&mut self, recorded: bool, now: Wall) {
+        self.recorded = recorded;
+        if self.is_closed() && !recorded {
+            self.next = later(now, RECORD_AGAIN);
+        }
+    }
+
+    /// Ends it without anybody getting it.
+    pub(super) fn close(&mut self, standing: Standing) {
+        self.recipients.clear();
+        self.closed = Some(standing);
+    }
+
+    /// Who is still to get it; `to` gets what is not addressed yet.
+    pub(super) fn open(&self, to: &[String]) -> BTreeSet<String> {
+        if self.recipients.is_empty() && !self.is_closed() {
+            return to.iter().cloned().collect();
+        }
+        let open = self.recipients.iter().filter(|(_, fate)| fate.is_open());
+        open.map(|(address, _)| address.clone()).collect()
+    }
+
+    /// These do not get it in the next round.
+    pub(super) fn hold(&mut self, addresses: BTreeSet<String>) {
+        self.held = addresses;
     }
 
     /// Begins a round: what a relay put off is asked of it again.
@@ -185,7 +249,8 @@ impl Parcel {
             Fate::Ambiguous { relay: known, .. } => known == relay,
             Fate::Accepted { .. } | Fate::Dead { .. } => false,
         };
-        self.recipients.iter().filter(|(_, fate)| wants(fate)).map(|(to, _)| to.clone()).collect()
+        let wanting = self.recipients.iter().filter(|(to, fate)| wants(fate) && !self.held.contains(*to));
+        wanting.map(|(to, _)| to.clone()).collect()
     }
 
     /// Takes note of what became of an attempt at `relay`.
@@ -227,12 +292,23 @@ impl Parcel {
             }
         }
         if self.is_finished() {
+            let dead = self.recipients.values().any(|fate| matches!(fate, Fate::Dead { .. }));
+            self.closed = Some(if dead { Standing::Dead } else { Standing::Done });
             return Some(self.end());
         }
-        let ambiguous = self.recipients.values().any(|fate| matches!(fate, Fate::Ambiguous { .. }));
-        let waiting = self.recipients.values().any(|fate| matches!(fate, Fate::Pending(_)));
-        let pause = if ambiguous && !waiting { AMBIGUOUS_PAUSE } else { self.pause() };
-        self.next = Wall(now.0.saturating_add(i64::try_from(pause.0).unwrap_or(i64::MAX)));
+        let tried = |to: &String| !self.held.contains(to);
+        let mut open = self.recipients.iter().filter(|(to, fate)| fate.is_open() && tried(to)).peekable();
+        if open.peek().is_none() {
+            // Whoever is left waits for another mail, and for nothing else.
+            self.next = now;
+            return None;
+        }
+        let pause = if open.all(|(_, fate)| matches!(fate, Fate::Ambiguous { .. })) {
+            AMBIGUOUS_PAUSE
+        } else {
+            self.pause()
+        };
+        self.next = later(now, pause);
         self.rounds = self.rounds.saturating_add(1);
         (!std::mem::replace(&mut self.told, true)).then(|| MailEnd::Deferred { words: self.trouble() })
     }
@@ -254,7 +330,7 @@ impl Parcel {
 
     /// Whether nothing is left to try.
     pub(super) fn is_finished(&self) -> bool {
-        self.recipients.values().all(|fate| matches!(fate, Fate::Accepted { .. } | Fate::Dead { .. }))
+        !self.recipients.values().any(Fate::is_open)
     }
 
     fn end(&self) -> MailEnd {
@@ -292,8 +368,13 @@ impl Parcel {
     }
 }
 
-fn since(earlier: Wall, later: Wall) -> Span {
+/// How much later the one is; nothing, if the clock was set back.
+pub(super) fn since(earlier: Wall, later: Wall) -> Span {
     Span(u64::try_from(later.0.saturating_sub(earlier.0)).unwrap_or(0))
+}
+
+fn later(now: Wall, by: Span) -> Wall {
+    Wall(now.0.saturating_add(i64::try_from(by.0).unwrap_or(i64::MAX)))
 }
 
 fn bounded(words: &str) -> String {

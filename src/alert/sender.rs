@@ -12,9 +12,11 @@
 //! At most [`AT_ONCE`] mails are on their way at a time, so that one relay that is silent for two minutes does not hold up
 //! the next mail.
 
+mod desk;
+
 use super::email::{Attempt, Deadlines, Envelope, Relay, compose, deliver};
 use super::letter::{self, Correspondents};
-use super::parcel::{Key, Message, Parcel};
+use super::parcel::{Message, Parcel, since};
 use crate::chain::chain;
 use crate::clock::wall_now;
 use crate::domain::Event;
@@ -22,19 +24,24 @@ use crate::domain::delivery::{Mail, MailKind, WhyDirect};
 use crate::domain::event::{MailEnd, Mailed};
 use crate::domain::incident::fingerprint;
 use crate::domain::time::Wall;
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use desk::Desk;
+use futures_util::future::{self, BoxFuture};
 use futures_util::stream::FuturesUnordered;
-use std::collections::{BTreeMap, BTreeSet};
+use futures_util::{FutureExt, StreamExt};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 /// How many mails are on their way at once: more would be one relay's patience, fewer one relay's silence.
 const AT_ONCE: usize = 4;
 
 /// The longest sleep: the wall clock may be set meanwhile, and what is due by it must not wait for a day.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How long the outbox may take to be read at the start. A disk that hangs must not keep the mails of this process back.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// What it takes to send: a part of the settings, replaced as a whole when they change.
 #[derive(Debug, Clone)]
@@ -134,110 +141,130 @@ pub enum Fated {
 /// Asks the Alertmanagers which of these alerts they have, by fingerprint.
 pub type Holds = Arc<dyn Fn(BTreeSet<String>) -> BoxFuture<'static, BTreeSet<String>> + Send + Sync>;
 
-/// Sends what `orders` bring, until `events` closes. `open`: what the outbox held at the start. Cancelling it is safe: what
-/// was under way is in the outbox as it was before.
-pub async fn run<L: Ledger>(
-    post: watch::Receiver<Option<Arc<Post>>>,
-    orders: &mut mpsc::Receiver<Order>,
-    ledger: L,
-    holds: Holds,
-    open: Vec<Parcel>,
-    events: mpsc::Sender<Event>,
-) {
-    // An order may wait in the lane whose row was read already: after a panic of ours, or in the first moments.
-    let known: BTreeSet<Key> = open.iter().map(Parcel::key).collect();
-    let mut waiting: BTreeMap<Key, (Parcel, bool)> =
-        open.into_iter().map(|parcel| (parcel.key(), (parcel, true))).collect();
-    let mut under_way: FuturesUnordered<BoxFuture<'static, (Parcel, bool, Option<MailEnd>)>> =
+/// Reads what the outbox on the disk holds unfinished.
+pub type Backlog = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Parcel>, String>> + Send + Sync>;
+
+/// What the sender works with.
+pub struct Means<L> {
+    /// How to send; none: nobody may be written to.
+    pub post: watch::Receiver<Option<Arc<Post>>>,
+    /// The outbox on the disk.
+    pub ledger: L,
+    /// The last look before a mail.
+    pub holds: Holds,
+    /// What an earlier sender left.
+    pub backlog: Backlog,
+    /// Where it is told what becomes of mails.
+    pub events: mpsc::Sender<Event>,
+}
+
+/// Sends what `orders` bring and what the outbox held at the start, until `stop`; then what is under way is seen to the end
+/// of its round. Cancelling it is safe: what was under way is in the outbox as it was before.
+pub async fn run<L: Ledger>(means: Means<L>, orders: &mut mpsc::Receiver<Order>, stop: CancellationToken) {
+    let Means { mut post, ledger, holds, backlog, events } = means;
+    let mut desk = Desk::default();
+    let mut under_way: FuturesUnordered<BoxFuture<'static, (Parcel, Option<MailEnd>)>> =
         FuturesUnordered::new();
-    let mut post = post;
+    let mut reading = Some(backlog());
+    // What the outbox holds is older, so it goes first; but not for ever.
+    let mut first_look = Box::pin(tokio::time::sleep(READ_WITHIN));
+    let mut looked = false;
     loop {
         let now = wall_now();
-        while under_way.len() < AT_ONCE
-            && let Some(id) = next_due(&waiting, now)
-            && let Some(settings) = post.borrow().clone()
-            && let Some((parcel, durable)) = waiting.remove(&id)
+        let settings = post.borrow().clone();
+        while looked
+            && desk.away() < AT_ONCE
+            && let Some(settings) = &settings
+            && let Some(parcel) = desk.next(now, &settings.who.to)
         {
-            let (ledger, holds) = (ledger.clone(), Arc::clone(&holds));
-            under_way.push(Box::pin(round(settings, ledger, holds, parcel, durable)));
+            under_way.push(Box::pin(round(Arc::clone(settings), ledger.clone(), Arc::clone(&holds), parcel)));
         }
         // Dropping an arm that did not win loses nothing: what is under way is kept across turns.
         tokio::select! {
-            () = events.closed() => return,
-            Some(order) = orders.recv() => {
-                let parcel = Parcel::new(order.mail);
-                if !known.contains(&parcel.key()) {
-                    waiting.insert(parcel.key(), (parcel, order.durable));
-                }
+            () = stop.cancelled() => break,
+            Some(order) = orders.recv() => desk.take(Parcel::new(order.mail, order.durable), now),
+            Some((parcel, end)) = under_way.next(), if !under_way.is_empty() => {
+                back(&mut desk, parcel, end, &events).await;
             }
-            Some((parcel, durable, end)) = under_way.next(), if !under_way.is_empty() => {
-                if let Some(end) = end
-                    && events.send(Event::Mailed(Mailed { mail: parcel.id(), end })).await.is_err()
-                {
-                    return;
+            Ok(()) = post.changed() => {}
+            read = async { reading.as_mut().unwrap_or(&mut future::pending().boxed()).await } => {
+                reading = None;
+                match read {
+                    Ok(parcels) => parcels.into_iter().for_each(|parcel| desk.take(parcel, now)),
+                    Err(why) => {
+                        tracing::warn!(why, "the outbox cannot be read: mails that an earlier run left open wait");
+                        let backlog = Arc::clone(&backlog);
+                        reading = Some(tokio::time::sleep(LOOK_EVERY).then(move |()| backlog()).boxed());
+                    }
                 }
-                if !parcel.is_finished() {
-                    waiting.insert(parcel.key(), (parcel, durable));
-                }
+                looked = true;
             }
-            changed = post.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-            () = tokio::time::sleep(pause(&waiting, now)) => {}
+            () = &mut first_look, if !looked => looked = true,
+            () = tokio::time::sleep(pause(&desk, now)) => {}
         }
+    }
+    while let Some((parcel, end)) = under_way.next().await {
+        back(&mut desk, parcel, end, &events).await;
     }
 }
 
-/// The mail that has waited longest of those that are due.
-fn next_due(waiting: &BTreeMap<Key, (Parcel, bool)>, now: Wall) -> Option<Key> {
-    let due = waiting.values().map(|(parcel, _)| parcel).filter(|parcel| parcel.is_due(now));
-    due.min_by_key(|parcel| (parcel.next, parcel.key())).map(Parcel::key)
+/// A mail comes back from a round.
+async fn back(desk: &mut Desk, parcel: Parcel, end: Option<MailEnd>, events: &mpsc::Sender<Event>) {
+    let mail = parcel.key();
+    if desk.back(parcel).is_some() {
+        tracing::error!(
+            mail = mail.id.0,
+            "the outbox does not take note of mails that are sent: this one may come twice"
+        );
+    }
+    if let Some(end) = end {
+        // Nobody listens: the process ends, and the outbox knows.
+        let _ = events.send(Event::Mailed(Mailed { mail, end })).await;
+    }
 }
 
-fn pause(waiting: &BTreeMap<Key, (Parcel, bool)>, now: Wall) -> Duration {
-    let next = waiting.values().map(|(parcel, _)| parcel.next.0.saturating_sub(now.0)).min();
-    let next = next.map(|milliseconds| Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)));
-    // What is due and has no place waits for one, which is an arm of its own.
-    next.filter(|next| !next.is_zero()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+fn pause(desk: &Desk, now: Wall) -> Duration {
+    let left = desk.next_due(now).map(|next| since(now, next).duration());
+    left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
 }
 
-/// One round of one mail: every relay that is to be tried now.
+/// One round of one mail: every relay that is to be tried now. Gives back what is worth telling.
 async fn round<L: Ledger>(
     post: Arc<Post>,
     ledger: L,
     holds: Holds,
     mut parcel: Parcel,
-    mut durable: bool,
-) -> (Parcel, bool, Option<MailEnd>) {
+) -> (Parcel, Option<MailEnd>) {
+    if parcel.is_closed() {
+        // The disk does not know yet, and may not even have the mail.
+        stage(&ledger, &mut parcel).await;
+        record(&ledger, &mut parcel).await;
+        return (parcel, None);
+    }
     if parcel.is_expired(wall_now()) {
         parcel.address(&post.who.to);
-        return ended(&post, &ledger, parcel, durable).await;
+        return ended(&post, &ledger, parcel).await;
     }
     if parcel.message.is_none() {
         if alertmanager_has_it(&parcel.mail, &holds).await {
-            parcel.recipients.clear();
-            let recorded = Recorded { at: wall_now(), standing: Standing::NotNeeded, recipients: Vec::new() };
-            ledger.record(&parcel.mail, recorded).await;
-            return (parcel, durable, Some(MailEnd::NotNeeded));
+            parcel.close(Standing::NotNeeded);
+            record(&ledger, &mut parcel).await;
+            return (parcel, Some(MailEnd::NotNeeded));
         }
         parcel.address(&post.who.to);
-        match write(&post, &ledger, &mut parcel, durable).await {
-            Ok(kept) => durable = durable && kept,
-            Err(words) => {
-                // A letter that cannot be written cannot be sent by anybody: that is for a person.
-                tracing::error!(
-                    mail = parcel.id().0,
-                    words,
-                    "a mail could not be written, which is a bug; please report it"
-                );
-                parcel.recipients.clear();
-                let recorded = Recorded { at: wall_now(), standing: Standing::Dead, recipients: Vec::new() };
-                ledger.record(&parcel.mail, recorded).await;
-                return (parcel, durable, Some(MailEnd::Dead { words }));
-            }
+        if let Err(words) = write(&post, &ledger, &mut parcel).await {
+            // A letter that cannot be written cannot be sent by anybody: that is for a person.
+            tracing::error!(
+                mail = parcel.id().0,
+                words,
+                "a mail could not be written, which is a bug; please report it"
+            );
+            parcel.close(Standing::Dead);
+            record(&ledger, &mut parcel).await;
+            return (parcel, Some(MailEnd::Dead { words }));
         }
+    } else {
+        stage(&ledger, &mut parcel).await;
     }
     parcel.begin_round();
     for relay in &post.relays {
@@ -249,7 +276,7 @@ async fn round<L: Ledger>(
                 parcel.note(&relay.name, &attempt);
                 // Before the next relay, which may be silent for minutes: what is accepted must outlive a stop meanwhile.
                 if parcel.has_reached_somebody() && !parcel.is_finished() {
-                    ledger.record(&parcel.mail, parcel.recorded(wall_now())).await;
+                    record(&ledger, &mut parcel).await;
                 }
             }
             // The settings check addresses; a row of an older version may hold anything.
@@ -258,20 +285,35 @@ async fn round<L: Ledger>(
             }
         }
     }
-    ended(&post, &ledger, parcel, durable).await
+    ended(&post, &ledger, parcel).await
 }
 
 /// Ends a round, and keeps how it stands.
-async fn ended<L: Ledger>(
-    post: &Post,
-    ledger: &L,
-    mut parcel: Parcel,
-    durable: bool,
-) -> (Parcel, bool, Option<MailEnd>) {
+async fn ended<L: Ledger>(post: &Post, ledger: &L, mut parcel: Parcel) -> (Parcel, Option<MailEnd>) {
     let names: Vec<String> = post.relays.iter().map(|relay| relay.name.clone()).collect();
     let end = parcel.end_round(&names, wall_now());
-    ledger.record(&parcel.mail, parcel.recorded(wall_now())).await;
-    (parcel, durable, end)
+    record(ledger, &mut parcel).await;
+    (parcel, end)
+}
+
+/// Keeps how it stands.
+async fn record<L: Ledger>(ledger: &L, parcel: &mut Parcel) {
+    let now = wall_now();
+    let recorded = ledger.record(&parcel.mail, parcel.recorded(now)).await;
+    parcel.note_recorded(recorded, now);
+}
+
+/// Keeps the bytes, if the disk does not have them yet.
+async fn stage<L: Ledger>(ledger: &L, parcel: &mut Parcel) {
+    let recipients: Vec<String> = parcel.recipients.keys().cloned().collect();
+    let Some(message) = parcel.message.as_mut().filter(|message| !message.staged) else { return };
+    let staged = Staged {
+        message_id: message.id.clone(),
+        sender: message.sender.clone(),
+        bytes: message.bytes.clone(),
+        recipients,
+    };
+    message.staged = ledger.stage(&parcel.mail, staged).await;
 }
 
 /// Whether an Alertmanager has every incident of `mail` now: then it tells of them, and the mail would be the second.
@@ -292,35 +334,22 @@ async fn alertmanager_has_it(mail: &Mail, holds: &Holds) -> bool {
     holds(fingerprints.clone()).await == fingerprints
 }
 
-/// Writes the message and keeps it. Gives back whether the disk has it.
-async fn write<L: Ledger>(
-    post: &Post,
-    ledger: &L,
-    parcel: &mut Parcel,
-    durable: bool,
-) -> Result<bool, String> {
+/// Writes the message and keeps it. Where the disk does not take it in time, it says that it may come twice.
+async fn write<L: Ledger>(post: &Post, ledger: &L, parcel: &mut Parcel) -> Result<(), String> {
     let stamp = letter::stamp(&parcel.mail, &post.who).map_err(|error| chain(&error))?;
-    let message_id = stamp.message_id.to_string();
-    let composed = |durable: bool| {
+    let written = |parcel: &Parcel, durable: bool| -> Result<Message, String> {
         let letter = letter::letter(&parcel.mail, &post.who, !durable);
-        compose(&letter, &stamp).map_err(|error| chain(&error))
+        let bytes = compose(&letter, &stamp).map_err(|error| chain(&error))?;
+        let sender = post.who.from.clone();
+        Ok(Message { id: stamp.message_id.to_string(), sender, bytes, staged: false })
     };
-    let mut bytes = composed(durable)?;
-    let mut kept = false;
-    if durable {
-        let staged = Staged {
-            message_id: message_id.clone(),
-            sender: post.who.from.clone(),
-            bytes: bytes.clone(),
-            recipients: parcel.recipients.keys().cloned().collect(),
-        };
-        kept = ledger.stage(&parcel.mail, staged).await;
-        if !kept {
-            bytes = composed(false)?;
-        }
+    parcel.message = Some(written(parcel, parcel.durable)?);
+    stage(ledger, parcel).await;
+    let staged = parcel.message.as_ref().is_some_and(|message| message.staged);
+    if parcel.durable && !staged {
+        parcel.message = Some(written(parcel, false)?);
     }
-    parcel.message = Some(Message { id: message_id, sender: post.who.from.clone(), bytes });
-    Ok(kept)
+    Ok(())
 }
 
 #[cfg(test)]

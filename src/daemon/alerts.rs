@@ -3,7 +3,8 @@
 use crate::alert::alertmanager::{self, Alert, Peer};
 use crate::alert::email::{Deadlines, Helo, Login, Relay, RelayTls};
 use crate::alert::{
-    Correspondents, Fated, Holds, Kept, Ledger, Order, Parcel, Post, Recorded, Staged, Standing, run,
+    Backlog, Correspondents, Fated, Holds, Kept, Ledger, Means, Order, Parcel, Post, Recorded, Staged,
+    Standing, run,
 };
 use crate::chain::chain;
 use crate::domain::delivery::Mail;
@@ -11,6 +12,7 @@ use crate::domain::{Event, PeerId, State};
 use crate::settings::{AlertmanagerAuth, AlertmanagerSettings, MailSettings, RelaySettings, Settings};
 use crate::store::{self, MailKey, MailState, OutboxRow, Reader, RecipientOutcome, RecipientState, Staging};
 use crate::task;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How many mails may wait for the sender. The core decides ten in ten minutes, and the sender takes each at once: more
@@ -28,8 +31,9 @@ const ORDERS_MAX: usize = 32;
 /// old already.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// How long the outbox may take to be read at the start. A disk that hangs must not keep the mails of this process back.
-const READ_WITHIN: Duration = Duration::from_secs(5);
+/// How long a mail on its way is waited for at the end: a relay nearby answers within a second. What it says later is lost,
+/// and the same message goes out again.
+const MAILS_CLOSE: Duration = Duration::from_secs(1);
 
 /// The tasks. Dropping this stops them; a mail on its way is in the outbox as it was.
 pub(super) struct Alerts {
@@ -41,7 +45,8 @@ pub(super) struct Alerts {
     orders: mpsc::Sender<Order>,
     hard: mpsc::Sender<Event>,
     page: String,
-    _sender: AbortOnDropHandle<()>,
+    sender: AbortOnDropHandle<()>,
+    stop: CancellationToken,
 }
 
 struct PeerTask {
@@ -55,6 +60,7 @@ impl Alerts {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (post, post_seen) = watch::channel(None);
         let (known, known_seen) = watch::channel(Arc::default());
+        let stop = CancellationToken::new();
         let sender = sender(
             post_seen,
             ordered,
@@ -62,17 +68,18 @@ impl Alerts {
             settings.state_dir.clone(),
             last_look(known_seen),
             hard.clone(),
+            stop.clone(),
         );
         let page = page(settings.status_listen);
         let (peers, wanted) = (BTreeMap::new(), watch::Sender::default());
-        let mut alerts = Alerts { peers, known, wanted, post, orders, hard, page, _sender: sender };
+        let mut alerts = Alerts { peers, known, wanted, post, orders, hard, page, sender, stop };
         alerts.resettle(settings);
         alerts
     }
 
     /// Makes the tasks those of `settings`. What stays the same is not disturbed.
     pub(super) fn resettle(&mut self, settings: &Settings) {
-        self.post.send_replace(settings.mail.as_ref().and_then(post).map(Arc::new));
+        self.post.send_replace(settings.mail.as_ref().map(|mail| Arc::new(post(mail))));
         self.peers.retain(|id, task| settings.alertmanagers.get(id) == Some(&task.settings));
         let mut known = Vec::new();
         for (id, wanted) in &settings.alertmanagers {
@@ -96,6 +103,13 @@ impl Alerts {
             self.peers.insert(*id, PeerTask { settings: wanted.clone(), _task: task });
         }
         self.known.send_replace(Arc::new(known));
+    }
+
+    /// Ends the sender: what is on its way may come to its end.
+    pub(super) async fn close(self) {
+        self.stop.cancel();
+        // What takes longer is in the outbox as it was, and the next process sends it.
+        let _ = tokio::time::timeout(MAILS_CLOSE, self.sender).await;
     }
 
     /// What the Alertmanagers are to have from now on.
@@ -131,20 +145,21 @@ fn peer(id: PeerId, settings: &AlertmanagerSettings) -> Result<Peer, String> {
     Ok(Peer { id, url, auth, ca })
 }
 
-/// What the sender needs; none where no name can be given in EHLO, which is told.
-fn post(settings: &MailSettings) -> Option<Post> {
-    let host = settings.helo.clone().unwrap_or_else(super::start::hostname);
-    let helo = match Helo::parse(&host) {
-        Ok(helo) => helo,
+/// What the sender needs.
+fn post(settings: &MailSettings) -> Post {
+    let wanted = settings.helo.clone().unwrap_or_else(super::start::hostname);
+    let (host, helo) = match Helo::parse(&wanted) {
+        Ok(helo) => (wanted, helo),
+        // A machine may have any name; its mails must go out all the same.
         Err(error) => {
-            tracing::error!(%error, "no mail can be sent; set mail.helo");
-            return None;
+            tracing::warn!(%error, "relays are told 127.0.0.1 for a name; set mail.helo");
+            ("localhost".to_owned(), Helo::nameless())
         }
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let who = Correspondents { from: settings.from.clone(), to: settings.to.clone(), host, version };
     let relays = settings.relays.iter().map(|settings| relay(settings, &helo)).collect();
-    Some(Post { who, relays, deadlines: Deadlines::default() })
+    Post { who, relays, deadlines: Deadlines::default() }
 }
 
 fn relay(settings: &RelaySettings, helo: &Helo) -> Relay {
@@ -179,7 +194,7 @@ fn last_look(known: watch::Receiver<Arc<Vec<Peer>>>) -> Holds {
     })
 }
 
-/// The sender, with what an earlier one left open.
+/// The sender; it ends soon after `stop`.
 fn sender(
     post: watch::Receiver<Option<Arc<Post>>>,
     ordered: mpsc::Receiver<Order>,
@@ -187,40 +202,31 @@ fn sender(
     dir: PathBuf,
     holds: Holds,
     hard: mpsc::Sender<Event>,
+    stop: CancellationToken,
 ) -> AbortOnDropHandle<()> {
     let ordered = Arc::new(Mutex::new(ordered));
+    let backlog: Backlog = Arc::new(move || left_open(dir.clone()).boxed());
     let keep = task::keep("sender of mails".to_owned(), move || {
-        let (post, ordered, outbox) = (post.clone(), Arc::clone(&ordered), outbox.clone());
-        let (dir, holds, hard) = (dir.clone(), Arc::clone(&holds), hard.clone());
-        async move {
-            let mut ordered = ordered.lock().await;
-            let open = left_open(dir).await;
-            run(post, &mut ordered, Book(outbox), holds, open, hard).await;
-        }
+        let means = Means {
+            post: post.clone(),
+            ledger: Book(outbox.clone()),
+            holds: Arc::clone(&holds),
+            backlog: Arc::clone(&backlog),
+            events: hard.clone(),
+        };
+        let (ordered, stop) = (Arc::clone(&ordered), stop.clone());
+        async move { run(means, &mut *ordered.lock().await, stop).await }
     });
     AbortOnDropHandle::new(tokio::spawn(keep))
 }
 
 /// The mails that an earlier sender did not see to their end.
-async fn left_open(dir: PathBuf) -> Vec<Parcel> {
+async fn left_open(dir: PathBuf) -> Result<Vec<Parcel>, String> {
     let read = tokio::task::spawn_blocking(move || {
         Reader::open(&dir).and_then(|reader| reader.outbox_open()).map_err(|error| chain(&error))
     });
-    let rows = match tokio::time::timeout(READ_WITHIN, read).await {
-        Ok(Ok(Ok(rows))) => rows,
-        Ok(Ok(Err(why))) => return untold(&why),
-        Ok(Err(error)) => return untold(&error.to_string()),
-        Err(_) => return untold("the disk does not answer"),
-    };
-    rows.into_iter().filter_map(resumed).collect()
-}
-
-fn untold(why: &str) -> Vec<Parcel> {
-    tracing::warn!(
-        why,
-        "the outbox cannot be read: mails that an earlier run left open are not sent by this one"
-    );
-    Vec::new()
+    let rows = read.await.map_err(|error| error.to_string())??;
+    Ok(rows.into_iter().filter_map(resumed).collect())
 }
 
 fn resumed(row: OutboxRow) -> Option<Parcel> {

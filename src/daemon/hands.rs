@@ -111,6 +111,11 @@ impl Hands {
         self.all = true;
     }
 
+    /// Ends them: what is on its way gets a moment.
+    pub(super) async fn close(self) {
+        self.alerts.close().await;
+    }
+
     /// Sends out the desired states, then the evacuations that rely on them. Returns how those ended that found no room.
     pub(super) fn publish(&mut self, state: &State) -> Vec<Event> {
         let touched = std::mem::take(&mut self.touched);

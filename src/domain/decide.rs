@@ -10,6 +10,7 @@ mod incidents;
 mod probed;
 mod proxy;
 mod repair;
+mod telling;
 
 use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;
@@ -65,8 +66,8 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Configured(configured) => proxy::configured(&mut draft, configured),
         Event::Routed(routed) => proxy::routed(&mut draft, routed),
         Event::Finished(end) => finished(&mut draft, end),
-        Event::Peer(seen) => incidents::heard(&mut draft, seen),
-        Event::Mailed(mailed) => incidents::mailed(&mut draft, mailed),
+        Event::Peer(seen) => telling::heard(&mut draft, seen),
+        Event::Mailed(mailed) => telling::mailed(&mut draft, mailed),
         Event::Commanded(command) => commanded::commanded(&mut draft, command),
         Event::PolicyChanged(policy) => policy_changed(&mut draft, policy),
         Event::Store(health) => store(&mut draft, *health),

@@ -79,7 +79,7 @@ pub enum Telling {
     /// We told it ourselves.
     ByMail {
         /// With this mail.
-        mail: MailId,
+        mail: MailKey,
     },
     /// Its end is told, too, or need not be.
     Over,
@@ -99,7 +99,18 @@ impl Telling {
     }
 }
 
-/// Names a mail; grows, never reused. The key of its row in the outbox.
+/// Which mail, among those of this process and of earlier ones. A process that lost its state counts from the beginning,
+/// while mails of an earlier one may still be on their way: the number alone does not name a mail. The key of its row in the
+/// outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MailKey {
+    /// Its number, as its process counted.
+    pub id: MailId,
+    /// When it was decided.
+    pub at: Wall,
+}
+
+/// The number of a mail; grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MailId(pub u64);
@@ -117,6 +128,13 @@ pub struct Mail {
     pub at: Wall,
     /// Of what; more than one in a digest.
     pub incidents: Vec<Told>,
+}
+
+impl MailKey {
+    /// The key of `mail`.
+    pub fn of(mail: &Mail) -> MailKey {
+        MailKey { id: mail.id, at: mail.at }
+    }
 }
 
 /// What a mail tells.
@@ -262,8 +280,13 @@ pub fn plan(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, 
             }
         }
         (Telling::Pending { accepted, rejected }, Some(ended)) => {
-            if ended.at.since(incident.opened) < NEWS_AFTER {
-                return Plan::Over;
+            let forgotten = ended.at + RESOLVED_SENT_FOR;
+            match () {
+                () if ended.at.since(incident.opened) < NEWS_AFTER => return Plan::Over,
+                // Nobody could be told, and nobody is asked any more.
+                () if !policy.direct && forgotten <= now => return Plan::Over,
+                () if !policy.direct => return Plan::Wait(forgotten),
+                () => {}
             }
             pending(incident, *accepted, rejected.as_deref(), MailKind::Resolved, policy, peers, now)
         }

@@ -5,7 +5,7 @@
 
 use super::action::Finished;
 use super::command::Command;
-use super::delivery::{MailId, Word};
+use super::delivery::{MailKey, Word};
 use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::IncidentId;
 use super::policy::{HealMode, Policy};
@@ -346,7 +346,7 @@ pub enum PeerResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mailed {
     /// Which.
-    pub mail: MailId,
+    pub mail: MailKey,
     /// How it stands.
     pub end: MailEnd,
 }

@@ -31,6 +31,8 @@ pub struct Incident {
     pub opened_wall: Wall,
     /// When it ended, if it did.
     pub ended: Option<Ended>,
+    /// What is wrong seems right again, and counts as right from then on, if it stays so.
+    pub trusted_from: Option<Boot>,
     /// What led to it and what was done since, oldest first; at most [`STORY_MAX`].
     pub story: Vec<Reason>,
     /// Whether people have been told.
@@ -214,7 +216,7 @@ impl Incident {
         if let Some(ended) = &mut self.ended {
             moved(&mut ended.at);
         }
-        self.wake.iter_mut().for_each(moved);
+        self.trusted_from.iter_mut().chain(&mut self.wake).for_each(moved);
         self.telling.shift(by);
     }
 }

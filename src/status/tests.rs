@@ -2,7 +2,7 @@ use super::*;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::{Command, CommandId, Denial, Operator, Order};
-use crate::domain::delivery::{AlertPolicy, MailId, Peer, PeerLink, Telling};
+use crate::domain::delivery::{AlertPolicy, MailId, MailKey, Peer, PeerLink, Telling};
 use crate::domain::event::{
     ConfigSeen, ContainerSeen, ContainerStatus, Event, Facts, Probed, ProxyIdentity, StoreHealth,
 };
@@ -140,8 +140,9 @@ fn failed_over() -> State {
         opened: Boot(997_000),
         opened_wall: Wall(NOW.wall.0 - 3_000),
         ended: None,
+        trusted_from: None,
         story: Vec::new(),
-        telling: Telling::ByMail { mail: MailId(9) },
+        telling: Telling::ByMail { mail: MailKey { id: MailId(9), at: Wall(0) } },
         wake: None,
     };
     let down = PeerLink::Down { since: Boot(990_000), why: "connection refused".to_owned() };

@@ -23,7 +23,8 @@ pub(super) mod rows;
 
 use super::queue::Shared;
 use crate::domain::Wall;
-use crate::domain::delivery::{Mail, MailId};
+use crate::domain::delivery::Mail;
+pub use crate::domain::delivery::MailKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -32,15 +33,6 @@ use tokio::sync::oneshot;
 
 /// How many bytes one request may have: four times the largest digest (256 KiB), and a tenth of what relays take.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
-
-/// Which mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct MailKey {
-    /// Its number, as its process counted.
-    pub id: MailId,
-    /// When it was decided.
-    pub at: Wall,
-}
 
 /// How far a mail has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -203,13 +195,6 @@ pub struct Outbox {
     shared: Arc<Shared>,
 }
 
-impl MailKey {
-    /// The key of `mail`.
-    pub fn of(mail: &Mail) -> MailKey {
-        MailKey { id: mail.id, at: mail.at }
-    }
-}
-
 impl MailState {
     /// As in the file, and for people.
     pub fn as_str(self) -> &'static str {
@@ -362,6 +347,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::delivery::MailId;
     use crate::store::job::Job;
 
     #[test]

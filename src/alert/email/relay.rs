@@ -78,6 +78,11 @@ impl Helo {
         Ok(Helo(name.to_owned()))
     }
 
+    /// For a machine whose own name is none: a literal of this machine's address (RFC 5321 section 4.1.3).
+    pub fn nameless() -> Helo {
+        Helo("[127.0.0.1]".to_owned())
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

@@ -9,7 +9,7 @@ fn mail() -> Mail {
 }
 
 fn parcel(recipients: &[&str]) -> Parcel {
-    let mut parcel = Parcel::new(mail());
+    let mut parcel = Parcel::new(mail(), true);
     parcel.address(&recipients.iter().map(|to| (*to).to_owned()).collect::<Vec<_>>());
     parcel
 }
@@ -135,7 +135,8 @@ fn what_nobody_takes_for_a_day_is_given_up_visibly() {
 #[test]
 fn a_parcel_goes_on_where_the_last_process_left_it() {
     let mut parcel = parcel(&["a@x", "b@x", "c@x"]);
-    parcel.message = Some(Message { id: "<m@h>".into(), sender: "s@x".into(), bytes: b"bytes".to_vec() });
+    parcel.message =
+        Some(Message { id: "<m@h>".into(), sender: "s@x".into(), bytes: b"bytes".to_vec(), staged: true });
     parcel.note("one", &attempt(&[("a@x", accepted()), ("b@x", ambiguous()), ("c@x", deferred())]));
     parcel.end_round(&names(&["one"]), after(1));
     let kept = parcel.recorded(after(1));

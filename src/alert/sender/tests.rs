@@ -4,6 +4,7 @@ use crate::alert::email::{Helo, RelayTls};
 use crate::domain::delivery::{MailId, Told};
 use crate::domain::incident::{IncidentId, Trouble};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::timeout;
 
 /// Longer than any test takes on a busy machine.
@@ -13,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Default)]
 struct Memory {
     kept: Arc<Mutex<Vec<What>>>,
-    broken: bool,
+    broken: Arc<AtomicBool>,
+    /// Cancelled when bytes are kept.
+    staging: CancellationToken,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,18 +28,25 @@ enum What {
 impl Ledger for Memory {
     fn stage(&self, mail: &Mail, message: Staged) -> BoxFuture<'static, bool> {
         self.kept.lock().unwrap().push(What::Staged(mail.id, message));
-        let works = !self.broken;
+        self.staging.cancel();
+        let works = !self.broken.load(Ordering::SeqCst);
         Box::pin(async move { works })
     }
 
     fn record(&self, mail: &Mail, parcel: Recorded) -> BoxFuture<'static, bool> {
         self.kept.lock().unwrap().push(What::Recorded(mail.id, parcel));
-        let works = !self.broken;
+        let works = !self.broken.load(Ordering::SeqCst);
         Box::pin(async move { works })
     }
 }
 
 impl Memory {
+    /// One whose disk does not work, or does again.
+    fn broken(self, broken: bool) -> Memory {
+        self.broken.store(broken, Ordering::SeqCst);
+        self
+    }
+
     fn staged(&self) -> Vec<Staged> {
         let kept = self.kept.lock().unwrap();
         let staged =
@@ -101,20 +111,32 @@ struct Running {
     events: mpsc::Receiver<Event>,
     ledger: Memory,
     _post: watch::Sender<Option<Arc<Post>>>,
+    stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     fn start(post: Post, ledger: Memory, has: &'static [&'static str], open: Vec<Parcel>) -> Running {
+        let backlog: Backlog = Arc::new(move || {
+            let open = open.clone();
+            Box::pin(async move { Ok(open) })
+        });
+        Running::with(post, ledger, has, backlog)
+    }
+
+    fn with(post: Post, ledger: Memory, has: &'static [&'static str], backlog: Backlog) -> Running {
         let (orders, mut lane) = mpsc::channel(8);
         let (events, heard) = mpsc::channel(8);
-        let (settings, read) = watch::channel(Some(Arc::new(post)));
+        let (settings, post) = watch::channel(Some(Arc::new(post)));
         let holds: Holds = Arc::new(move |asked| {
             Box::pin(async move { asked.into_iter().filter(|print| has.contains(&print.as_str())).collect() })
         });
         let kept = ledger.clone();
-        let task = tokio::spawn(async move { run(read, &mut lane, kept, holds, open, events).await });
-        Running { orders, events: heard, ledger, _post: settings, task }
+        let means = Means { post, ledger: kept, holds, backlog, events };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { run(means, &mut lane, stopped).await });
+        Running { orders, events: heard, ledger, _post: settings, stop, task }
     }
 
     async fn order(&self, mail: Mail, durable: bool) {
@@ -177,7 +199,7 @@ async fn an_order_whose_row_was_read_at_the_start_is_sent_once() {
     let Event::Mailed(ended) = timeout(PATIENCE, running.events.recv()).await.unwrap().unwrap() else {
         panic!("not about a mail")
     };
-    assert_eq!(ended.mail, MailId(8));
+    assert_eq!(ended.mail.id, MailId(8));
 }
 
 #[tokio::test]
@@ -193,9 +215,7 @@ async fn news_of_long_ago_is_given_up_without_being_sent() {
 
 #[tokio::test]
 async fn what_the_disk_does_not_take_is_sent_all_the_same_and_says_that_it_may_come_twice() {
-    for (ledger, durable) in
-        [(Memory { broken: true, ..Memory::default() }, true), (Memory::default(), false)]
-    {
+    for (ledger, durable) in [(Memory::default().broken(true), true), (Memory::default(), false)] {
         let peer = Peer::start(Script::plain()).await;
         let mut running = Running::start(post(vec![relay("main", &peer)]), ledger, &[], Vec::new());
         running.order(mail(7), durable).await;
@@ -268,4 +288,70 @@ async fn what_an_earlier_process_left_is_sent_with_the_same_bytes_to_whom_it_is_
     assert_eq!(rcpt.len(), 1, "{rcpt:?}");
     assert!(rcpt[0].contains("b@example.org"));
     assert_eq!(running.ledger.staged(), [], "it was kept before");
+}
+
+#[tokio::test]
+async fn an_outbox_that_cannot_be_read_holds_nothing_up_and_is_read_later() {
+    let looks = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&looks);
+    let backlog: Backlog = Arc::new(move || {
+        let first = !seen.swap(true, Ordering::SeqCst);
+        let parcels = vec![Parcel::resumed(mail(7), None, Vec::new())];
+        Box::pin(async move { if first { Err("the disk is away".to_owned()) } else { Ok(parcels) } })
+    });
+    let mut running = Running::with(post(vec![nobody("main")]), Memory::default(), &[], backlog);
+    running.order(mail(8), true).await;
+    assert!(matches!(running.end().await, MailEnd::Deferred { .. }));
+    assert_eq!(running.ledger.staged().len(), 1, "the other one is not known yet");
+    tokio::time::pause();
+    tokio::time::advance(LOOK_EVERY).await;
+    tokio::time::resume();
+    assert!(matches!(running.end().await, MailEnd::Deferred { .. }));
+    assert_eq!(running.ledger.staged().len(), 2);
+}
+
+#[tokio::test]
+async fn the_disk_gets_in_a_later_round_what_it_did_not_take_in_the_first() {
+    let ledger = Memory::default().broken(true);
+    let post = Arc::new(post(vec![nobody("main")]));
+    let holds: Holds = Arc::new(|_| Box::pin(async { BTreeSet::new() }));
+    let (parcel, end) =
+        round(Arc::clone(&post), ledger.clone(), Arc::clone(&holds), Parcel::new(mail(7), true)).await;
+    assert!(matches!(end, Some(MailEnd::Deferred { .. })), "{end:?}");
+    let ledger = ledger.broken(false);
+    round(post, ledger.clone(), holds, parcel).await;
+    let [_, second] = ledger.staged().try_into().unwrap();
+    let text = String::from_utf8(second.bytes).unwrap();
+    assert!(text.contains("twice") || text.to_lowercase().contains("duplicate"), "the same bytes as before");
+}
+
+#[tokio::test]
+async fn the_disk_is_told_again_of_a_mail_that_is_sent() {
+    let peer = Peer::start(Script::plain()).await;
+    let ledger = Memory::default().broken(true);
+    let post = Arc::new(post(vec![relay("main", &peer)]));
+    let holds: Holds = Arc::new(|_| Box::pin(async { BTreeSet::new() }));
+    let (parcel, end) =
+        round(Arc::clone(&post), ledger.clone(), Arc::clone(&holds), Parcel::new(mail(7), true)).await;
+    assert_eq!(end, Some(MailEnd::Accepted { recipients: 2 }));
+    assert!(!parcel.is_recorded());
+    let (parcel, end) = round(post, ledger.clone().broken(false), holds, parcel).await;
+    assert!(parcel.is_recorded() && end.is_none(), "told once");
+    assert_eq!(ledger.last().unwrap().standing, Standing::Done);
+    assert_eq!(ledger.staged().len(), 2, "it may not have the mail at all");
+}
+
+#[tokio::test]
+async fn at_a_stop_the_round_under_way_comes_to_its_end() {
+    let peer = Peer::start(Script::plain()).await;
+    let ledger = Memory::default();
+    let mut running = Running::start(post(vec![relay("main", &peer)]), ledger.clone(), &[], Vec::new());
+    let stop = running.stop.clone();
+    tokio::spawn(async move {
+        ledger.staging.cancelled().await;
+        stop.cancel();
+    });
+    running.order(mail(7), true).await;
+    timeout(PATIENCE, &mut running.task).await.expect("it ends").unwrap();
+    assert_eq!(running.ledger.last().unwrap().standing, Standing::Done);
 }

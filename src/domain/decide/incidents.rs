@@ -1,15 +1,12 @@
-//! Incidents: what changed may be wrong now, or right again; and whether it is time to tell people.
+//! Incidents: what changed may be wrong now, or right again. [`telling`](super::telling) tells people of it.
 
 use super::Draft;
-use crate::domain::action::Action;
+use super::telling::tell;
 use crate::domain::change::Change;
-use crate::domain::delivery::{
-    self, DIGEST_FROM, MAILS_MAX, MAILS_WINDOW, Mail, MailId, MailKind, Peer, PeerLink, Plan,
-    RESOLVED_SENT_FOR, TRIES, Telling, Told, WhyDirect,
-};
-use crate::domain::event::{ConfigSeen, MailEnd, Mailed, PeerResult, PeerSeen, StoreHealth};
+use crate::domain::delivery::Telling;
+use crate::domain::event::{ConfigSeen, StoreHealth};
 use crate::domain::failover::{Standing, standing};
-use crate::domain::id::{PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Reason;
@@ -67,85 +64,6 @@ pub(super) fn due(draft: &mut Draft<'_>, ids: &[IncidentId]) {
         }
     }
     tell(draft, ids.iter().copied().collect());
-}
-
-/// One round with an Alertmanager.
-pub(super) fn heard(draft: &mut Draft<'_>, seen: &PeerSeen) {
-    let Some(before) = draft.peer(seen.peer).cloned() else { return };
-    let now = draft.now.boot;
-    let mut touched = BTreeSet::new();
-    match &seen.result {
-        PeerResult::Answered(words) => {
-            set_peer(draft, seen.peer, &before, Peer { link: PeerLink::Up, failures: Vec::new() });
-            for (id, word) in words {
-                let Some(incident) = draft.incident(*id) else { continue };
-                let telling = delivery::after_word(incident, seen.peer, word, now);
-                set_telling(draft, *id, telling);
-                touched.insert(*id);
-            }
-        }
-        PeerResult::Failed(words) => {
-            let since = if let PeerLink::Down { since, .. } = before.link { since } else { now };
-            let mut failures = before.failures.clone();
-            if failures.len() >= TRIES {
-                failures.remove(0);
-            }
-            failures.push(now);
-            let link = PeerLink::Down { since, why: words.clone() };
-            set_peer(draft, seen.peer, &before, Peer { link, failures });
-            for id in draft.incident_ids() {
-                let Some(incident) = draft.incident(id) else { continue };
-                let telling = delivery::after_failure(incident, seen.peer);
-                set_telling(draft, id, telling);
-                touched.insert(id);
-            }
-        }
-    }
-    tell(draft, touched);
-}
-
-/// What became of a mail.
-pub(super) fn mailed(draft: &mut Draft<'_>, mailed: &Mailed) {
-    draft.tell(Reason::Mailed { mail: mailed.mail, end: mailed.end.clone() });
-    match mailed.end {
-        MailEnd::Accepted { .. } | MailEnd::Deferred { .. } => return,
-        // Not for everybody, or for nobody. It is Alertmanager's from now on, without the label that keeps it from being
-        // mailed there: told twice is better than not at all.
-        MailEnd::Dead { .. } => {}
-        // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
-        MailEnd::NotNeeded => {}
-    }
-    let ours = Telling::ByMail { mail: mailed.mail };
-    for id in draft.incident_ids() {
-        if draft.incident(id).is_some_and(|incident| incident.telling == ours) {
-            set_telling(draft, id, Telling::ByAlertmanager);
-        }
-    }
-}
-
-fn set_peer(draft: &mut Draft<'_>, id: PeerId, before: &Peer, after: Peer) {
-    match (&before.link, &after.link) {
-        (PeerLink::Unseen | PeerLink::Down { .. }, PeerLink::Up) => {
-            draft.tell(Reason::PeerFound { peer: id })
-        }
-        (PeerLink::Unseen | PeerLink::Up, PeerLink::Down { why, .. }) => {
-            draft.tell(Reason::PeerLost { peer: id, words: why.clone() });
-        }
-        (PeerLink::Up, PeerLink::Up)
-        | (PeerLink::Down { .. }, PeerLink::Down { .. })
-        | (_, PeerLink::Unseen) => {}
-    }
-    if *before != after {
-        draft.push(Change::Peer { peer: id, seen: after });
-    }
-}
-
-fn set_telling(draft: &mut Draft<'_>, id: IncidentId, telling: Telling) {
-    if let Some(incident) = draft.incident(id).cloned()
-        && incident.telling != telling
-    {
-        draft.set_incident(id, Some(Incident { telling, ..incident }));
-    }
 }
 
 /// Everything that the changes so far may have made wrong or right.
@@ -237,22 +155,28 @@ fn look(draft: &mut Draft<'_>, trouble: &Trouble) -> Option<IncidentId> {
             draft.set_incident(id, Some(Incident { ended, ..incident }));
             Some(id)
         }
-        (Is::RightFrom(at), true) => {
-            let (id, incident) = known.zip(incident)?;
-            // The next deadline of its telling may be sooner; it is looked at again then as well.
-            let wake = Some(incident.wake.map_or(at, |wake| wake.min(at)));
-            draft.set_incident(id, Some(Incident { wake, ..incident }));
-            Some(id)
-        }
-        (Is::Wrong | Is::Open, true) | (Is::Right | Is::Open | Is::RightFrom(_), false) => None,
+        (Is::RightFrom(at), true) => trust(draft, known.zip(incident)?, Some(at)),
+        (Is::Wrong | Is::Open, true) => trust(draft, known.zip(incident)?, None),
+        (Is::Right | Is::Open | Is::RightFrom(_), false) => None,
     }
+}
+
+/// Notes from when on what seems right counts as right; gives the incident back if that is new.
+fn trust(
+    draft: &mut Draft<'_>,
+    (id, incident): (IncidentId, Incident),
+    trusted_from: Option<Boot>,
+) -> Option<IncidentId> {
+    let is_new = incident.trusted_from != trusted_from;
+    draft.set_incident(id, Some(Incident { trusted_from, ..incident }));
+    is_new.then_some(id)
 }
 
 /// It is wrong from now on. One that has ended and of which nobody was told goes on: to and fro is one incident.
 fn begin(draft: &mut Draft<'_>, trouble: &Trouble, last: Option<(IncidentId, Incident)>) -> IncidentId {
     if let Some((id, last)) = last {
         if last.telling != Telling::Over {
-            draft.set_incident(id, Some(Incident { ended: None, ..last }));
+            draft.set_incident(id, Some(Incident { ended: None, trusted_from: None, ..last }));
             return id;
         }
         draft.set_incident(id, None);
@@ -263,6 +187,7 @@ fn begin(draft: &mut Draft<'_>, trouble: &Trouble, last: Option<(IncidentId, Inc
         opened: draft.now.boot,
         opened_wall: draft.now.wall,
         ended: None,
+        trusted_from: None,
         story: Vec::new(),
         telling: Telling::default(),
         wake: None,
@@ -488,95 +413,4 @@ fn container_of_is_down(draft: &Draft<'_>, proxy: ProxyId) -> bool {
     let role = crate::domain::policy::Role::Proxy(proxy);
     let mut own = draft.state.policy.containers.iter().filter(|(_, policy)| policy.role == role);
     own.any(|(container, _)| container_is(draft, container) == Is::Wrong)
-}
-
-/// Tells of `ids` what is due, and notes when something will be.
-fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
-    let mut mails: Vec<(IncidentId, MailKind, WhyDirect)> = Vec::new();
-    for id in ids {
-        let Some(incident) = draft.incident(id).cloned() else { continue };
-        let plan = delivery::plan(&incident, &draft.state.policy.alerts, draft.peers(), draft.now.boot);
-        match plan {
-            Plan::Rest => rest(draft, id, incident, None),
-            Plan::Wait(at) => rest(draft, id, incident, Some(at)),
-            Plan::Told => {
-                let trouble = incident.trouble.clone();
-                draft.tell(Reason::ToldByAlertmanager { incident: id, trouble });
-                rest(draft, id, Incident { telling: Telling::ByAlertmanager, ..incident }, None);
-            }
-            Plan::Over => rest(draft, id, Incident { telling: Telling::Over, ..incident }, None),
-            Plan::Mail(kind, why) => mails.push((id, kind, why)),
-        }
-    }
-    mail(draft, mails);
-}
-
-/// Nothing is to be told now; at `wake` something may be. What is over and no longer sent to anybody is forgotten.
-fn rest(draft: &mut Draft<'_>, id: IncidentId, incident: Incident, wake: Option<Boot>) {
-    let now = draft.now.boot;
-    let forgotten = incident.ended.map(|ended| ended.at + RESOLVED_SENT_FOR);
-    if incident.telling == Telling::Over && forgotten.is_some_and(|at| at <= now) {
-        return draft.set_incident(id, None);
-    }
-    // A deadline that the incident itself has set and that has not come stays.
-    let own = match is(draft, &incident.trouble) {
-        Is::RightFrom(at) if incident.ended.is_none() => Some(at),
-        Is::RightFrom(_) | Is::Wrong | Is::Right | Is::Open => None,
-    };
-    let sending = forgotten.filter(|at| *at > now);
-    let wake = [wake, own, sending].into_iter().flatten().min();
-    draft.set_incident(id, Some(Incident { wake, ..incident }));
-}
-
-/// Sends what is due to be mailed: one by one, or as a digest when it is much, or when too many mails went out lately.
-fn mail(draft: &mut Draft<'_>, due: Vec<(IncidentId, MailKind, WhyDirect)>) {
-    let now = draft.now.boot;
-    let recent: Vec<Boot> = draft.mails().into_iter().filter(|at| *at + MAILS_WINDOW > now).collect();
-    if recent.len() >= MAILS_MAX
-        && let Some(oldest) = recent.first()
-    {
-        for (id, ..) in due {
-            if let Some(incident) = draft.incident(id).cloned() {
-                rest(draft, id, incident, Some(*oldest + MAILS_WINDOW));
-            }
-        }
-        return;
-    }
-    for kind in [MailKind::Firing, MailKind::Resolved] {
-        let of_kind: Vec<_> = due.iter().filter(|(_, other, _)| *other == kind).collect();
-        let room = MAILS_MAX - recent.len().min(MAILS_MAX - 1);
-        let batch = if of_kind.len() >= DIGEST_FROM || of_kind.len() > room { of_kind.len() } else { 1 };
-        for together in of_kind.chunks(batch.max(1)) {
-            let why = together.first().map(|(_, _, why)| why.clone());
-            let ids: Vec<IncidentId> = together.iter().map(|(id, ..)| *id).collect();
-            if let Some(why) = why {
-                send(draft, &ids, kind, why);
-            }
-        }
-    }
-}
-
-/// Decides one mail about `ids`.
-fn send(draft: &mut Draft<'_>, ids: &[IncidentId], kind: MailKind, why: WhyDirect) {
-    let id = MailId(draft.number().0);
-    let mut incidents = Vec::new();
-    for incident_id in ids {
-        let Some(incident) = draft.incident(*incident_id).cloned() else { continue };
-        incidents.push(Told {
-            incident: *incident_id,
-            trouble: incident.trouble.clone(),
-            opened: incident.opened_wall,
-            ended: incident.ended.map(|ended| ended.wall),
-            story: incident.story.clone(),
-        });
-        let telling = match kind {
-            MailKind::Firing => Telling::ByMail { mail: id },
-            MailKind::Resolved | MailKind::Test => Telling::Over,
-        };
-        rest(draft, *incident_id, Incident { telling, ..incident }, None);
-    }
-    let count = u16::try_from(incidents.len()).unwrap_or(u16::MAX);
-    draft.push(Change::MailCounted { at: draft.now.boot });
-    draft.tell(Reason::TellsByMail { mail: id, kind, incidents: count, why: why.clone() });
-    draft.act(Action::Mail(Box::new(Mail { id, kind, why, at: draft.now.wall, incidents })));
 }

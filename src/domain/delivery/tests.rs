@@ -23,6 +23,7 @@ fn incident(telling: Telling, ended_after: Option<u64>) -> Incident {
         opened: OPENED,
         opened_wall: Wall(0),
         ended,
+        trusted_from: None,
         story: Vec::new(),
         telling,
         wake: None,
@@ -111,7 +112,7 @@ fn what_stays_stored_is_told_and_never_mailed() {
 
 #[test]
 fn the_end_goes_the_way_of_the_beginning() {
-    let by_mail = incident(Telling::ByMail { mail: MailId(1) }, Some(300));
+    let by_mail = incident(Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) } }, Some(300));
     assert_eq!(mailed(&found(&by_mail, [up(), up()], 300)), Some((MailKind::Resolved, "owed")));
     let by_alertmanager = incident(Telling::ByAlertmanager, Some(300));
     assert_eq!(found(&by_alertmanager, [up(), up()], 300), Plan::Wait(OPENED + Span::seconds(360)));
@@ -140,6 +141,10 @@ fn without_anybody_to_mail_to_nothing_is_mailed_and_without_alertmanager_all_is(
         plan(&incident(Telling::ByAlertmanager, Some(5)), &nobody, &BTreeMap::new(), late),
         Plan::Over
     );
+    let untold = incident(pending(), Some(60));
+    let [soon, at_last] = [61, 960].map(|after| OPENED + Span::seconds(after));
+    assert_eq!(plan(&untold, &nobody, &BTreeMap::new(), soon), Plan::Wait(at_last));
+    assert_eq!(plan(&untold, &nobody, &BTreeMap::new(), at_last), Plan::Over);
     let alone = plan(&incident(pending(), None), &policy(), &BTreeMap::new(), OPENED + Span::seconds(60));
     assert_eq!(mailed(&alone), Some((MailKind::Firing, "none")));
 }
@@ -170,7 +175,7 @@ fn every_word_moves_every_telling_as_written() {
         Telling::Pending { accepted: true, rejected: None },
         stored(1),
         Telling::ByAlertmanager,
-        Telling::ByMail { mail: MailId(1) },
+        Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) } },
         Telling::Over,
     ];
     //                  pending     accepted    stored      told    mailed    over

@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::domain::command::{Command, CommandId, Operator};
-use crate::domain::delivery::{AlertPolicy, MAILS_MAX, Mail, MailId, MailKind, Telling, WhyDirect, Word};
+use crate::domain::delivery::{
+    AlertPolicy, MAILS_MAX, Mail, MailId, MailKey, MailKind, Telling, WhyDirect, Word,
+};
 use crate::domain::event::{ContainerList, MailEnd, Mailed, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
 use crate::domain::incident::{IncidentId, STORY_MAX, Trouble};
-use crate::domain::time::Boot;
+use crate::domain::time::{Boot, Wall};
 
 fn am() -> PeerId {
     "am1".parse().unwrap()
@@ -153,9 +155,16 @@ fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
         world.pass(5_000);
         fails(&mut world);
     }
-    let mail = wait(&mut world, 60).remove(0).id;
-    let other = world.step(Event::Mailed(Mailed { mail: MailId(mail.0 + 1), end: MailEnd::NotNeeded }));
-    assert!(mails(&other).is_empty());
+    let mail = MailKey::of(&wait(&mut world, 60)[0]);
+    let others = [
+        MailKey { id: MailId(mail.id.0 + 1), ..mail },
+        // Of an earlier process, which had the same count.
+        MailKey { at: Wall(mail.at.0 - 1), ..mail },
+    ];
+    for mail in others {
+        let other = world.step(Event::Mailed(Mailed { mail, end: MailEnd::NotNeeded }));
+        assert!(mails(&other).is_empty());
+    }
     assert_eq!(the_incident(&world).1, &Telling::ByMail { mail }, "another mail is another matter");
     world.step(Event::Mailed(Mailed { mail, end: MailEnd::NotNeeded }));
     assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
@@ -172,7 +181,7 @@ fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
         world.pass(5_000);
         fails(&mut world);
     }
-    let mail = wait(&mut world, 60).remove(0).id;
+    let mail = MailKey::of(&wait(&mut world, 60)[0]);
     let end = MailEnd::Deferred { words: "greylisted".into() };
     world.step(Event::Mailed(Mailed { mail, end }));
     assert_eq!(the_incident(&world).1, &Telling::ByMail { mail }, "it is still on its way");
@@ -229,6 +238,39 @@ fn what_somebody_silenced_is_handled() {
         fails(&mut world);
     }
     assert_eq!(wait(&mut world, 3_600), []);
+}
+
+#[test]
+fn an_alertmanager_that_stays_away_does_not_fill_the_journal() {
+    let mut world = world();
+    for _ in 0..3 {
+        fails(&mut world);
+        world.pass(15_000);
+    }
+    assert_eq!(fails(&mut world).changes, [], "nothing waits for it");
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(15_000);
+        assert_ne!(fails(&mut world).changes, [], "these are what the mail waits for");
+    }
+    assert_eq!(wait(&mut world, 20).len(), 1);
+    assert_eq!(fails(&mut world).changes, []);
+}
+
+#[test]
+fn what_nobody_can_be_told_of_is_forgotten_in_the_end() {
+    let mut policy = world().state.policy;
+    policy.alerts.direct = false;
+    let mut world = World::with(policy);
+    world.start();
+    world.pass(10_000);
+    crash(&mut world, ONPREM);
+    wait(&mut world, 60);
+    mend(&mut world, ONPREM);
+    wait(&mut world, 899);
+    assert_eq!(world.state.incidents.len(), 1, "an Alertmanager that comes back hears of its end");
+    wait(&mut world, 2);
+    assert_eq!(world.state.incidents.len(), 0);
 }
 
 #[test]
