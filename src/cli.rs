@@ -18,6 +18,7 @@ mod render;
 mod run;
 mod status;
 mod table;
+mod test_alert;
 mod through;
 
 use crate::chain::chain;
@@ -38,7 +39,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// As asked; for `status` and `--once`: all is well.
     Ok = 0,
-    /// `status`, `--once`: degraded. `failover`, `failback`: denied, and the reason was printed.
+    /// `status`, `--once`: degraded. `failover`, `failback`: denied, and the reason was printed. `test-alert`: a way fails.
     Degraded = 1,
     /// `status`, `--once`: a service is down.
     Down = 2,
@@ -105,6 +106,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Outbox(args) => wait_for(outbox::run(&mut Context::new(&global)?, &args)),
         Command::Pause(args) => wait_for(order::pause(&mut Context::new(&global)?, &args)),
         Command::Resume(args) => wait_for(order::resume(&mut Context::new(&global)?, &args)),
+        Command::TestAlert(args) => wait_for(test_alert::run(&mut Context::new(&global)?, &args)),
         Command::Events(args) => wait_for(events::run(&mut Context::new(&global)?, &args)),
     }
 }

@@ -106,6 +106,10 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Resumed { scope, by: None } => {
             format!("{} is acted on again: the pause's time was over", order::scope(*scope))
         }
+        Reason::TestOrdered { by, because } => {
+            let words = because.as_ref().map(|words| format!(": {}", pieces::one_line(words)));
+            format!("a test of the alerts was ordered by {}{}", operator(by), words.unwrap_or_default())
+        }
         Reason::PauseHolds { scope, pause, left } => {
             let words =
                 pause.because.as_deref().map(|text| format!(" ({})", pieces::one_line(text))).unwrap_or_default();
@@ -297,6 +301,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::PreferenceExpired { .. }
         | Reason::Paused { .. }
         | Reason::Resumed { .. }
+        | Reason::TestOrdered { .. }
         | Reason::PauseHolds { .. }
         | Reason::Adopted { .. }
         | Reason::Placed { .. }

@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Containers(ContainersArgs),
     /// Show the mails of supervisor's own: what they tell, and which relay has them.
     Outbox(OutboxArgs),
+    /// Raise an alert and send a mail about nothing, and say whether they arrive.
+    TestAlert(TestAlertArgs),
     /// Read the settings and print every error in them.
     CheckConfig,
     /// Print the HAProxy configuration that the settings lead to.
@@ -245,6 +247,14 @@ pub(crate) struct OutboxArgs {
     /// At most so many, the newest first.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) limit: u16,
+}
+
+/// `test-alert`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct TestAlertArgs {
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 /// `render`.

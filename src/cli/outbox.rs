@@ -37,7 +37,7 @@ pub(super) fn page(mails: &[MailView]) -> String {
     text
 }
 
-fn recipient(to: &RecipientView) -> String {
+pub(super) fn recipient(to: &RecipientView) -> String {
     let by = to.relay.as_ref().map(|relay| format!(" at {relay}")).unwrap_or_default();
     let said = to.reply.as_ref().map(|reply| format!(": {reply}")).unwrap_or_default();
     let next = to.next.as_ref().map(|next| format!("; tried again at {next}")).unwrap_or_default();

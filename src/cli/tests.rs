@@ -80,6 +80,7 @@ fn orders_are_parsed_with_everything_they_take() {
         "pause --site onprem",
         "pause --all",
         "outbox --limit 5",
+        "test-alert --reason x",
         "resume --all --dry-run",
         "containers",
         "containers api-onprem",
@@ -352,6 +353,7 @@ impl World {
                 Command::Failback(args) => order::failback(&mut context, args).await,
                 Command::Events(args) => events::run(&mut context, args).await,
                 Command::Outbox(args) => outbox::run(&mut context, args).await,
+                Command::TestAlert(args) => test_alert::run(&mut context, args).await,
                 other => panic!("{other:?} is not for the socket"),
             }
         };
@@ -702,4 +704,48 @@ async fn the_outbox_shows_what_each_mail_tells_and_who_has_it() {
     let list: status::MailList = serde_json::from_str(&out).unwrap();
     assert_eq!(list.mails, [mail()]);
     assert!(outbox::page(&[]).contains("Alertmanager"));
+}
+
+#[test]
+fn a_test_of_the_alerts_says_what_became_of_each_way() {
+    let arrived = |state: &str, stored: Option<bool>, up: Option<bool>| {
+        let recipients = mail().recipients.into_iter().take(1).collect();
+        let why = up.is_some_and(|up| !up).then(|| "connection refused".to_owned());
+        let peer = status::PeerView { name: name("am1"), up, why };
+        test_alert::Arrived {
+            mail: Some(MailView { state: state.to_owned(), recipients, ..mail() }),
+            alertmanagers: stored.map(|_| peer).into_iter().collect(),
+            stored,
+        }
+    };
+    let accepted = "mail 7: a@example.org: accepted at main: 250 2.0.0 Ok";
+    for (arrived, exit, said) in [
+        (arrived("done", Some(true), Some(true)), Exit::Ok, "has the alert SupervisorTest"),
+        (arrived("done", None, None), Exit::Ok, "none, the settings name none"),
+        (
+            arrived("done", Some(false), Some(false)),
+            Exit::Degraded,
+            "am1: does not take alerts: connection refused",
+        ),
+        (
+            arrived("done", Some(false), Some(true)),
+            Exit::NotYet,
+            "am1: takes alerts, and does not have this one yet",
+        ),
+        (arrived("staged", Some(true), Some(true)), Exit::NotYet, "has the alert"),
+        (arrived("dead", Some(true), Some(true)), Exit::Degraded, "has the alert"),
+    ] {
+        let text = test_alert::page(&arrived);
+        assert!(text.contains(accepted) && text.contains(said), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert_eq!(arrived.exit(), exit, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_of_the_alerts_is_denied_where_nobody_can_be_told() {
+    let world = World::start(Edge::Confirms).await;
+    let (exit, out, err) = world.run("test-alert").await;
+    assert_eq!((exit, out.as_str()), (Exit::DENIED, ""));
+    assert!(err.contains("denied: there is nobody to tell"), "{err}");
 }

@@ -74,6 +74,8 @@ pub enum OrderBody {
         /// `all`, `service/NAME` or `site/NAME`.
         scope: Scope,
     },
+    /// Raise an alert about nothing and send a mail about nothing.
+    TestAlert {},
 }
 
 impl From<OrderBody> for Order {
@@ -85,6 +87,7 @@ impl From<OrderBody> for Order {
             OrderBody::Failback { service, seen } => Order::Failback { service, seen },
             OrderBody::Pause { scope, for_ms } => Order::Pause { scope, lasts: for_ms.map(Span) },
             OrderBody::Resume { scope } => Order::Resume { scope },
+            OrderBody::TestAlert {} => Order::TestAlert,
         }
     }
 }
@@ -111,6 +114,9 @@ pub struct Reply {
     /// one, with no HAProxy pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteOrdered>,
+    /// The test that was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestOrdered>,
 }
 
 /// What became of an order.
@@ -132,6 +138,15 @@ pub struct RouteOrdered {
     pub site: SiteId,
     /// The route's generation.
     pub generation: u64,
+}
+
+/// A test that an order began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestOrdered {
+    /// The number of its mail, if there is somebody to mail to.
+    pub mail: Option<u64>,
+    /// The number of its incident, if there is an Alertmanager.
+    pub incident: Option<u64>,
 }
 
 /// The body of every answer that is an error of form or of transport: 4xx and 5xx without a verdict.

@@ -37,12 +37,21 @@ impl Daemon {
             while let Some(request) = lane.recv().await {
                 let Request { order, because, by, dry_run, reply } = request;
                 let verdict = match &order {
-                    Order::Failover { .. } | Order::Pause { .. } => Answer::Accepted,
+                    Order::Failover { .. } | Order::Pause { .. } | Order::TestAlert => Answer::Accepted,
                     Order::Failback { .. } | Order::Resume { .. } => Answer::Denied,
                 };
                 let words = "as the loop says".to_owned();
                 let plan = vec!["move api from onprem to cloud".to_owned()];
-                let sent = Reply { verdict, words, dry_run, durable: None, denial: None, plan, route: None };
+                let sent = Reply {
+                    verdict,
+                    words,
+                    dry_run,
+                    durable: None,
+                    denial: None,
+                    plan,
+                    route: None,
+                    test: None,
+                };
                 tell.send((order, because, by, dry_run)).await.unwrap();
                 let _ = reply.send(sent);
             }

@@ -80,6 +80,8 @@ pub enum Order {
         /// About what.
         scope: Scope,
     },
+    /// Raise an alert about nothing and send a mail about nothing, to see whether they arrive.
+    TestAlert,
 }
 
 /// What a pause is about: `all`, `service/NAME` or `site/NAME`.
@@ -227,4 +229,6 @@ pub enum Denial {
         /// The sites there are.
         known: Vec<SiteId>,
     },
+    /// The settings name no Alertmanager and nobody to mail to.
+    NobodyToTell,
 }

@@ -8,12 +8,16 @@ use super::delivery::Telling;
 use super::id::{EngineId, ProxyId, ServiceId, SiteId};
 use super::policy::ContainerRef;
 use super::reason::Reason;
-use super::time::{Boot, Wall};
+use super::time::{Boot, Span, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How many reasons an incident's story has at most: what led to it, and what was done since. More than a mail is read for.
 pub const STORY_MAX: usize = 12;
+
+/// How long a test lasts: longer than Alertmanager's `group_wait` (30 s by default), within which what is over again is not
+/// told; and short enough that its end comes while somebody still looks.
+pub const TEST_LASTS: Span = Span::seconds(120);
 
 /// Names an incident; grows, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,6 +101,8 @@ pub enum Trouble {
     StoreDegraded,
     /// No probe reaches anything: supervisor itself is cut off.
     CutOff,
+    /// Nothing: a person wants to see whether alerts arrive.
+    Test,
 }
 
 /// How bad it is.
@@ -132,6 +138,7 @@ impl Trouble {
             Trouble::EngineLost { .. } => "EngineLost",
             Trouble::StoreDegraded => "StoreDegraded",
             Trouble::CutOff => "CutOff",
+            Trouble::Test => "SupervisorTest",
         }
     }
 
@@ -144,7 +151,9 @@ impl Trouble {
             | Trouble::RouteLags { .. }
             | Trouble::ConfigRefused { .. }
             | Trouble::EngineLost { .. }
-            | Trouble::StoreDegraded => Severity::Warning,
+            | Trouble::StoreDegraded
+            // As loud as what is to be seen to arrive.
+            | Trouble::Test => Severity::Warning,
         }
     }
 
@@ -159,7 +168,8 @@ impl Trouble {
             | Trouble::ConfigRefused { .. }
             | Trouble::EngineLost { .. }
             | Trouble::StoreDegraded
-            | Trouble::CutOff => None,
+            | Trouble::CutOff
+            | Trouble::Test => None,
         }
     }
 
@@ -192,7 +202,7 @@ impl Trouble {
                 add("proxy", proxy.to_string());
             }
             Trouble::EngineLost { engine } => add("engine", engine.to_string()),
-            Trouble::StoreDegraded | Trouble::CutOff => {}
+            Trouble::StoreDegraded | Trouble::CutOff | Trouble::Test => {}
         }
         labels
     }
@@ -272,6 +282,7 @@ mod tests {
             Trouble::EngineLost { engine },
             Trouble::StoreDegraded,
             Trouble::CutOff,
+            Trouble::Test,
         ];
         let prints: std::collections::BTreeSet<String> =
             all.iter().map(|trouble| fingerprint(&trouble.labels())).collect();

@@ -195,6 +195,13 @@ pub enum Reason {
         /// Who ended it; none: its time was over.
         by: Option<Operator>,
     },
+    /// A person wants to see whether alerts arrive.
+    TestOrdered {
+        /// Who.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+    },
     /// A pause is in force.
     PauseHolds {
         /// What.
@@ -549,6 +556,7 @@ impl Reason {
             Reason::PreferenceExpired { .. } => "preference_expired",
             Reason::Paused { .. } => "paused",
             Reason::Resumed { .. } => "resumed",
+            Reason::TestOrdered { .. } => "test_ordered",
             Reason::PauseHolds { .. } => "pause_holds",
             Reason::Adopted { .. } => "adopted",
             Reason::Placed { .. } => "placed",
@@ -633,6 +641,7 @@ impl Reason {
             | Reason::ContainerStands { .. }
             | Reason::Paused { .. }
             | Reason::Resumed { .. }
+            | Reason::TestOrdered { .. }
             | Reason::PauseHolds { .. }
             | Reason::TellsByMail { .. }
             | Reason::Mailed { .. }

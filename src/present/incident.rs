@@ -29,6 +29,7 @@ pub fn trouble(trouble: &Trouble) -> String {
         Trouble::CutOff => {
             "supervisor reaches no server at any site: it seems to be cut off itself".to_owned()
         }
+        Trouble::Test => "a test: nothing is wrong, and nothing is to be done".to_owned(),
     }
 }
 

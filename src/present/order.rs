@@ -56,6 +56,9 @@ pub fn denial(denial: &Denial) -> String {
         Denial::NoSuchSite { site, known } => {
             format!("no service has servers at {site}; there is {}", list(known))
         }
+        Denial::NobodyToTell => {
+            "there is nobody to tell: the settings have neither [alerts.alertmanagers] nor [mail]".to_owned()
+        }
     }
 }
 
@@ -95,6 +98,12 @@ pub fn verdict(order: &Order, verdict: &Verdict) -> String {
         }
         (Order::Failback { service, .. }, Verdict::AlreadySo) => {
             format!("{service} has no override to end, and no better site to go back to; nothing to do")
+        }
+        (Order::TestAlert, Verdict::Accepted { durable }) => {
+            format!("a test is on its way{}", not_durable(*durable))
+        }
+        (Order::TestAlert, Verdict::AlreadySo) => {
+            "a test lasts already, for two minutes; try again when it is over".to_owned()
         }
         (_, Verdict::Denied(why)) => denial(why),
     }
@@ -139,6 +148,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         }
         Reason::Paused { scope: paused, .. } => Some(format!("pause {}", scope(*paused))),
         Reason::Resumed { scope: paused, .. } => Some(format!("act on {} again", scope(*paused))),
+        Reason::TestOrdered { .. } => Some("raise an alert about nothing, and mail it".to_owned()),
         Reason::PreferenceDropped { service, site, .. } => {
             Some(format!("end the override that prefers {site} for {service}"))
         }

@@ -361,6 +361,11 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api-onprem crashed (exit 1) again and again: a person is needed; it is tried again in 1 min 30 s",
         ),
         (
+            Reason::TestOrdered { by: alice(), because: Some("new relay".into()) },
+            Level::Info,
+            "a test of the alerts was ordered by alice: new relay",
+        ),
+        (
             Reason::IncidentOpened { incident: IncidentId(3), trouble: pool_down() },
             Level::Info,
             "incident opened: api has no healthy server at onprem",
@@ -736,6 +741,10 @@ fn golden_denials() -> Vec<(Denial, &'static str)> {
             Denial::NoSuchSite { site: "mars".parse().unwrap(), known: vec![cloud(), onprem()] },
             "no service has servers at mars; there is cloud, onprem",
         ),
+        (
+            Denial::NobodyToTell,
+            "there is nobody to tell: the settings have neither [alerts.alertmanagers] nor [mail]",
+        ),
     ]
 }
 
@@ -757,9 +766,10 @@ fn every_denial_reads_as_written_here() {
             Denial::NobodyServes => 8,
             Denial::Paused { .. } => 9,
             Denial::NoSuchSite { .. } => 10,
+            Denial::NobodyToTell => 11,
         });
     }
-    assert_eq!(seen.len(), 11);
+    assert_eq!(seen.len(), 12);
 }
 
 #[test]

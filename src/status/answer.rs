@@ -1,7 +1,9 @@
 //! What a person is told about an order: the decision it led to, as a [`Reply`].
 
-use crate::control::{Answer, Reply, RouteOrdered};
+use crate::control::{Answer, Reply, RouteOrdered, TestOrdered};
 use crate::domain::action::Action;
+use crate::domain::change::Change;
+use crate::domain::incident::Trouble;
 use crate::domain::{Decision, Order, Verdict};
 use crate::present;
 
@@ -18,7 +20,7 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
     })?;
     let ordered = match order {
         Order::Failover { service, .. } | Order::Failback { service, .. } => Some(*service),
-        Order::Pause { .. } | Order::Resume { .. } => None,
+        Order::Pause { .. } | Order::Resume { .. } | Order::TestAlert => None,
     };
     let route = decision.actions.iter().rev().find_map(|action| match action {
         Action::Route { service, site, generation } if Some(*service) == ordered => {
@@ -38,5 +40,31 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         Verdict::Denied(denial) => (Answer::Denied, None, serde_json::to_value(denial).ok()),
     };
     let words = present::verdict(order, verdict);
-    Some(Reply { verdict: short, words, dry_run, durable, denial, plan: present::plan(decision), route })
+    let test = (*order == Order::TestAlert && short == Answer::Accepted).then(|| test_ordered(decision));
+    Some(Reply {
+        verdict: short,
+        words,
+        dry_run,
+        durable,
+        denial,
+        plan: present::plan(decision),
+        route,
+        test,
+    })
+}
+
+fn test_ordered(decision: &Decision) -> TestOrdered {
+    let mail = decision.actions.iter().find_map(|action| match action {
+        Action::Mail(mail) => Some(mail.id.0),
+        Action::Route { .. }
+        | Action::Pace { .. }
+        | Action::Evacuate(_)
+        | Action::Heal(_)
+        | Action::Answer { .. } => None,
+    });
+    let incident = decision.changes.iter().find_map(|change| match change {
+        Change::Incident { id, incident: Some(opened) } if opened.trouble == Trouble::Test => Some(id.0),
+        _ => None,
+    });
+    TestOrdered { mail, incident }
 }

@@ -1,12 +1,13 @@
 //! A person ordered something: it is accepted, already so, or denied with a reason.
 
-use super::Draft;
+use super::{Draft, incidents, telling};
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::command::{Command, Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::event::StoreHealth;
 use crate::domain::failover::{Override, Standing, standing};
 use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::incident::Trouble;
 use crate::domain::reason::Reason;
 use crate::domain::state::{Placement, ProxyLink, Route};
 use crate::domain::time::Span;
@@ -20,6 +21,7 @@ pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
         Order::Failback { service, seen } => failback(draft, command, *service, *seen),
         Order::Pause { scope, lasts } => pause(draft, command, *scope, *lasts),
         Order::Resume { scope } => resume(draft, command, *scope),
+        Order::TestAlert => test_alert(draft, command),
     };
     let verdict = match verdict {
         Ok(verdict) => verdict,
@@ -158,6 +160,27 @@ fn resume(draft: &mut Draft<'_>, command: &Command, scope: Scope) -> Result<Verd
     }
     draft.tell(Reason::Resumed { scope, by: Some(command.by.clone()) });
     super::repause(draft, scope, None);
+    Ok(accepted(draft))
+}
+
+fn test_alert(draft: &mut Draft<'_>, command: &Command) -> Result<Verdict, Denial> {
+    let policy = &draft.state.policy.alerts;
+    let (by_alertmanager, by_mail) = (!policy.peers.is_empty(), policy.direct);
+    if !by_alertmanager && !by_mail {
+        return Err(Denial::NobodyToTell);
+    }
+    // A second one would be a second mail about the same.
+    let last = draft.incident_of(&Trouble::Test).and_then(|id| draft.incident(id));
+    if last.is_some_and(|test| test.ended.is_none()) {
+        return Ok(Verdict::AlreadySo);
+    }
+    draft.tell(Reason::TestOrdered { by: command.by.clone(), because: command.because.clone() });
+    if by_mail {
+        telling::test_mail(draft);
+    }
+    if by_alertmanager {
+        incidents::test(draft);
+    }
     Ok(accepted(draft))
 }
 

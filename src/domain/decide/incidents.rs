@@ -7,7 +7,7 @@ use crate::domain::delivery::Telling;
 use crate::domain::event::{ConfigSeen, StoreHealth};
 use crate::domain::failover::{Standing, standing};
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
-use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
+use crate::domain::incident::{Ended, Incident, IncidentId, TEST_LASTS, Trouble};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Reason;
 use crate::domain::repair::Phase;
@@ -54,6 +54,16 @@ pub(super) fn review_all(draft: &mut Draft<'_>) {
     // How they are delivered may have changed, too.
     touched.extend(draft.incident_ids());
     tell(draft, touched);
+}
+
+/// Begins an incident about nothing; it ends by itself.
+pub(super) fn test(draft: &mut Draft<'_>) {
+    if let Some(last) = draft.incident_of(&Trouble::Test) {
+        draft.set_incident(last, None);
+    }
+    let id = begin(draft, &Trouble::Test, None);
+    look(draft, &Trouble::Test);
+    tell(draft, [id].into());
 }
 
 /// The incidents whose time has come.
@@ -272,6 +282,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::PreferenceExpired { .. }
         | Reason::Paused { .. }
         | Reason::Resumed { .. }
+        | Reason::TestOrdered { .. }
         | Reason::PauseHolds { .. }
         | Reason::Adopted { .. }
         | Reason::Placed { .. }
@@ -334,6 +345,13 @@ fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
         Trouble::StoreDegraded if draft.store() == StoreHealth::Degraded => Is::Wrong,
         Trouble::CutOff if draft.cut_off() => Is::Wrong,
         Trouble::StoreDegraded | Trouble::CutOff => Is::Right,
+        Trouble::Test => {
+            let open = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+            match open.map(|test| test.opened + TEST_LASTS).filter(|end| *end > draft.now.boot) {
+                Some(end) => Is::RightFrom(end),
+                None => Is::Right,
+            }
+        }
     }
 }
 

@@ -195,8 +195,20 @@ fn send(draft: &mut Draft<'_>, ids: &[IncidentId], kind: MailKind, why: WhyDirec
         };
         rest(draft, *incident_id, Incident { telling, ..incident }, None);
     }
-    let count = u16::try_from(incidents.len()).unwrap_or(u16::MAX);
+    post(draft, Mail { id, kind, why, at: draft.now.wall, incidents });
+}
+
+/// Sends a mail about nothing: a person wants to see whether it arrives.
+pub(super) fn test_mail(draft: &mut Draft<'_>) {
+    let id = MailId(draft.number().0);
+    let at = draft.now.wall;
+    post(draft, Mail { id, kind: MailKind::Test, why: WhyDirect::Asked, at, incidents: Vec::new() });
+}
+
+fn post(draft: &mut Draft<'_>, mail: Mail) {
+    let incidents = u16::try_from(mail.incidents.len()).unwrap_or(u16::MAX);
     draft.push(Change::MailCounted { at: draft.now.boot });
-    draft.tell(Reason::TellsByMail { mail: id, kind, incidents: count, why: why.clone() });
-    draft.act(Action::Mail(Box::new(Mail { id, kind, why, at: draft.now.wall, incidents })));
+    let (id, kind, why) = (mail.id, mail.kind, mail.why.clone());
+    draft.tell(Reason::TellsByMail { mail: id, kind, incidents, why });
+    draft.act(Action::Mail(Box::new(mail)));
 }

@@ -154,3 +154,24 @@ async fn a_mail_that_no_relay_took_outlives_a_kill_and_is_the_same_message() {
     assert_eq!(Some(header(&mail, "Message-ID")), staged.message_id);
     until_mail_is(&next, "done").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_says_which_ways_work() {
+    let world = World::new().await;
+    let port = crate::haproxy::lab::free_port();
+    let relay = Relay::on(port).await;
+    world.write(&settings(&world, port));
+    let _daemon = world.running().await;
+    let tested = world.command(&["test-alert", "--reason", "a new relay"]);
+    let shown = said(&tested);
+    assert_eq!(tested.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("oncall@example.org: accepted at main: 250"), "{shown}");
+    assert!(shown.contains("Alertmanager am1: does not take alerts"), "{shown}");
+    let mail = relay.mail("SupervisorTest").await;
+    assert!(mail.contains("nothing is wrong"), "{mail}");
+    let events = said(&world.command(&["events"]));
+    assert!(
+        events.contains("a test of the alerts was ordered") && events.contains("a new relay"),
+        "{events}"
+    );
+}

@@ -430,3 +430,54 @@ fn a_crash_loop_is_one_incident_from_the_first_crash_until_it_has_run_for_long()
 fn the_open(world: &World) -> bool {
     world.state.incidents.values().any(|incident| incident.ended.is_none())
 }
+
+fn test_alert(world: &mut World) -> Decision {
+    world.order(Order::TestAlert)
+}
+
+#[test]
+fn a_test_is_mailed_at_once_and_is_an_alert_that_ends_by_itself() {
+    let mut world = world();
+    let ordered = test_alert(&mut world);
+    assert!(accepted(&ordered));
+    assert_eq!(incident_codes(&ordered), [("opened", "SupervisorTest")]);
+    let sent = mails(&ordered);
+    assert_eq!((sent.len(), sent[0].kind, &sent[0].why), (1, MailKind::Test, &WhyDirect::Asked));
+    says(&mut world, Word::Active);
+    assert!(!accepted(&test_alert(&mut world)), "one is enough");
+    assert_eq!(wait(&mut world, 119), []);
+    assert!(the_open(&world));
+    assert_eq!(wait(&mut world, 2), [], "Alertmanager tells the end");
+    assert!(!the_open(&world));
+    says(&mut world, Word::Resolved);
+    assert_eq!(incident_codes(&test_alert(&mut world)), [("opened", "SupervisorTest")], "and again");
+    assert_eq!(world.state.incidents.len(), 1);
+}
+
+#[test]
+fn a_test_takes_the_ways_that_there_are_and_is_denied_where_there_is_none() {
+    for (peers, direct, mailed, opened) in [(true, false, 0, 1), (false, true, 1, 0), (true, true, 1, 1)] {
+        let mut policy = world().state.policy;
+        policy.alerts.direct = direct;
+        policy.alerts.peers.retain(|_| peers);
+        let mut world = World::with(policy);
+        world.start();
+        let ordered = test_alert(&mut world);
+        assert_eq!((mails(&ordered).len(), world.state.incidents.len()), (mailed, opened));
+    }
+    let mut world = World::running();
+    let denied = test_alert(&mut world);
+    assert_eq!(codes(&denied), ["denied"]);
+}
+
+#[test]
+fn a_test_that_no_alertmanager_takes_is_told_like_any_other_alert() {
+    let mut world = world();
+    test_alert(&mut world);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    let sent = wait(&mut world, 3_600);
+    assert_eq!(sent.iter().map(|mail| mail.kind).collect::<Vec<_>>(), [MailKind::Firing, MailKind::Resolved]);
+}
