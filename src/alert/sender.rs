@@ -322,7 +322,11 @@ async fn alertmanager_has_it(mail: &Mail, holds: &Holds) -> bool {
         (MailKind::Firing, WhyDirect::Unreachable { .. } | WhyDirect::NotStored) => true,
         (
             MailKind::Firing,
-            WhyDirect::NoAlertmanager | WhyDirect::Rejected { .. } | WhyDirect::Owed | WhyDirect::Asked,
+            WhyDirect::NoAlertmanager
+            | WhyDirect::Rejected { .. }
+            | WhyDirect::Owed
+            | WhyDirect::Lasts
+            | WhyDirect::Asked,
         )
         | (MailKind::Resolved | MailKind::Test, _) => false,
     };

@@ -8,7 +8,7 @@
 //!     │ opened + fallback_after, and each peer has failed three times; or, where one had said yes and does not have it,
 //!     │ opened + fallback_after + notify_grace
 //!     ▼
-//!   ByMail ── the end is owed by mail, whoever is there by then
+//!   ByMail ── told again every hour; the end is owed by mail, whoever is there by then
 //! ```
 //!
 //! Time runs from the opening of the incident and is never set back. An answer of 200 is not a delivery: the alert is read
@@ -38,6 +38,10 @@ pub const DIGEST_FROM: usize = 4;
 
 /// At most so many mails within [`MAILS_WINDOW`]; what comes on top waits and becomes one digest. Nothing is dropped.
 pub const MAILS_MAX: usize = 10;
+
+/// What was mailed and lasts is mailed again after this, as Alertmanager would (`repeat_interval` of the shipped settings).
+/// It runs from when a relay took the mail, so that none pile up in front of a relay that is away.
+pub const MAIL_AGAIN: Span = Span::seconds(3600);
 
 /// The window of [`MAILS_MAX`].
 pub const MAILS_WINDOW: Span = Span::seconds(10 * 60);
@@ -78,8 +82,12 @@ pub enum Telling {
     ByAlertmanager,
     /// We told it ourselves.
     ByMail {
-        /// With this mail.
+        /// With this mail, lately.
         mail: MailKey,
+        /// An earlier mail, or this one, has reached somebody, who is owed the end.
+        reached: bool,
+        /// When it is told again, if it still lasts; none while the mail is on its way.
+        again: Option<Boot>,
     },
     /// Its end is told, too, or need not be.
     Over,
@@ -93,8 +101,13 @@ impl Default for Telling {
 
 impl Telling {
     pub(super) fn shift(&mut self, by: i64) {
-        if let Telling::Stored { since, .. } = self {
-            *since = since.shift(by);
+        match self {
+            Telling::Stored { since, .. } => *since = since.shift(by),
+            Telling::ByMail { again: Some(again), .. } => *again = again.shift(by),
+            Telling::Pending { .. }
+            | Telling::ByMail { again: None, .. }
+            | Telling::ByAlertmanager
+            | Telling::Over => {}
         }
     }
 }
@@ -195,6 +208,8 @@ pub enum WhyDirect {
     },
     /// Whoever got the beginning from us gets the end from us.
     Owed,
+    /// The beginning went out directly, and it lasts.
+    Lasts,
     /// A person asked for it.
     Asked,
 }
@@ -265,7 +280,11 @@ pub fn plan(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, 
             let told = *since + policy.notify_grace;
             if told <= now { Plan::Told } else { Plan::Wait(told) }
         }
-        (Telling::ByAlertmanager | Telling::ByMail { .. }, None) => Plan::Rest,
+        (Telling::ByMail { again: Some(again), .. }, None) => {
+            let due = aligned(*again);
+            if due <= now { Plan::Mail(MailKind::Firing, WhyDirect::Lasts) } else { Plan::Wait(due) }
+        }
+        (Telling::ByAlertmanager | Telling::ByMail { again: None, .. }, None) => Plan::Rest,
         (Telling::Pending { accepted, rejected }, None) => {
             pending(incident, *accepted, rejected.as_deref(), MailKind::Firing, policy, peers, now)
         }

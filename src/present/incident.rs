@@ -47,6 +47,7 @@ pub fn why_direct(why: &WhyDirect) -> String {
             format!("Alertmanager refused the alert: {}", pieces::one_line(words))
         }
         WhyDirect::Owed => "the beginning was mailed directly, so the end is as well".to_owned(),
+        WhyDirect::Lasts => "it was mailed directly before, and it lasts".to_owned(),
         WhyDirect::Asked => "somebody asked for a test".to_owned(),
     }
 }

@@ -142,7 +142,7 @@ fn failed_over() -> State {
         ended: None,
         trusted_from: None,
         story: Vec::new(),
-        telling: Telling::ByMail { mail: MailKey { id: MailId(9), at: Wall(0) } },
+        telling: Telling::ByMail { mail: MailKey { id: MailId(9), at: Wall(0) }, reached: true, again: None },
         wake: None,
     };
     let down = PeerLink::Down { since: Boot(990_000), why: "connection refused".to_owned() };

@@ -4,8 +4,8 @@ use super::Draft;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::delivery::{
-    self, DIGEST_FROM, MAILS_MAX, MAILS_WINDOW, Mail, MailId, MailKey, MailKind, Peer, PeerLink, Plan,
-    RESOLVED_SENT_FOR, TRIES, Telling, Told, WhyDirect,
+    self, DIGEST_FROM, MAIL_AGAIN, MAILS_MAX, MAILS_WINDOW, Mail, MailId, MailKey, MailKind, Peer, PeerLink,
+    Plan, RESOLVED_SENT_FOR, TRIES, Telling, Told, WhyDirect,
 };
 use crate::domain::event::{MailEnd, Mailed, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
@@ -73,20 +73,33 @@ fn failures_with(draft: &Draft<'_>, peer: &Peer, now: Boot) -> Vec<Boot> {
 /// What became of a mail.
 pub(super) fn mailed(draft: &mut Draft<'_>, mailed: &Mailed) {
     draft.tell(Reason::Mailed { mail: mailed.mail.id, end: mailed.end.clone() });
-    match mailed.end {
-        MailEnd::Accepted { .. } | MailEnd::Deferred { .. } => return,
-        // Not for everybody, or for nobody. It is Alertmanager's from now on, without the label that keeps it from being
-        // mailed there: told twice is better than not at all.
-        MailEnd::Dead { .. } => {}
-        // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
-        MailEnd::NotNeeded => {}
-    }
-    let ours = Telling::ByMail { mail: mailed.mail };
+    let again = Some(draft.now.boot + MAIL_AGAIN);
+    let mut touched = BTreeSet::new();
     for id in draft.incident_ids() {
-        if draft.incident(id).is_some_and(|incident| incident.telling == ours) {
-            set_telling(draft, id, Telling::ByAlertmanager);
+        let Some(Telling::ByMail { mail, reached, .. }) =
+            draft.incident(id).map(|incident| &incident.telling)
+        else {
+            continue;
+        };
+        let (mail, reached) = (*mail, *reached);
+        if mail != mailed.mail {
+            continue;
         }
+        let telling = match mailed.end {
+            MailEnd::Accepted { .. } => Telling::ByMail { mail, reached: true, again },
+            MailEnd::Deferred { .. } => continue,
+            // An earlier one reached somebody.
+            MailEnd::Dead { .. } | MailEnd::NotNeeded if reached => Telling::ByMail { mail, reached, again },
+            // Not for everybody, or for nobody. It is Alertmanager's from now on, without the label that keeps it from
+            // being mailed there: told twice is better than not at all.
+            MailEnd::Dead { .. } => Telling::ByAlertmanager,
+            // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
+            MailEnd::NotNeeded => Telling::ByAlertmanager,
+        };
+        set_telling(draft, id, telling);
+        touched.insert(id);
     }
+    tell(draft, touched);
 }
 
 fn set_peer(draft: &mut Draft<'_>, id: PeerId, before: &Peer, after: Peer) {
@@ -189,8 +202,11 @@ fn send(draft: &mut Draft<'_>, ids: &[IncidentId], kind: MailKind, why: WhyDirec
             ended: incident.ended.map(|ended| ended.wall),
             story: incident.story.clone(),
         });
+        let reached = matches!(incident.telling, Telling::ByMail { reached: true, .. });
         let telling = match kind {
-            MailKind::Firing => Telling::ByMail { mail: MailKey { id, at: draft.now.wall } },
+            MailKind::Firing => {
+                Telling::ByMail { mail: MailKey { id, at: draft.now.wall }, reached, again: None }
+            }
             MailKind::Resolved | MailKind::Test => Telling::Over,
         };
         rest(draft, *incident_id, Incident { telling, ..incident }, None);

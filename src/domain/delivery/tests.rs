@@ -64,6 +64,7 @@ fn mailed(plan: &Plan) -> Option<(MailKind, &'static str)> {
                 WhyDirect::NotStored => "not stored",
                 WhyDirect::Rejected { .. } => "rejected",
                 WhyDirect::Owed => "owed",
+                WhyDirect::Lasts => "lasts",
                 WhyDirect::Asked => "asked",
             },
         )),
@@ -112,7 +113,10 @@ fn what_stays_stored_is_told_and_never_mailed() {
 
 #[test]
 fn the_end_goes_the_way_of_the_beginning() {
-    let by_mail = incident(Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) } }, Some(300));
+    let by_mail = incident(
+        Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) }, reached: true, again: None },
+        Some(300),
+    );
     assert_eq!(mailed(&found(&by_mail, [up(), up()], 300)), Some((MailKind::Resolved, "owed")));
     let by_alertmanager = incident(Telling::ByAlertmanager, Some(300));
     assert_eq!(found(&by_alertmanager, [up(), up()], 300), Plan::Wait(OPENED + Span::seconds(360)));
@@ -121,6 +125,19 @@ fn the_end_goes_the_way_of_the_beginning() {
     assert_eq!(mailed(&found(&by_alertmanager, gone, 360)), Some((MailKind::Resolved, "unreachable")));
     let over = incident(Telling::Over, Some(300));
     assert_eq!(found(&over, [up(), up()], 100_000), Plan::Rest);
+}
+
+#[test]
+fn what_was_mailed_and_lasts_is_mailed_again() {
+    let mail = MailKey { id: MailId(1), at: Wall(0) };
+    let by_mail = |again: Option<u64>| {
+        let again = again.map(|after| OPENED + Span::seconds(after));
+        incident(Telling::ByMail { mail, reached: true, again }, None)
+    };
+    assert_eq!(found(&by_mail(None), [up(), up()], 100_000), Plan::Rest, "it is on its way");
+    let due = OPENED + Span::seconds(3_660);
+    assert_eq!(found(&by_mail(Some(3_660)), [up(), up()], 3_659), Plan::Wait(due));
+    assert_eq!(mailed(&found(&by_mail(Some(3_660)), [up(), up()], 3_660)), Some((MailKind::Firing, "lasts")));
 }
 
 #[test]
@@ -175,7 +192,7 @@ fn every_word_moves_every_telling_as_written() {
         Telling::Pending { accepted: true, rejected: None },
         stored(1),
         Telling::ByAlertmanager,
-        Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) } },
+        Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) }, reached: true, again: None },
         Telling::Over,
     ];
     //                  pending     accepted    stored      told    mailed    over

@@ -165,7 +165,8 @@ fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
         let other = world.step(Event::Mailed(Mailed { mail, end: MailEnd::NotNeeded }));
         assert!(mails(&other).is_empty());
     }
-    assert_eq!(the_incident(&world).1, &Telling::ByMail { mail }, "another mail is another matter");
+    let on_its_way = Telling::ByMail { mail, reached: false, again: None };
+    assert_eq!(the_incident(&world).1, &on_its_way, "another mail is another matter");
     world.step(Event::Mailed(Mailed { mail, end: MailEnd::NotNeeded }));
     assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
     mend(&mut world, ONPREM);
@@ -184,11 +185,37 @@ fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
     let mail = MailKey::of(&wait(&mut world, 60)[0]);
     let end = MailEnd::Deferred { words: "greylisted".into() };
     world.step(Event::Mailed(Mailed { mail, end }));
-    assert_eq!(the_incident(&world).1, &Telling::ByMail { mail }, "it is still on its way");
+    let on_its_way = Telling::ByMail { mail, reached: false, again: None };
+    assert_eq!(the_incident(&world).1, &on_its_way);
     let end = MailEnd::Dead { words: "no such user".into() };
     world.step(Event::Mailed(Mailed { mail, end }));
     assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
     assert_eq!(wait(&mut world, 3_600), [], "what every relay refused is not sent again and again");
+}
+
+#[test]
+fn what_was_mailed_and_lasts_is_mailed_again_every_hour_and_its_end_is_owed() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    let mut mail = MailKey::of(&wait(&mut world, 60)[0]);
+    for _ in 0..2 {
+        wait(&mut world, 1_800);
+        world.step(Event::Mailed(Mailed { mail, end: MailEnd::Accepted { recipients: 1 } }));
+        assert_eq!(wait(&mut world, 3_590), []);
+        let again = wait(&mut world, 20);
+        assert_eq!((again.len(), again[0].kind, &again[0].why), (1, MailKind::Firing, &WhyDirect::Lasts));
+        mail = MailKey::of(&again[0]);
+        assert_eq!(wait(&mut world, 7_200), [], "not before a relay has the last one");
+    }
+    let end = MailEnd::Dead { words: "mailbox full".into() };
+    world.step(Event::Mailed(Mailed { mail, end }));
+    world.ok(ONPREM);
+    let end = mails(&world.ok(ONPREM));
+    assert_eq!((end.len(), &end[0].why), (1, &WhyDirect::Owed), "whoever had the first one");
 }
 
 #[test]
