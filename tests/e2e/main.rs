@@ -11,5 +11,6 @@ mod support_tests;
 mod alone;
 mod api;
 mod commands;
+mod haproxy;
 mod once;
 mod world;

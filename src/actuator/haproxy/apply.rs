@@ -1,12 +1,12 @@
 //! Changes HAProxy's configuration, or leaves everything as it was, and knows which.
 //!
 //! ```text
-//! same revision? ─► write beside ─► haproxy -c ─► binds free? ─► keep last good ─► state file ─► rename ─► reload
-//!      │                                │ no          │ no                                                  │
-//!      ▼                                ▼             ▼                     new worker with our revision ◄──┤
-//!  Unchanged                         Rejected      Rejected                            = Applied            │
-//!                                                                 old worker stays: restore = Rejected   ◄──┤
-//!                                                                 neither in time           = Unknown    ◄──┘
+//! same revision? ─► write beside ─► haproxy -c ─► binds free? ─► keep the old ─► state file ─► rename ─► reload
+//!      │                                │ no          │ no                                                │
+//!      ▼                                ▼             ▼                   new worker with our revision ◄──┤
+//!  Unchanged                         Rejected      Rejected                          = Applied            │
+//!                                                               old worker stays: restore = Rejected   ◄──┤
+//!                                                               neither in time           = Unknown    ◄──┘
 //! ```
 //!
 //! What counts is never an exit code or a reply alone. 2.6 answers nothing at all to `reload`; so the processes before and
@@ -19,10 +19,11 @@ use super::binds;
 use super::command::Command;
 use super::files::{self, FileError};
 use super::handoff::Handoff;
+use super::last_good;
 use super::reply::Info;
 use super::runtime::{Runtime, RuntimeError, Worker};
 use super::server_state;
-use super::template::{self, Rendered};
+use super::template::Rendered;
 use super::validate::{Validate, ValidateError, Validation};
 use reload::{Reloaded, processes_patiently, reload};
 use std::path::PathBuf;
@@ -131,6 +132,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
             // Somebody changed the file but not HAProxy: the next start must find what runs now.
             files::replace_in_background(target.config_file.clone(), rendered.text.clone().into()).await?;
         }
+        keep_last_good(target, rendered).await;
         return Ok(Outcome::Unchanged);
     }
     let before = processes_patiently(&target.runtime).await.map_err(ApplyError::NotReachable)?;
@@ -141,7 +143,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     if let Some(message) = bind_conflict(target, old_file.as_deref(), rendered).await {
         return Ok(Outcome::Rejected { stage: Stage::Binds, message });
     }
-    keep_last_good(target, &live, old_file.as_deref()).await?;
+    keep_old(target, &live, old_file.as_deref()).await?;
     carry_state_over(target, &rendered.text).await?;
     let config_file = target.config_file.clone();
     if let Err(error) = blocking(target, move || files::put_in_place(candidate.file, &config_file)).await {
@@ -163,6 +165,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
         Reloaded::Loaded(pid) => {
             // The file has served. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
             forget_state(target).await;
+            keep_last_good(target, rendered).await;
             Outcome::Applied { pid, took: started.elapsed(), warnings: candidate.warnings }
         }
         Reloaded::Failed(message) => match restore(target, old_file).await {
@@ -238,23 +241,23 @@ async fn bind_conflict(target: &Target, old: Option<&str>, rendered: &Rendered) 
     })
 }
 
-/// Keeps the file that HAProxy runs now beside the new one, as `….last-good`.
-async fn keep_last_good(target: &Target, live: &Info, old_file: Option<&str>) -> Result<(), FileError> {
-    let Some(old) = old_file else { return Ok(()) };
-    let mut path = target.config_file.clone().into_os_string();
-    path.push(".last-good");
-    let path = PathBuf::from(path);
-    let described = live.description.as_deref().and_then(template::parse_description);
-    let runs_now = described.is_some_and(|(_, revision)| revision == template::revision(old));
-    let old = old.to_owned();
-    blocking(target, move || {
-        // A file that is not what HAProxy runs is kept only where there is nothing better.
-        if runs_now || files::read_if_there(&path)?.is_none() {
-            files::replace(&path, old.as_bytes())?;
-        }
-        Ok(())
-    })
-    .await
+/// Keeps the file that is about to be replaced.
+async fn keep_old(target: &Target, live: &Info, old_file: Option<&str>) -> Result<(), FileError> {
+    let Some(old) = old_file.map(str::to_owned) else { return Ok(()) };
+    let (path, description) = (target.config_file.clone(), live.description.clone());
+    blocking(target, move || last_good::keep_old(&path, &old, description.as_deref())).await
+}
+
+/// Keeps what HAProxy runs now. Not being able to is no reason to call an applied configuration anything else.
+async fn keep_last_good(target: &Target, rendered: &Rendered) {
+    let (path, text) = (target.config_file.clone(), rendered.text.clone());
+    if let Err(error) = blocking(target, move || last_good::keep(&path, &text)).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(
+            error,
+            "the last good configuration is not kept: a HAProxy that crashes starts with what is there"
+        );
+    }
 }
 
 /// A HAProxy that cannot tell its servers' states reloads without them, as it would by itself.

@@ -4,6 +4,7 @@
 //! touches an HAProxy that another supervisor owns.
 
 use super::apply::{ApplyError, Outcome, Target, apply, install};
+use super::last_good::restore_last_good;
 use super::template::{self, Model, Rendered};
 use crate::chain::chain;
 use crate::domain::ProxyId;
@@ -215,7 +216,13 @@ async fn prepare(wanted: &Wanted, rendered: &Rendered) -> Turn {
         return Turn::Waits;
     }
     match install(&wanted.target, rendered).await {
-        Ok(Ok(())) | Err(ApplyError::NotReachable(_) | ApplyError::Validate(_)) => Turn::Waits,
+        Ok(Ok(())) | Err(ApplyError::NotReachable(_)) => Turn::Waits,
+        // Its binary is out of reach with it, as in a container that ended. What it ran last it will run again; what is
+        // there may be what it died of, and Docker may be starting it over and over.
+        Err(ApplyError::Validate(_)) => match restore_last_good(wanted.target.config_file.clone()).await {
+            Ok(_) => Turn::Waits,
+            Err(error) => refused(&chain(&error)),
+        },
         Ok(Err(words)) => refused(&words),
         Err(error @ ApplyError::File(_)) => refused(&chain(&error)),
     }

@@ -52,6 +52,7 @@ async fn a_good_configuration_is_applied_once_and_proved_by_its_revision() {
     let target = lab.target(BindCheck::Local);
     let old = std::fs::read_to_string(lab.config_file()).unwrap();
     assert_eq!(apply(&target, &lab.rendered(|_| {})).await.unwrap(), Outcome::Unchanged);
+    assert_eq!(std::fs::read_to_string(lab.dir.path().join("haproxy.cfg.last-good")).unwrap(), old);
     let new = lab.rendered(|model| model.proxy.maxconn += 1);
     let outcome = apply(&target, &new).await.unwrap();
     let Outcome::Applied { pid, warnings, .. } = outcome else { panic!("{outcome:?}") };
@@ -59,7 +60,7 @@ async fn a_good_configuration_is_applied_once_and_proved_by_its_revision() {
     let seen = observe(&lab.runtime(), &lab.map()).await.unwrap();
     assert_eq!((seen.pid, seen.revision.as_ref()), (pid, Some(&new.revision)));
     assert_eq!(std::fs::read_to_string(lab.config_file()).unwrap(), new.text);
-    assert_eq!(std::fs::read_to_string(lab.dir.path().join("haproxy.cfg.last-good")).unwrap(), old);
+    assert_eq!(std::fs::read_to_string(lab.dir.path().join("haproxy.cfg.last-good")).unwrap(), new.text);
     assert_eq!(
         std::fs::read_to_string(lab.dir.path().join("state")).unwrap(),
         "1\n",
