@@ -1,7 +1,7 @@
 //! Alerts at an Alertmanager: a desired value that is posted and read back again and again, and what came of it as events.
 //!
 //! ```text
-//!   State ── alerts() ──► watch ──► run(peer) ── a round ──► GET status ─► POST alerts ─► GET alerts
+//!   State ── alerts() ──► watch ──► run(peer) ── a round ──► GET status, silences ─► POST alerts ─► GET alerts
 //!                                       │
 //!                                       └──► Event::Peer: its word on each incident, or why it failed
 //! ```
@@ -24,6 +24,7 @@ pub use desired::{Alert, DELIVERED_BY, alerts};
 use crate::domain::event::{Event, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
 use crate::domain::jitter;
+use crate::domain::silence::Silence;
 use crate::secret::Secret;
 use client::{Client, Unusable};
 use futures_util::future::join_all;
@@ -151,8 +152,8 @@ async fn rounds(
     loop {
         let began = Instant::now();
         let wanted = alerts.borrow_and_update().clone();
-        let (result, complete) = one_round(&mut session, &wanted, timing).await;
-        if tell(peer.id, result, &mut told, events).await.is_err() {
+        let (seen, complete) = one_round(&mut session, &wanted, timing).await;
+        if tell(peer.id, seen, &mut told, events).await.is_err() {
             return;
         }
         let changed = if complete {
@@ -171,37 +172,41 @@ async fn rounds(
     }
 }
 
+/// What a round showed: how it went, and the silences, where they were read.
+type Seen = (PeerResult, Option<Vec<Silence>>);
+
 /// One round, and whether it did all that it should: if not, the next one comes sooner.
 async fn one_round(
     session: &mut Result<Session, Unusable>,
     wanted: &[Alert],
     timing: Timing,
-) -> (PeerResult, bool) {
+) -> (Seen, bool) {
     let session = match session {
         Ok(session) => session,
-        Err(unusable) => return (PeerResult::Failed(client::unusable_words(unusable)), false),
+        Err(unusable) => return ((PeerResult::Failed(client::unusable_words(unusable)), None), false),
     };
     match timeout(timing.round, session.round(wanted)).await {
-        Ok(Ok(round)) => (PeerResult::Answered(round.words), round.complete),
-        Ok(Err(failure)) => (PeerResult::Failed(session.words(&failure)), false),
-        Err(_) => (PeerResult::Failed(session.too_slow_words()), false),
+        Ok(Ok(round)) => ((PeerResult::Answered(round.words), round.silences), round.complete),
+        Ok(Err(failure)) => ((PeerResult::Failed(session.words(&failure)), None), false),
+        Err(_) => ((PeerResult::Failed(session.too_slow_words()), None), false),
     }
 }
 
 /// Tells the core, if it is news. Every failure is: the core counts them.
 async fn tell(
     peer: PeerId,
-    result: PeerResult,
-    told: &mut Option<PeerResult>,
+    seen: Seen,
+    told: &mut Option<Seen>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), mpsc::error::SendError<Event>> {
-    let news = match &result {
-        PeerResult::Answered(_) => told.as_ref() != Some(&result),
+    let news = match &seen.0 {
+        PeerResult::Answered(_) => told.as_ref() != Some(&seen),
         PeerResult::Failed(_) => true,
     };
-    *told = Some(result.clone());
+    *told = Some(seen.clone());
     if news {
-        events.send(Event::Peer(PeerSeen { peer, result })).await?;
+        let (result, silences) = seen;
+        events.send(Event::Peer(PeerSeen { peer, result, silences })).await?;
     }
     Ok(())
 }

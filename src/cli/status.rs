@@ -96,6 +96,7 @@ pub(super) fn headline(service: &ServiceView, colour: bool) -> String {
 /// "incident, critical, for 3 min: api is down: no site serves it (told by mail)".
 fn incident(incident: &IncidentView) -> String {
     let told = match incident.told_by.as_str() {
+        "nobody_silenced" => "silenced in Alertmanager, which is away".to_owned(),
         "alertmanager" | "alertmanager_has_it" => "Alertmanager tells".to_owned(),
         "mail" => "mailed directly".to_owned(),
         _ => "nobody told yet".to_owned(),

@@ -119,8 +119,9 @@ fn started(draft: &mut Draft<'_>) {
     for engine in draft.state.engines.keys() {
         draft.push(Change::Engine { engine: *engine, found: None });
     }
-    for peer in draft.state.peers.keys() {
-        draft.push(Change::Peer { peer: *peer, seen: Peer::default() });
+    for (peer, known) in &draft.state.peers {
+        let silences = known.silences.clone();
+        draft.push(Change::Peer { peer: *peer, seen: Peer { silences, ..Peer::default() } });
     }
     for proxy in draft.state.proxies.keys() {
         draft.push(Change::Proxy { proxy: *proxy, link: ProxyLink::Unseen });

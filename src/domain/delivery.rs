@@ -17,7 +17,8 @@
 use super::id::PeerId;
 use super::incident::{Incident, IncidentId, Trouble};
 use super::reason::Reason;
-use super::time::{Boot, Span, Wall};
+use super::silence::Silence;
+use super::time::{Boot, Now, Span, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -221,6 +222,9 @@ pub struct Peer {
     pub link: PeerLink,
     /// When it failed lately, oldest first, since it last did not; at most [`TRIES`].
     pub failures: Vec<Boot>,
+    /// Its silences as they were read last. They hold while it is away.
+    #[serde(default)]
+    pub silences: Vec<Silence>,
 }
 
 /// Whether an Alertmanager takes alerts.
@@ -273,7 +277,37 @@ pub enum Plan {
 }
 
 /// What is to be done about telling `incident` at `now`.
-pub fn plan(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, Peer>, now: Boot) -> Plan {
+pub fn plan(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, Peer>, now: Now) -> Plan {
+    let plan = unsilenced(incident, policy, peers, now.boot);
+    match (&plan, &incident.telling) {
+        // Nobody has heard of it, and somebody wanted it so. When the silence is over and it lasts, they do.
+        (
+            Plan::Mail(kind, why),
+            Telling::Pending { .. } | Telling::Stored { .. } | Telling::ByAlertmanager,
+        )
+        | (Plan::Mail(kind @ MailKind::Firing, why), Telling::ByMail { .. }) => {
+            match silenced(incident, peers, now) {
+                Some(_) if incident.ended.is_some() => Plan::Over,
+                Some(until) => Plan::Wait(until),
+                None => Plan::Mail(*kind, why.clone()),
+            }
+        }
+        _ => plan,
+    }
+}
+
+/// Until when an Alertmanager that is away silences `incident`, as far as is known; none if it does not. One that answers is
+/// asked: it says that the alert is suppressed.
+pub fn silenced(incident: &Incident, peers: &BTreeMap<PeerId, Peer>, now: Now) -> Option<Boot> {
+    let labels = incident.trouble.labels();
+    let away = peers.values().filter(|peer| peer.link != PeerLink::Up);
+    let all = away.flat_map(|peer| &peer.silences).filter(|silence| silence.covers(&labels, now.wall));
+    let last = all.map(|silence| silence.ends).max()?;
+    Some(now.boot + Span(u64::try_from(last.0.saturating_sub(now.wall.0)).unwrap_or(0)))
+}
+
+/// The same without regard to silences.
+fn unsilenced(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, Peer>, now: Boot) -> Plan {
     match (&incident.telling, incident.ended) {
         (Telling::Over, _) => Plan::Rest,
         (Telling::Stored { since, .. }, None) => {

@@ -9,6 +9,7 @@ use super::delivery::{MailKey, Word};
 use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::IncidentId;
 use super::policy::{HealMode, Policy};
+use super::silence::Silence;
 use super::time::{Boot, Span};
 use super::witness::ProbeOutcome;
 use serde::{Deserialize, Serialize};
@@ -330,6 +331,9 @@ pub struct PeerSeen {
     pub peer: PeerId,
     /// How it went.
     pub result: PeerResult,
+    /// Its silences that last or are to come; none: not read.
+    #[serde(default)]
+    pub silences: Option<Vec<Silence>>,
 }
 
 /// How a round with an Alertmanager went.

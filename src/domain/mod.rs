@@ -34,6 +34,7 @@ pub mod jitter;
 pub mod policy;
 pub mod reason;
 pub mod repair;
+pub mod silence;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -149,7 +149,10 @@ fn failed_over() -> State {
     state.apply(&[
         Change::Repair { container, repair: Box::new(repair) },
         Change::Incident { id: IncidentId(7), incident: Some(Box::new(incident)) },
-        Change::Peer { peer: name("am1"), seen: Peer { link: down, failures: Vec::new() } },
+        Change::Peer {
+            peer: name("am1"),
+            seen: Peer { link: down, failures: Vec::new(), silences: Vec::new() },
+        },
         Change::Health {
             server: server("api-onprem"),
             health: Health::Down { since: Boot(997_000), cause: killed, good: 0 },

@@ -1,4 +1,4 @@
-//! One Alertmanager over HTTP: three questions, each with a deadline and a bound, and exact words for what went wrong.
+//! One Alertmanager over HTTP: four questions, each with a deadline and a bound, and exact words for what went wrong.
 //!
 //! The words go into the journal, onto the page and into mails. They are one line, bounded, and hold no credentials, even
 //! where an answer repeats them.
@@ -11,6 +11,7 @@ use super::wire::{self, Identity};
 use super::{Auth, Peer, Timing};
 use crate::chain::chain;
 use crate::domain::delivery::Word;
+use crate::domain::silence::Silence;
 use crate::domain::time::{Span, Wall};
 use failure::one_line;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, LOCATION};
@@ -39,6 +40,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     status: Url,
     alerts: Url,
+    silences: Url,
     authorization: Option<HeaderValue>,
     /// What must not be shown: password, token, and the password in its form for the wire.
     secrets: Vec<String>,
@@ -86,9 +88,9 @@ impl Client {
             endpoint.set_path(&format!("{}/api/v2/{name}", url.path().trim_end_matches('/')));
             endpoint
         };
-        let (status, alerts) = (endpoint("status"), endpoint("alerts"));
+        let (status, alerts, silences) = (endpoint("status"), endpoint("alerts"), endpoint("silences"));
         let (connect, request) = (timing.connect, timing.request);
-        Ok(Client { http, status, alerts, authorization, secrets, connect, request })
+        Ok(Client { http, status, alerts, silences, authorization, secrets, connect, request })
     }
 
     /// Who is there, and what its clock says, if it says so.
@@ -129,6 +131,12 @@ impl Client {
             return Err(self.refusal(&self.alerts, &answer));
         }
         wire::stored(&answer.body).map_err(|source| Failure::NoAlerts { at: self.alerts.clone(), source })
+    }
+
+    /// Its silences, on our clock, when its own is `ahead_ms` ahead. None if it does not say; that is no failure.
+    pub(super) async fn silences(&self, ahead_ms: i64) -> Option<Vec<Silence>> {
+        let answer = self.ask(self.http.get(self.silences.clone()), &self.silences).await.ok()?;
+        answer.status.is_success().then(|| wire::silences(&answer.body, ahead_ms).ok()).flatten()
     }
 
     /// Why a round failed, for people.

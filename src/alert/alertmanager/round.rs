@@ -9,6 +9,7 @@ use crate::clock::wall_now;
 use crate::domain::delivery::Word;
 use crate::domain::id::PeerId;
 use crate::domain::incident::{IncidentId, fingerprint};
+use crate::domain::silence::Silence;
 use crate::domain::time::{Span, Wall};
 use std::collections::BTreeMap;
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +29,8 @@ pub(super) struct Round {
     pub(super) words: BTreeMap<IncidentId, Word>,
     /// It has what fires and no longer has what ended. If not, the next round comes sooner.
     pub(super) complete: bool,
+    /// Its silences; none if it did not say.
+    pub(super) silences: Option<Vec<Silence>>,
 }
 
 impl Session {
@@ -49,10 +52,16 @@ impl Session {
     /// One round. May be dropped anywhere: the next one does all of it again.
     pub(super) async fn round(&mut self, wanted: &[Alert]) -> Result<Round, Failure> {
         self.meet().await?;
+        let round = self.tell(wanted).await?;
+        // Last, because nothing waits for it.
+        Ok(Round { silences: self.client.silences(self.skew.ahead_ms()).await, ..round })
+    }
+
+    async fn tell(&self, wanted: &[Alert]) -> Result<Round, Failure> {
         let now = wall_now();
         let sent: Vec<&Alert> = wanted.iter().filter(|alert| wire::is_sent(alert, now)).collect();
         if sent.is_empty() {
-            return Ok(Round { words: BTreeMap::new(), complete: true });
+            return Ok(Round { words: BTreeMap::new(), complete: true, silences: None });
         }
         let refused = self.post(&sent, now).await?;
         let stored = self.read_back(&sent, &refused).await?;
@@ -150,5 +159,5 @@ fn judge(
         complete &= !matches!(word, None | Some(Word::Absent));
         words.extend(word.map(|word| (alert.incident, word)));
     }
-    Round { words, complete }
+    Round { words, complete, silences: None }
 }

@@ -133,6 +133,39 @@ async fn an_alert_is_posted_read_back_and_posted_again() {
 }
 
 #[tokio::test]
+async fn its_silences_are_told_when_they_change_and_their_absence_is_no_failure() {
+    let fake = Fake::start().await;
+    let mut running = Running::start(fake.peer(), QUICK, Vec::new());
+    let silences = async |running: &mut Running| {
+        let event = timeout(LONG, running.lane.recv()).await.expect("an event");
+        let Some(Event::Peer(PeerSeen { result: PeerResult::Answered(_), silences, .. })) = event else {
+            panic!("{event:?}")
+        };
+        silences
+    };
+    assert_eq!(silences(&mut running).await, Some(Vec::new()));
+    let until = jiff::Timestamp::from_millisecond(wall_now().0 + 60_000).unwrap();
+    fake.script().silences = vec![serde_json::json!({
+        "id": "1", "status": {"state": "active"}, "startsAt": "2026-01-01T00:00:00.000Z", "endsAt": until.to_string(),
+        "matchers": [{"name": "service", "value": "api", "isRegex": false, "isEqual": true}],
+    })];
+    let told = silences(&mut running).await.unwrap();
+    assert!(
+        told[0].covers(&alert(1, "api").labels, wall_now())
+            && !told[0].covers(&alert(1, "shop").labels, wall_now())
+    );
+    let none = Mood::Answers {
+        on: "/silences",
+        method: axum::http::Method::GET,
+        status: 500,
+        headers: Vec::new(),
+        body: String::new(),
+    };
+    fake.is(none);
+    assert_eq!(silences(&mut running).await, None);
+}
+
+#[tokio::test]
 async fn what_is_silenced_is_suppressed_and_no_longer_when_the_silence_ends() {
     let fake = Fake::start().await;
     fake.script().silenced = true;

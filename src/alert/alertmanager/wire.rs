@@ -3,6 +3,7 @@
 use super::RESEND;
 use super::desired::Alert;
 use crate::domain::delivery::{RESOLVED_SENT_FOR, Word};
+use crate::domain::silence::{Matcher, Silence};
 use crate::domain::time::Wall;
 use crate::present;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,75 @@ pub(super) fn stored(body: &[u8]) -> Result<BTreeMap<String, Word>, serde_json::
     Ok(stored.into_iter().map(word).collect())
 }
 
+/// As many silences as are kept; more are no longer read by anybody.
+const SILENCES_MAX: usize = 200;
+
+/// As much of a silence as is kept: names and patterns of people.
+const MATCHERS_MAX: usize = 16;
+const MATCHER_BYTES_MAX: usize = 1_000;
+
+/// A silence that it has (`gettableSilence`), as far as it is understood.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredSilence {
+    status: StoredStatus,
+    matchers: Vec<StoredMatcher>,
+    starts_at: jiff::Timestamp,
+    ends_at: jiff::Timestamp,
+    /// What a later version may add. Something about matchers changes what is silenced, and is not understood.
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StoredMatcher {
+    name: String,
+    value: String,
+    is_regex: bool,
+    /// Since 0.22; what is older knows no other.
+    #[serde(default = "yes")]
+    is_equal: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The silences that last or are to come, the one that lasts longest first, by our clock when its clock is ahead of it by
+/// `ahead_ms`. One that is not understood is left out: it silences nothing.
+pub(super) fn silences(body: &[u8], ahead_ms: i64) -> Result<Vec<Silence>, serde_json::Error> {
+    let stored: Vec<serde_json::Value> = serde_json::from_slice(body)?;
+    let known =
+        stored.into_iter().filter_map(|silence| serde_json::from_value::<StoredSilence>(silence).ok());
+    let lasting = known.filter(|silence| {
+        let odd = silence.rest.keys().any(|key| key.to_ascii_lowercase().contains("matcher"));
+        let bounded = silence.matchers.len() <= MATCHERS_MAX
+            && silence.matchers.iter().all(|by| by.name.len() + by.value.len() <= MATCHER_BYTES_MAX);
+        silence.status.state != "expired" && !odd && bounded && !silence.matchers.is_empty()
+    });
+    let here = |at: jiff::Timestamp| Wall(at.as_millisecond().saturating_sub(ahead_ms));
+    let mut all: Vec<Silence> = lasting
+        .map(|silence| {
+            let matcher = |by: StoredMatcher| {
+                let StoredMatcher { name, value, is_regex, is_equal } = by;
+                Matcher { name, value, is_regex, is_equal }
+            };
+            let matchers = silence.matchers.into_iter().map(matcher).collect();
+            Silence { matchers, starts: here(silence.starts_at), ends: here(silence.ends_at) }
+        })
+        .collect();
+    // In an order of our own, so that the same silences are the same value.
+    all.sort_by(|one, other| {
+        other.ends.cmp(&one.ends).then_with(|| one.starts.cmp(&other.starts)).then_with(|| {
+            let text = |silence: &Silence| format!("{:?}", silence.matchers);
+            text(one).cmp(&text(other))
+        })
+    });
+    all.truncate(SILENCES_MAX);
+    Ok(all)
+}
+
 /// What an error says: `{"code": …, "message": …}` or a text in quotes, depending on who finds the fault, or plain text.
 pub(super) fn error_message(body: &[u8]) -> String {
     #[derive(Deserialize)]
@@ -161,6 +231,42 @@ mod tests {
         assert!(!is_sent(&ended, Wall(60_000 + 15 * 60_000)));
         assert!(is_sent(&ended, Wall(0)), "our clock was set back");
         assert!(is_sent(&alert(0, None), Wall(i64::MAX)), "what fires is always sent");
+    }
+
+    #[test]
+    fn silences_are_understood_to_the_letter_or_left_out() {
+        let silence = |state: &str, matchers: &str, more: &str| {
+            format!(
+                r#"{{"id":"1","status":{{"state":"{state}"}},"comment":"c","createdBy":"me","updatedAt":"2026-01-01T00:00:00.000Z",
+                "startsAt":"2026-01-01T00:00:00.000Z","endsAt":"2026-01-01T02:00:00.000Z","matchers":{matchers}{more}}}"#
+            )
+        };
+        let one = r#"[{"name":"service","value":"api","isRegex":false}]"#;
+        let all = [
+            silence("active", one, ""),
+            silence(
+                "pending",
+                r#"[{"name":"a","value":"b.*","isRegex":true,"isEqual":false}]"#,
+                r#","annotations":{}"#,
+            ),
+            silence("expired", one, ""),
+            silence("active", "[]", ""),
+            silence("active", one, r#","matcherSets":[[]]"#),
+            silence("active", r#"[{"name":"a","value":"b","isRegex":false,"isGlob":true}]"#, ""),
+            silence("active", r#"[{"name":"a"}]"#, ""),
+            "7".to_owned(),
+        ];
+        let read = silences(format!("[{}]", all.join(",")).as_bytes(), 3_600_000).unwrap();
+        assert_eq!(read.len(), 2, "{read:?}");
+        let hour = |hour: i64| Wall(1_767_225_600_000 + hour * 3_600_000);
+        assert!(
+            read.iter().all(|silence| (silence.starts, silence.ends) == (hour(-1), hour(1))),
+            "on our clock"
+        );
+        let mut matchers: Vec<Matcher> = read.into_iter().flat_map(|silence| silence.matchers).collect();
+        matchers.sort_by(|one, other| one.name.cmp(&other.name));
+        assert!(matchers[0].is_regex && !matchers[0].is_equal && matchers[1].is_equal, "{matchers:?}");
+        assert!(silences(b"<html>", 0).is_err());
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub(super) fn heard(draft: &mut Draft<'_>, seen: &PeerSeen) {
     let mut touched = BTreeSet::new();
     match &seen.result {
         PeerResult::Answered(words) => {
-            set_peer(draft, seen.peer, &before, Peer { link: PeerLink::Up, failures: Vec::new() });
+            let silences = seen.silences.clone().unwrap_or_else(|| before.silences.clone());
+            set_peer(draft, seen.peer, &before, Peer { link: PeerLink::Up, failures: Vec::new(), silences });
             for (id, word) in words {
                 let Some(incident) = draft.incident(*id) else { continue };
                 let telling = delivery::after_word(incident, seen.peer, word, now);
@@ -33,7 +34,8 @@ pub(super) fn heard(draft: &mut Draft<'_>, seen: &PeerSeen) {
             let since = if let PeerLink::Down { since, .. } = before.link { since } else { now };
             let failures = failures_with(draft, &before, now);
             let link = PeerLink::Down { since, why: words.clone() };
-            set_peer(draft, seen.peer, &before, Peer { link, failures });
+            let silences = before.silences.clone();
+            set_peer(draft, seen.peer, &before, Peer { link, failures, silences });
             for id in draft.incident_ids() {
                 let Some(incident) = draft.incident(id) else { continue };
                 let telling = delivery::after_failure(incident, seen.peer);
@@ -132,7 +134,7 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
     let mut mails: Vec<(IncidentId, MailKind, WhyDirect)> = Vec::new();
     for id in ids {
         let Some(incident) = draft.incident(id).cloned() else { continue };
-        let plan = delivery::plan(&incident, &draft.state.policy.alerts, draft.peers(), draft.now.boot);
+        let plan = delivery::plan(&incident, &draft.state.policy.alerts, draft.peers(), draft.now);
         match plan {
             Plan::Rest => rest(draft, id, incident, None),
             Plan::Wait(at) => rest(draft, id, incident, Some(at)),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::incident::Ended;
+use crate::domain::silence::Matcher;
 
 const OPENED: Boot = Boot(1_000_000);
 
@@ -32,11 +33,20 @@ fn incident(telling: Telling, ended_after: Option<u64>) -> Incident {
 
 fn down(failures: &[u64]) -> Peer {
     let failures: Vec<Boot> = failures.iter().map(|seconds| OPENED + Span::seconds(*seconds)).collect();
-    Peer { link: PeerLink::Down { since: OPENED, why: "connection refused".into() }, failures }
+    Peer {
+        link: PeerLink::Down { since: OPENED, why: "connection refused".into() },
+        failures,
+        silences: Vec::new(),
+    }
 }
 
 fn up() -> Peer {
-    Peer { link: PeerLink::Up, failures: Vec::new() }
+    Peer { link: PeerLink::Up, failures: Vec::new(), silences: Vec::new() }
+}
+
+/// That moment; the wall clock was at 0 when the incident was opened.
+fn at(boot: Boot) -> Now {
+    Now { boot, wall: Wall(boot.0 - OPENED.0) }
 }
 
 fn pending() -> Telling {
@@ -51,7 +61,7 @@ fn stored(after: u64) -> Telling {
 fn found(incident: &Incident, peers: [Peer; 2], after: u64) -> Plan {
     let [first, second] = peers;
     let peers = BTreeMap::from([(am("am1"), first), (am("am2"), second)]);
-    plan(incident, &policy(), &peers, OPENED + Span::seconds(after))
+    plan(incident, &policy(), &peers, at(OPENED + Span::seconds(after)))
 }
 
 fn mailed(plan: &Plan) -> Option<(MailKind, &'static str)> {
@@ -153,17 +163,48 @@ fn what_nobody_was_told_of_while_it_lasted_is_told_by_one_mail_if_it_was_long() 
 fn without_anybody_to_mail_to_nothing_is_mailed_and_without_alertmanager_all_is() {
     let nobody = AlertPolicy { direct: false, ..policy() };
     let late = OPENED + Span::seconds(10_000);
-    assert_eq!(plan(&incident(pending(), None), &nobody, &BTreeMap::new(), late), Plan::Rest);
+    assert_eq!(plan(&incident(pending(), None), &nobody, &BTreeMap::new(), at(late)), Plan::Rest);
     assert_eq!(
-        plan(&incident(Telling::ByAlertmanager, Some(5)), &nobody, &BTreeMap::new(), late),
+        plan(&incident(Telling::ByAlertmanager, Some(5)), &nobody, &BTreeMap::new(), at(late)),
         Plan::Over
     );
     let untold = incident(pending(), Some(60));
     let [soon, at_last] = [61, 960].map(|after| OPENED + Span::seconds(after));
-    assert_eq!(plan(&untold, &nobody, &BTreeMap::new(), soon), Plan::Wait(at_last));
-    assert_eq!(plan(&untold, &nobody, &BTreeMap::new(), at_last), Plan::Over);
-    let alone = plan(&incident(pending(), None), &policy(), &BTreeMap::new(), OPENED + Span::seconds(60));
+    assert_eq!(plan(&untold, &nobody, &BTreeMap::new(), at(soon)), Plan::Wait(at_last));
+    assert_eq!(plan(&untold, &nobody, &BTreeMap::new(), at(at_last)), Plan::Over);
+    let alone = plan(&incident(pending(), None), &policy(), &BTreeMap::new(), at(OPENED + Span::seconds(60)));
     assert_eq!(mailed(&alone), Some((MailKind::Firing, "none")));
+}
+
+#[test]
+fn what_was_silenced_before_alertmanager_went_away_is_not_mailed_until_the_silence_is_over() {
+    let silence = |matches: &str, ends: i64| Silence {
+        matchers: vec![Matcher {
+            name: "alertname".into(),
+            value: matches.into(),
+            is_regex: false,
+            is_equal: true,
+        }],
+        starts: Wall(0),
+        ends: Wall(ends * 1_000),
+    };
+    let three = |silences: Vec<Silence>| [Peer { silences, ..down(&[1, 5, 15]) }, down(&[1, 5, 15])];
+    let waiting = incident(pending(), None);
+    let covered = || three(vec![silence("CutOff", 600), silence("CutOff", 90)]);
+    assert_eq!(found(&waiting, covered(), 60), Plan::Wait(OPENED + Span::seconds(600)));
+    assert_eq!(mailed(&found(&waiting, covered(), 600)), Some((MailKind::Firing, "unreachable")));
+    assert_eq!(found(&incident(pending(), Some(100)), covered(), 100), Plan::Over, "nobody misses its end");
+    let other = three(vec![silence("PoolDown", 600)]);
+    assert!(mailed(&found(&waiting, other, 60)).is_some());
+    // One that answers says itself what is suppressed there.
+    let answers = [Peer { silences: vec![silence("CutOff", 600)], ..up() }, down(&[1, 5, 15])];
+    assert!(mailed(&found(&waiting, answers, 150)).is_some());
+    // Whoever had the beginning is owed the end, and no repetition meanwhile.
+    let mail = MailKey { id: MailId(1), at: Wall(0) };
+    let by_mail = Telling::ByMail { mail, reached: true, again: Some(OPENED + Span::seconds(300)) };
+    let again = OPENED + Span::seconds(600);
+    assert_eq!(found(&incident(by_mail.clone(), None), covered(), 300), Plan::Wait(again));
+    assert!(mailed(&found(&incident(by_mail, Some(300)), covered(), 300)).is_some());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The part of the view about what is kept up: containers and their healing, incidents, and who tells of them.
 
-use crate::domain::delivery::{PeerLink, Telling};
+use crate::domain::delivery::{PeerLink, Telling, silenced};
 use crate::domain::explain::container_stands;
 use crate::domain::id::{EngineId, PeerId, ServiceId, SiteId};
 use crate::domain::policy::{ContainerRef, HealMode};
@@ -54,7 +54,8 @@ pub struct IncidentView {
     pub since: String,
     /// For how long, in milliseconds.
     pub since_ms: u64,
-    /// Who has told people: `nobody`, `alertmanager_has_it`, `alertmanager`, `mail`.
+    /// Who has told people: `nobody`, `nobody_silenced` (an Alertmanager that is away had a silence for it),
+    /// `alertmanager_has_it`, `alertmanager`, `mail`.
     pub told_by: String,
 }
 
@@ -126,6 +127,7 @@ pub(super) fn incidents(state: &State, now: Now) -> Vec<IncidentView> {
         since: present::time(incident.opened_wall),
         since_ms: now.boot.since(incident.opened).0,
         told_by: match incident.telling {
+            Telling::Pending { .. } if silenced(incident, &state.peers, now).is_some() => "nobody_silenced",
             Telling::Pending { .. } | Telling::Over => "nobody",
             Telling::Stored { .. } => "alertmanager_has_it",
             Telling::ByAlertmanager => "alertmanager",

@@ -24,7 +24,7 @@ fn world() -> World {
 }
 
 fn hear(world: &mut World, result: PeerResult) {
-    world.step(Event::Peer(PeerSeen { peer: "am1".parse().unwrap(), result }));
+    world.step(Event::Peer(PeerSeen { peer: "am1".parse().unwrap(), result, silences: None }));
 }
 
 /// Fails three times, and waits for the mail.

@@ -51,6 +51,8 @@ pub(super) struct Script {
     pub(super) mood: Mood,
     /// Whether somebody silenced everything.
     pub(super) silenced: bool,
+    /// Its silences, as it tells them.
+    pub(super) silences: Vec<Value>,
     pub(super) cluster: &'static str,
     pub(super) uptime: String,
     /// How far its clock is ahead of ours.
@@ -101,6 +103,7 @@ impl Fake {
         let script = Arc::new(Mutex::new(Script {
             mood: Mood::Good,
             silenced: false,
+            silences: Vec::new(),
             cluster: "ready",
             uptime: "2026-01-01T00:00:00.000Z".to_owned(),
             ahead_ms: 0,
@@ -225,6 +228,7 @@ fn reply(script: &mut Script, method: &Method, uri: &str, headers: &HeaderMap, b
             }
             axum::Json(seen).into_response()
         }
+        (&Method::GET, "/api/v2/silences") => axum::Json(script.silences.clone()).into_response(),
         (&Method::POST, "/api/v2/alerts") => take(script, headers, body),
         _ => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
     }

@@ -8,6 +8,7 @@ use crate::domain::delivery::{
 use crate::domain::event::{ContainerList, MailEnd, Mailed, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
 use crate::domain::incident::{IncidentId, STORY_MAX, Trouble};
+use crate::domain::silence::{Matcher, Silence};
 use crate::domain::time::{Boot, Wall};
 
 fn am() -> PeerId {
@@ -35,13 +36,13 @@ fn world_of(services: &[(&str, &[&str])]) -> World {
 
 fn fails(world: &mut World) -> Decision {
     let result = PeerResult::Failed("connection refused".into());
-    world.step(Event::Peer(PeerSeen { peer: am(), result }))
+    world.step(Event::Peer(PeerSeen { peer: am(), result, silences: None }))
 }
 
 /// The Alertmanager says `word` of every incident that it is told of.
 fn says(world: &mut World, word: Word) -> Decision {
     let words = world.state.incidents.keys().map(|id| (*id, word.clone())).collect();
-    world.step(Event::Peer(PeerSeen { peer: am(), result: PeerResult::Answered(words) }))
+    world.step(Event::Peer(PeerSeen { peer: am(), result: PeerResult::Answered(words), silences: None }))
 }
 
 fn mails(decision: &Decision) -> Vec<Mail> {
@@ -65,7 +66,7 @@ fn wait(world: &mut World, seconds: i64) -> Vec<Mail> {
         world.pass(ahead.0);
         sent.extend(mails(&world.step(Event::Woke)));
     }
-    world.now.boot = until;
+    world.pass(until.since(world.now.boot).0);
     sent
 }
 
@@ -507,4 +508,35 @@ fn a_test_that_no_alertmanager_takes_is_told_like_any_other_alert() {
     }
     let sent = wait(&mut world, 3_600);
     assert_eq!(sent.iter().map(|mail| mail.kind).collect::<Vec<_>>(), [MailKind::Firing, MailKind::Resolved]);
+}
+
+#[test]
+fn what_is_silenced_where_nobody_answers_any_more_is_not_mailed_even_after_our_own_restart() {
+    let mut world = world();
+    let silence = Silence {
+        matchers: vec![Matcher {
+            name: "service".into(),
+            value: "a.*".into(),
+            is_regex: true,
+            is_equal: true,
+        }],
+        starts: world.now.wall,
+        ends: Wall(world.now.wall.0 + 7_200_000),
+    };
+    let result = PeerResult::Answered(BTreeMap::new());
+    world.step(Event::Peer(PeerSeen { peer: am(), result, silences: Some(vec![silence]) }));
+    let result = PeerResult::Answered(BTreeMap::new());
+    world.step(Event::Peer(PeerSeen { peer: am(), result, silences: None }));
+    world.step(Event::Started);
+    world.pass(10_000);
+    world.ok(ONPREM);
+    world.ok(CLOUD);
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(&mut world);
+    }
+    assert_eq!(wait(&mut world, 7_000), []);
+    let sent = wait(&mut world, 300);
+    assert_eq!((sent.len(), sent[0].kind), (1, MailKind::Firing), "it lasts, and the silence is over");
 }
