@@ -114,9 +114,17 @@ impl Look {
         self.take(Event::Probed(probed), now());
     }
 
-    /// The state without the moves: as it was found.
+    /// The state without the moves: as it was found. Nothing was sent to HAProxy, so nothing waits for its confirmation; what
+    /// it would have to be told is a move.
     fn as_found(&self) -> State {
         let mut state = self.core.state().clone();
+        let routes = self.core.state().services.iter().filter_map(|(id, known)| {
+            let route = known.placement.route().filter(|route| !route.pending.is_empty())?.clone();
+            Some((*id, Placement::On(Route { pending: BTreeMap::new(), ..route })))
+        });
+        for (service, placement) in routes {
+            state.apply(&[Change::Placed { service, placement }]);
+        }
         for (service, found) in &self.found {
             let route = state.services.get(service).and_then(|known| known.placement.route().cloned());
             let placement = match (*found, route) {

@@ -34,6 +34,7 @@ async fn a_server_that_nobody_reaches_is_down_and_what_would_be_done_is_said() {
     let world = left_alone().await;
     let (well, took) = once(&world, &world.settings(), &[]);
     assert_eq!(well.status.code(), Some(0), "{}", said(&well));
+    assert!(!said(&well).contains("has not confirmed"), "nothing was sent: {}", said(&well));
     assert!(took < Duration::from_millis(500), "{took:?} although all answer");
 
     world.onprem.close().await;
