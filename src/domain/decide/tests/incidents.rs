@@ -39,6 +39,14 @@ fn fails(world: &mut World) -> Decision {
     world.step(Event::Peer(PeerSeen { peer: am(), result, silences: None }))
 }
 
+/// The Alertmanager fails as often as a mail wants it to.
+fn stays_away(world: &mut World) {
+    for _ in 0..3 {
+        world.pass(5_000);
+        fails(world);
+    }
+}
+
 /// The Alertmanager says `word` of every incident that it is told of.
 fn says(world: &mut World, word: Word) -> Decision {
     let words = world.state.incidents.keys().map(|id| (*id, word.clone())).collect();
@@ -126,10 +134,7 @@ fn what_alertmanager_has_and_keeps_is_never_mailed() {
 fn without_alertmanager_the_mail_goes_out_in_time_says_why_and_its_end_follows() {
     let mut world = world();
     crash(&mut world, ONPREM);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     let sent = wait(&mut world, 60);
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].kind, MailKind::Firing);
@@ -152,10 +157,7 @@ fn without_alertmanager_the_mail_goes_out_in_time_says_why_and_its_end_follows()
 fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
     let mut world = world();
     crash(&mut world, ONPREM);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     let mail = MailKey::of(&wait(&mut world, 60)[0]);
     let others = [
         MailKey { id: MailId(mail.id.0 + 1), ..mail },
@@ -179,10 +181,7 @@ fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
 fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
     let mut world = world();
     crash(&mut world, ONPREM);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     let mail = MailKey::of(&wait(&mut world, 60)[0]);
     let end = MailEnd::Deferred { words: "greylisted".into() };
     world.step(Event::Mailed(Mailed { mail, end }));
@@ -198,10 +197,7 @@ fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
 fn what_was_mailed_and_lasts_is_mailed_again_every_hour_and_its_end_is_owed() {
     let mut world = world();
     crash(&mut world, ONPREM);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     let mut mail = MailKey::of(&wait(&mut world, 60)[0]);
     for _ in 0..2 {
         wait(&mut world, 1_800);
@@ -307,10 +303,7 @@ fn told_by_alertmanager_and_ended_while_it_is_away_the_end_is_mailed() {
     crash(&mut world, ONPREM);
     says(&mut world, Word::Active);
     wait(&mut world, 100);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     mend(&mut world, ONPREM);
     let sent = wait(&mut world, 70);
     assert_eq!((sent.len(), sent[0].kind), (1, MailKind::Resolved));
@@ -347,10 +340,7 @@ fn a_storm_is_one_digest_and_the_bound_of_mails_drops_nothing() {
     for name in &names {
         crash(&mut world, &format!("{name}/{name}-onprem"));
     }
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     let sent = wait(&mut world, 60);
     assert_eq!(sent.len(), 1, "a site that dies is one mail");
     assert_eq!(sent[0].incidents.len(), 30);
@@ -502,10 +492,7 @@ fn a_test_takes_the_ways_that_there_are_and_is_denied_where_there_is_none() {
 fn a_test_that_no_alertmanager_takes_is_told_like_any_other_alert() {
     let mut world = world();
     test_alert(&mut world);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     let sent = wait(&mut world, 3_600);
     assert_eq!(sent.iter().map(|mail| mail.kind).collect::<Vec<_>>(), [MailKind::Firing, MailKind::Resolved]);
 }
@@ -532,10 +519,7 @@ fn what_is_silenced_where_nobody_answers_any_more_is_not_mailed_even_after_our_o
     world.ok(ONPREM);
     world.ok(CLOUD);
     crash(&mut world, ONPREM);
-    for _ in 0..3 {
-        world.pass(5_000);
-        fails(&mut world);
-    }
+    stays_away(&mut world);
     assert_eq!(wait(&mut world, 7_000), []);
     let sent = wait(&mut world, 300);
     assert_eq!((sent.len(), sent[0].kind), (1, MailKind::Firing), "it lasts, and the silence is over");
