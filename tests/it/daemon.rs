@@ -1,11 +1,13 @@
 //! The real program as a daemon, in front of a real HAProxy, on good days and on bad ones: a disk that is full or hangs,
 //! settings that are wrong, a template that HAProxy refuses, sockets that are not there.
 
+mod alertmanager;
 mod alerts;
 mod disk;
 mod healing;
 mod listeners;
 mod once;
+mod relay;
 mod serving;
 mod settings;
 mod systemd;
