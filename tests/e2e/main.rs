@@ -8,9 +8,11 @@ mod support;
 #[path = "../support/tests.rs"]
 mod support_tests;
 
+mod alerts;
 mod alone;
 mod api;
 mod commands;
 mod haproxy;
 mod once;
+mod watchers;
 mod world;

@@ -133,7 +133,8 @@ pub(crate) async fn mend(engine: &Engine, server: &Server) -> Result<()> {
     .await
 }
 
-fn send(pids: &[i32], signal: Signal) -> Result<()> {
+/// Sends a signal to processes of a container, numbered as the host does.
+pub(crate) fn send(pids: &[i32], signal: Signal) -> Result<()> {
     for &pid in pids {
         let process = Pid::from_raw(pid).with_context(|| format!("{pid} is no process number"))?;
         match kill_process(process, signal) {

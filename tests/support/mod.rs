@@ -10,10 +10,12 @@
 //! | [`faults`] | the five ways to break a server's container, and how to mend it |
 //! | [`stack`] | names and addresses; one user at a time; waiting until all is well |
 //! | [`haproxy`] | HAProxy's runtime socket and its configuration, alone |
+//! | [`alerts`] | the way to people: mails, Alertmanager, Prometheus |
 //! | [`supervisor`] | supervisor's CLI and status, read defensively |
 //! | [`guard`] | ends by a deadline and mends, also after a panic or Ctrl-C |
 #![allow(dead_code, reason = "three programs include this by path; each uses its part of it")]
 
+pub(crate) mod alerts;
 pub(crate) mod docker;
 pub(crate) mod dropin;
 pub(crate) mod faults;

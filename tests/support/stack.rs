@@ -17,12 +17,20 @@ use super::{dropin, faults, haproxy, supervisor};
 pub(crate) const HAPROXY: &str = "haproxy-server";
 /// The daemon's container.
 pub(crate) const SUPERVISOR: &str = "supervisor";
+/// Who tells people, as long as it runs.
+pub(crate) const ALERTMANAGER: &str = "alertmanager";
+/// The mail server, with the box of what was mailed.
+pub(crate) const MAIL: &str = "mail";
 /// Where clients come in.
 pub(crate) const FRONT_URL: &str = "http://127.0.0.1:8080";
 /// What the traffic asks for: real work of the API, not its health.
 pub(crate) const TRAFFIC_URL: &str = "http://127.0.0.1:8080/items";
 /// Supervisor's status page and API.
 pub(crate) const SUPERVISOR_URL: &str = "http://127.0.0.1:9480";
+/// Prometheus' page and API.
+pub(crate) const PROMETHEUS_URL: &str = "http://127.0.0.1:9090";
+/// Alertmanager's page and API.
+pub(crate) const ALERTMANAGER_URL: &str = "http://127.0.0.1:9093";
 
 /// One server of the demo's service.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +144,7 @@ pub(crate) async fn lease(patience: Duration) -> Result<Lease> {
 
 /// Fails with what to do when the stack's containers are not there.
 pub(crate) async fn require_up(engine: &Engine) -> Result<()> {
-    for name in [ONPREM.container, CLOUD.container, HAPROXY, SUPERVISOR] {
+    for name in [ONPREM.container, CLOUD.container, HAPROXY, SUPERVISOR, ALERTMANAGER, MAIL] {
         engine.inspect(name).await.with_context(|| format!("the stack is not up ({name}): run `make up`"))?;
     }
     Ok(())
@@ -163,7 +171,7 @@ pub(crate) async fn mend_servers(engine: &Engine) -> Result<()> {
 /// Brings the stack to where `make up` leaves it: everything runs, no drop-in, no person's order, on-prem serves.
 pub(crate) async fn put_right(engine: &Engine, deadline: Duration) -> Result<()> {
     dropin::set(engine, "").await?;
-    for name in [HAPROXY, SUPERVISOR] {
+    for name in [HAPROXY, SUPERVISOR, MAIL, ALERTMANAGER] {
         let found = engine.inspect(name).await?;
         if found.paused {
             engine.unpause(name).await?;

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::docker::{self, Ran};
 use super::stack::{self, SUPERVISOR, SUPERVISOR_URL};
+use super::wait::{self, Seen};
 
 /// A command answers in milliseconds; `docker exec` on a busy machine needs some patience.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
@@ -53,9 +55,33 @@ pub(crate) struct Event {
     pub(crate) seq: u64,
     /// The reason's code: `failover`, `failback`, …
     pub(crate) code: String,
+    /// `debug`, `info`, `warn`: whether it is worth waking someone.
+    pub(crate) level: String,
     /// The service it is about, if one.
     pub(crate) service: String,
     /// What happened.
+    pub(crate) words: String,
+}
+
+/// An open incident as `/api/v1/status` shows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Incident {
+    /// Of its alert: `PoolDown`, …
+    pub(crate) name: String,
+    /// When it began.
+    pub(crate) since: Option<Timestamp>,
+    /// Who has told people: `nobody`, `alertmanager_has_it`, `alertmanager`, `mail`.
+    pub(crate) told_by: String,
+}
+
+/// A container that is looked after, as `/api/v1/status` shows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Container {
+    /// Its name.
+    pub(crate) name: String,
+    /// `runs`, `held`, `due`, …
+    pub(crate) phase: String,
+    /// The same in words.
     pub(crate) words: String,
 }
 
@@ -101,6 +127,29 @@ pub(crate) async fn services() -> Result<Vec<Service>> {
     Ok(list(&status, "services").iter().map(service).collect())
 }
 
+/// The open incidents of `/api/v1/status`.
+pub(crate) async fn incidents() -> Result<Vec<Incident>> {
+    let status = stack::get_json(&format!("{SUPERVISOR_URL}/api/v1/status")).await?;
+    let incident = |value: &Value| Incident {
+        name: text(value, "name"),
+        since: text(value, "since").parse().ok(),
+        told_by: text(value, "told_by"),
+    };
+    Ok(list(&status, "incidents").iter().map(incident).collect())
+}
+
+/// One of the containers of `/api/v1/status` that are looked after.
+pub(crate) async fn container_named(name: &str) -> Result<Container> {
+    let status = stack::get_json(&format!("{SUPERVISOR_URL}/api/v1/status")).await?;
+    let container = |value: &Value| Container {
+        name: text(value, "name"),
+        phase: text(value, "phase"),
+        words: text(value, "words"),
+    };
+    let found = list(&status, "containers").iter().map(container).find(|container| container.name == name);
+    found.with_context(|| format!("supervisor does not look after {name}"))
+}
+
 /// One service of `/api/v1/status`.
 pub(crate) async fn service_named(name: &str) -> Result<Service> {
     let services = services().await?;
@@ -112,6 +161,25 @@ pub(crate) async fn service_named(name: &str) -> Result<Service> {
 pub(crate) async fn events_after(seq: u64) -> Result<Vec<Event>> {
     let page = stack::get_json(&format!("{SUPERVISOR_URL}/api/v1/events?limit=1000&after={seq}")).await?;
     Ok(list(&page, "events").iter().map(event).collect())
+}
+
+/// Waits for the first event after the decision `seq` that is as `wanted`.
+pub(crate) async fn told(
+    seq: u64,
+    what: &str,
+    deadline: Duration,
+    wanted: impl Fn(&Event) -> bool,
+) -> Result<Event> {
+    let wanted = &wanted;
+    wait::until(&format!("supervisor to tell of {what}"), deadline, || async move {
+        let events = events_after(seq).await?;
+        let codes = events.iter().map(|event| event.code.as_str()).collect::<Vec<_>>().join(", ");
+        Ok(events
+            .into_iter()
+            .find(wanted)
+            .map_or_else(|| Seen::NotYet(format!("it told: {codes}")), Seen::Yes))
+    })
+    .await
 }
 
 /// The number of the newest decision in the journal.
@@ -145,12 +213,13 @@ fn event(value: &Value) -> Event {
     Event {
         seq: value.get("seq").and_then(Value::as_u64).unwrap_or(0),
         code: text(value, "code"),
+        level: text(value, "level"),
         service: text(value, "service"),
         words: text(value, "words"),
     }
 }
 
-fn text(value: &Value, key: &str) -> String {
+pub(super) fn text(value: &Value, key: &str) -> String {
     match value.get(key) {
         Some(Value::String(text)) => text.clone(),
         None | Some(Value::Null) => String::new(),
@@ -158,6 +227,6 @@ fn text(value: &Value, key: &str) -> String {
     }
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

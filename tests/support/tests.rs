@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::alerts::{Path, mail};
 use crate::support::haproxy::{ServerLine, parse_stat};
 use crate::support::measure::{Failure, Outcome, Record, first_finished_from, first_from, median, window};
 use crate::support::supervisor::service;
@@ -178,4 +179,16 @@ fn all_well_needs_the_preferred_site_and_every_server_up() {
     });
     assert!(!service(&ordered).all_well(), "a person's order is no normal state");
     assert!(!status("onprem", "unknown").all_well());
+}
+
+#[test]
+fn a_line_of_the_box_is_a_mail_with_its_path_and_its_moment() {
+    let line =
+        "1700000000012345\tsupervisor\toncall@demo.test\t<1@x>\t[FIRING:1] PoolDown api onprem (critical)";
+    let read = mail(line).unwrap();
+    assert_eq!((read.arrived.as_microsecond(), read.path.clone()), (1_700_000_000_012_345, Path::Supervisor));
+    assert!(read.fires() && read.is_about_a_pool());
+    let read = mail("1700000000000000\tAlertmanager\t\t\t[RESOLVED] Watchdog (none)").unwrap();
+    assert!(!read.fires() && !read.is_about_a_pool() && read.path == Path::Alertmanager);
+    assert!(mail("yesterday\tAlertmanager\t\t\tx").is_none() && mail("").is_none());
 }

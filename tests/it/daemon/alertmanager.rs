@@ -142,6 +142,7 @@ async fn opened(daemon: &Daemon) -> Timestamp {
 
 /// Breaks on-prem while `mood` answers at the Alertmanager's port. The mail must come between `earliest` and `latest`
 /// after the opening and give `reason`. Then a good Alertmanager is there, and on-prem comes back.
+#[expect(clippy::print_stdout, reason = "a run shows how long it took")]
 async fn told_directly(
     mood: Mood,
     notify_grace: Duration,
