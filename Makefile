@@ -14,7 +14,7 @@ help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo demo-down
-demo: up ## Break the on-prem service in five ways under traffic and show what happens
+demo: up ## Break the on-prem service in many ways under traffic, show what happens and who is told
 	@cargo run --release --locked --quiet --example demo
 
 demo-down: ## Remove the stack with its volumes and networks

@@ -1,7 +1,7 @@
 //! The driver of `make demo`: shows on the running stack what supervisor is for.
 //!
 //! Constant traffic goes through HAProxy while the on-prem API is broken in five ways and mended again; then a person
-//! moves the traffic. It prints what happens as it happens and a summary, leaves the stack whole and running, and ends
+//! moves the traffic; then a person stops on-prem while Alertmanager is stopped, and people are told. It prints what happens as it happens and a summary, leaves the stack whole and running, and ends
 //! with 1 when anything that it shows did not happen. It measures, it does not act for supervisor: what moves traffic
 //! here is the stack.
 
@@ -10,6 +10,7 @@ mod support;
 
 mod scenes;
 mod show;
+mod telling;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::support::faults::Fault;
 use crate::support::load::{Load, Plan};
 use crate::support::{guard, stack};
 
-/// The whole demo. Five faults of some 12 s each and the move by hand need about 80 s.
-const DEADLINE: Duration = Duration::from_secs(240);
+/// The whole demo. Five faults of some 12 s each, the move by hand, and telling people need about 2.5 minutes.
+const DEADLINE: Duration = Duration::from_secs(420);
 
 /// How long the stack may take until it is well: containers that have just started, probes that must rise.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -67,6 +68,7 @@ async fn demo(show: Show, engine: Engine) -> Result<Vec<String>> {
         acts.push(stage.fault(number + 1, fault).await?);
     }
     acts.push(stage.by_hand().await?);
+    acts.push(stage.telling().await?);
 
     let (records, _) = stage.load.stop().await?;
     let lost = records.iter().filter(|record| record.site().is_none()).count();

@@ -11,13 +11,16 @@ use crate::support::faults::{self, Fault};
 use crate::support::load::{CLIENT_TIMEOUT, Load};
 use crate::support::measure::{self, Record, Window};
 use crate::support::stack::{self, CLOUD, ONPREM, Server};
-use crate::support::supervisor;
+use crate::support::supervisor::{self, Event};
 
 /// The stretch after a fault that is counted: every fault is detected and escaped well within it.
 const COUNTED: Duration = Duration::from_secs(3);
 
 /// Traffic that has not moved by then does not move.
-const MOVE_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const MOVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What supervisor did is in its events by then: a start of a container takes about a second, on a busy machine more.
+pub(crate) const TOLD_DEADLINE: Duration = Duration::from_secs(15);
 
 /// On-prem must be healthy for the failback time of compose/supervisor.toml first; a container must start.
 const RETURN_DEADLINE: Duration = Duration::from_secs(40);
@@ -78,16 +81,17 @@ impl Stage {
         {
             missing.push(format!("{name}: after {COUNTED:?} not all traffic was on cloud"));
         }
-        let reason = told(seen_before, "failover").await;
-        match &reason {
-            Some(words) => show.said(words),
-            None => missing.push(format!("{name}: supervisor gave no reason for a failover to cloud")),
+        match told(seen_before, "a failover to cloud", |event| event.code == "failover").await {
+            Ok(words) => show.said(&words),
+            Err(error) => missing.push(format!("{name}: {error:#}")),
         }
 
         let back_after = if is_healed(fault) {
-            match told(seen_before, "healed").await {
-                Some(words) => show.said(&words),
-                None => missing.push(format!("{name}: supervisor did not start the container")),
+            // A start that failed is told by the same code, and loudly.
+            let started = |event: &Event| event.code == "healed" && event.level == "info";
+            match told(seen_before, "a container that was started", started).await {
+                Ok(words) => show.said(&words),
+                Err(error) => missing.push(format!("{name}: {error:#}")),
             }
             show.at(COUNTED, "nobody mends it; it must stay healthy for a while before it gets traffic");
             self.returned(&name, counted, &mut missing).await
@@ -151,14 +155,24 @@ impl Stage {
 
     /// The first answer of `server` after a moment. What was due before but answered after counts: a request that
     /// the fault caught and the other site answered is the first that was saved.
-    async fn first_from(&self, server: &Server, after: Instant, deadline: Duration) -> Option<Instant> {
+    pub(crate) async fn first_from(
+        &self,
+        server: &Server,
+        after: Instant,
+        deadline: Duration,
+    ) -> Option<Instant> {
         self.load
             .watch(after, deadline, |records| measure::first_finished_from(records, server.site, after))
             .await
     }
 
     /// Waits until on-prem serves everything again and supervisor is content.
-    async fn returned(&self, name: &str, since: Instant, missing: &mut Vec<String>) -> Option<Duration> {
+    pub(crate) async fn returned(
+        &self,
+        name: &str,
+        since: Instant,
+        missing: &mut Vec<String>,
+    ) -> Option<Duration> {
         // Due after the mending: a process that wakes up answers what it was asked before it slept.
         let first = |records: &[Record]| measure::first_from(records, ONPREM.site, since);
         let Some(back) = self.load.watch(since, RETURN_DEADLINE, first).await else {
@@ -173,7 +187,7 @@ impl Stage {
         Some(after)
     }
 
-    fn act(
+    pub(crate) fn act(
         &self,
         name: String,
         from: Instant,
@@ -238,13 +252,7 @@ fn only_from(records: &[Record], server: &Server, from: Instant, to: Instant) ->
     sites.peek().is_some() && sites.all(|site| site == server.site)
 }
 
-/// What supervisor said of the first event with this code, in its own words. They are about on-prem, or about the only
-/// service: nothing else changes here.
-async fn told(seen_before: u64, code: &str) -> Option<String> {
-    let events = supervisor::events_after(seen_before).await.ok()?;
-    events
-        .into_iter()
-        .find(|event| event.code == code)
-        .map(|event| event.words)
-        .filter(|words| !words.is_empty())
+/// What supervisor said of the first event that is as `wanted`, in its own words; waits for it.
+pub(crate) async fn told(seen_before: u64, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<String> {
+    Ok(supervisor::told(seen_before, what, TOLD_DEADLINE, wanted).await?.words)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::scenes::Act;
-use crate::support::stack::{CLOUD, FRONT_URL, ONPREM, SUPERVISOR_URL};
+use crate::support::alerts::Mail;
+use crate::support::stack::{ALERTMANAGER_URL, CLOUD, FRONT_URL, ONPREM, PROMETHEUS_URL, SUPERVISOR_URL};
 
 /// Where the text of a scene begins: under the times, which are as wide as "+12,345 ms".
 const INDENT: usize = 12;
@@ -45,7 +46,8 @@ impl Show {
             &format!(
                 "Clients ask HAProxy ({FRONT_URL}/items) 200 times a second and give each request 2 s. The API \
                  runs at two sites: on-prem serves, cloud stands by. On-prem is now broken in five ways and mended \
-                 again. Times count from the fault, then from its mending."
+                 again. Then a person stops it while Alertmanager is stopped too, and people are told all the same. \
+                 Times count from the fault, then from its mending."
             ),
         );
     }
@@ -54,6 +56,11 @@ impl Show {
     pub(crate) fn scene(self, number: &str, name: &str, words: &str) {
         self.line(Tone::Plain, "");
         self.line(Tone::Bold, &format!("{number:<w$}{}", name.to_uppercase(), w = INDENT));
+        self.paragraph(INDENT, Tone::Plain, words);
+    }
+
+    /// What else is to be known.
+    pub(crate) fn note(self, words: &str) {
         self.paragraph(INDENT, Tone::Plain, words);
     }
 
@@ -78,6 +85,12 @@ impl Show {
     /// What was waited for happened: the line to look for.
     pub(crate) fn moved(self, after: Duration, what: &str) {
         self.hanging(&format!("+{}", duration(after)), what, Tone::Good);
+    }
+
+    /// A mail arrived, this long after what it is about; in milliseconds, as it is counted by the box.
+    pub(crate) fn mail(self, after: Duration, mail: &Mail) {
+        let words = format!("mail, through {}: {}", mail.path, mail.subject);
+        self.hanging(&format!("+{} ms", after.as_millis()), &words, Tone::Good);
     }
 
     /// Supervisor's words.
@@ -118,6 +131,9 @@ impl Show {
             &format!("  on-prem        {}/", ONPREM.url),
             &format!("  cloud          {}/", CLOUD.url),
             &format!("  supervisor     {SUPERVISOR_URL}/, /api/v1/status, /metrics"),
+            &format!("  Prometheus     {PROMETHEUS_URL}/alerts"),
+            &format!("  Alertmanager   {ALERTMANAGER_URL}/"),
+            "  mails          make mail",
             "Try:",
             "  docker exec supervisor supervisor status",
             "  docker exec supervisor supervisor explain api",
