@@ -91,7 +91,10 @@ pub enum Telling {
         again: Option<Boot>,
     },
     /// Its end is told, too, or need not be.
-    Over,
+    Over {
+        /// It was told by mail.
+        by_mail: bool,
+    },
 }
 
 impl Default for Telling {
@@ -108,7 +111,7 @@ impl Telling {
             Telling::Pending { .. }
             | Telling::ByMail { again: None, .. }
             | Telling::ByAlertmanager
-            | Telling::Over => {}
+            | Telling::Over { .. } => {}
         }
     }
 }
@@ -309,7 +312,7 @@ pub fn silenced(incident: &Incident, peers: &BTreeMap<PeerId, Peer>, now: Now) -
 /// The same without regard to silences.
 fn unsilenced(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, Peer>, now: Boot) -> Plan {
     match (&incident.telling, incident.ended) {
-        (Telling::Over, _) => Plan::Rest,
+        (Telling::Over { .. }, _) => Plan::Rest,
         (Telling::Stored { since, .. }, None) => {
             let told = *since + policy.notify_grace;
             if told <= now { Plan::Told } else { Plan::Wait(told) }
@@ -405,14 +408,16 @@ pub fn after_word(incident: &Incident, peer: PeerId, word: &Word, now: Boot) -> 
     if incident.ended.is_some() {
         return match (telling, word) {
             // Told by Alertmanager, and its end as well.
-            (Telling::Stored { .. } | Telling::ByAlertmanager, Word::Resolved) => Telling::Over,
+            (Telling::Stored { .. } | Telling::ByAlertmanager, Word::Resolved) => {
+                Telling::Over { by_mail: false }
+            }
             // What nobody was told of is not told by its end: an Alertmanager that never had it says nothing.
             (
                 Telling::Pending { .. }
                 | Telling::Stored { .. }
                 | Telling::ByAlertmanager
                 | Telling::ByMail { .. }
-                | Telling::Over,
+                | Telling::Over { .. },
                 _,
             ) => telling.clone(),
         };
@@ -431,7 +436,7 @@ pub fn after_word(incident: &Incident, peer: PeerId, word: &Word, now: Boot) -> 
             Telling::Pending { accepted: *accepted, rejected: Some(words.clone()) }
         }
         (Telling::Pending { .. } | Telling::Stored { .. }, Word::Resolved)
-        | (Telling::ByAlertmanager | Telling::ByMail { .. } | Telling::Over, _) => telling.clone(),
+        | (Telling::ByAlertmanager | Telling::ByMail { .. } | Telling::Over { .. }, _) => telling.clone(),
     }
 }
 
@@ -445,7 +450,7 @@ pub fn after_failure(incident: &Incident, peer: PeerId) -> Telling {
         | Telling::Stored { .. }
         | Telling::ByAlertmanager
         | Telling::ByMail { .. }
-        | Telling::Over => incident.telling.clone(),
+        | Telling::Over { .. } => incident.telling.clone(),
     }
 }
 

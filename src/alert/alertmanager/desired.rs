@@ -50,13 +50,16 @@ pub fn alerts(state: &State, status_url: &str) -> Vec<Alert> {
 fn labels(incident: &Incident) -> BTreeMap<String, String> {
     let mut labels = incident.trouble.labels();
     match incident.telling {
-        Telling::ByMail { .. } => {
+        // Its end as well: with another set of labels it would end another alert, and this one would last until it is no
+        // longer resent.
+        Telling::ByMail { .. } | Telling::Over { by_mail: true } => {
             let (name, value) = DELIVERED_BY;
             labels.insert(name.to_owned(), value.to_owned());
         }
-        // Over after a mail as well: the alert with the label is no longer resent and ends by itself, at a receiver
-        // without mail.
-        Telling::Pending { .. } | Telling::Stored { .. } | Telling::ByAlertmanager | Telling::Over => {}
+        Telling::Pending { .. }
+        | Telling::Stored { .. }
+        | Telling::ByAlertmanager
+        | Telling::Over { by_mail: false } => {}
     }
     legal(labels)
 }

@@ -185,7 +185,7 @@ fn trust(
 /// It is wrong from now on. One that has ended and of which nobody was told goes on: to and fro is one incident.
 fn begin(draft: &mut Draft<'_>, trouble: &Trouble, last: Option<(IncidentId, Incident)>) -> IncidentId {
     if let Some((id, last)) = last {
-        if last.telling != Telling::Over {
+        if !matches!(last.telling, Telling::Over { .. }) {
             draft.set_incident(id, Some(Incident { ended: None, trusted_from: None, ..last }));
             return id;
         }

@@ -57,7 +57,7 @@ fn failures_with(draft: &Draft<'_>, peer: &Peer, now: Boot) -> Vec<Boot> {
         let mut waiting =
             ids.into_iter().filter_map(|id| draft.incident(id)).filter(|incident| match incident.telling {
                 Telling::Pending { .. } | Telling::Stored { .. } => true,
-                Telling::ByAlertmanager | Telling::ByMail { .. } | Telling::Over => false,
+                Telling::ByAlertmanager | Telling::ByMail { .. } | Telling::Over { .. } => false,
             });
         waiting.any(|incident| incident.opened > first)
     };
@@ -143,7 +143,10 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
                 draft.tell(Reason::ToldByAlertmanager { incident: id, trouble });
                 rest(draft, id, Incident { telling: Telling::ByAlertmanager, ..incident }, None);
             }
-            Plan::Over => rest(draft, id, Incident { telling: Telling::Over, ..incident }, None),
+            Plan::Over => {
+                let telling = Telling::Over { by_mail: false };
+                rest(draft, id, Incident { telling, ..incident }, None);
+            }
             Plan::Mail(kind, why) => mails.push((id, kind, why)),
         }
     }
@@ -154,7 +157,7 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
 fn rest(draft: &mut Draft<'_>, id: IncidentId, incident: Incident, wake: Option<Boot>) {
     let now = draft.now.boot;
     let forgotten = incident.ended.map(|ended| ended.at + RESOLVED_SENT_FOR);
-    if incident.telling == Telling::Over && forgotten.is_some_and(|at| at <= now) {
+    if matches!(incident.telling, Telling::Over { .. }) && forgotten.is_some_and(|at| at <= now) {
         return draft.set_incident(id, None);
     }
     let own = incident.trusted_from.filter(|_| incident.ended.is_none());
@@ -209,7 +212,9 @@ fn send(draft: &mut Draft<'_>, ids: &[IncidentId], kind: MailKind, why: WhyDirec
             MailKind::Firing => {
                 Telling::ByMail { mail: MailKey { id, at: draft.now.wall }, reached, again: None }
             }
-            MailKind::Resolved | MailKind::Test => Telling::Over,
+            MailKind::Resolved | MailKind::Test => {
+                Telling::Over { by_mail: matches!(incident.telling, Telling::ByMail { .. }) }
+            }
         };
         rest(draft, *incident_id, Incident { telling, ..incident }, None);
     }

@@ -133,7 +133,7 @@ fn the_end_goes_the_way_of_the_beginning() {
     // It has gone meanwhile, and did not say yes to the end.
     let gone = [down(&[301, 310, 320]), down(&[301, 310, 320])];
     assert_eq!(mailed(&found(&by_alertmanager, gone, 360)), Some((MailKind::Resolved, "unreachable")));
-    let over = incident(Telling::Over, Some(300));
+    let over = incident(Telling::Over { by_mail: false }, Some(300));
     assert_eq!(found(&over, [up(), up()], 100_000), Plan::Rest);
 }
 
@@ -226,7 +226,7 @@ fn every_word_moves_every_telling_as_written() {
         Telling::Stored { .. } => "stored",
         Telling::ByAlertmanager => "told",
         Telling::ByMail { .. } => "mailed",
-        Telling::Over => "over",
+        Telling::Over { .. } => "over",
     };
     let tellings = [
         pending(),
@@ -234,7 +234,7 @@ fn every_word_moves_every_telling_as_written() {
         stored(1),
         Telling::ByAlertmanager,
         Telling::ByMail { mail: MailKey { id: MailId(1), at: Wall(0) }, reached: true, again: None },
-        Telling::Over,
+        Telling::Over { by_mail: false },
     ];
     //                  pending     accepted    stored      told    mailed    over
     let lasting = [

@@ -128,7 +128,7 @@ pub(super) fn incidents(state: &State, now: Now) -> Vec<IncidentView> {
         since_ms: now.boot.since(incident.opened).0,
         told_by: match incident.telling {
             Telling::Pending { .. } if silenced(incident, &state.peers, now).is_some() => "nobody_silenced",
-            Telling::Pending { .. } | Telling::Over => "nobody",
+            Telling::Pending { .. } | Telling::Over { .. } => "nobody",
             Telling::Stored { .. } => "alertmanager_has_it",
             Telling::ByAlertmanager => "alertmanager",
             Telling::ByMail { .. } => "mail",
