@@ -81,6 +81,8 @@ fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy, engines: &mut Eng
             .parse(&key.at("admin_mode"), raw.admin_mode.as_ref(), value::socket_mode)
             .unwrap_or_else(|| "660".to_owned()),
         admin_gid: gid,
+        user: checker.parse(&key.at("user"), raw.user.as_ref(), value::account),
+        group: checker.parse(&key.at("group"), raw.group.as_ref(), value::account),
         config: checker.word(&key.at("config"), raw.config.as_ref(), &modes).unwrap_or(ConfigMode::Managed),
         haproxy_binary: checker
             .parse(&key.at("haproxy_binary"), raw.haproxy_binary.as_ref(), value::program)

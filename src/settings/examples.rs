@@ -130,6 +130,8 @@ fn container(key: &str) -> Option<&'static str> {
 fn proxy(key: &str) -> Option<&'static str> {
     Some(match key {
         "config" => r#"config = "managed""#,
+        "user" => r#"user = "haproxy""#,
+        "group" => r#"group = "haproxy""#,
         "config_file" => r#"config_file = "/etc/haproxy/haproxy.cfg""#,
         "config_path" => r#"config_path = "/etc/haproxy/haproxy.cfg""#,
         "master_socket" => r#"master_socket = "/run/haproxy/master.sock""#,

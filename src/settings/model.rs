@@ -181,6 +181,10 @@ pub enum EngineAddress {
 pub struct ProxySettings {
     /// Whose the configuration is.
     pub config: ConfigMode,
+    /// The user that a HAProxy which root started becomes.
+    pub user: Option<String>,
+    /// Its group.
+    pub group: Option<String>,
     /// HAProxy's configuration.
     pub config_file: PathBuf,
     /// The same as HAProxy sees it. As all `…_path`s: absolute, and letters, digits, `/`, `.`, `_`, `-` only.
@@ -211,7 +215,8 @@ pub struct ProxySettings {
     pub template: Option<PathBuf>,
     /// What HAProxy itself does about failed connections.
     pub observe: Observe,
-    /// The name servers that HAProxy asks for its servers' addresses. Empty: it resolves names when it starts, or never.
+    /// The name servers that HAProxy asks for its servers' addresses. Empty: it asks the system, once for each
+    /// load of its configuration.
     pub resolvers: Vec<SocketAddr>,
     /// The most connections at once.
     pub maxconn: u32,

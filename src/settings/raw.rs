@@ -142,6 +142,8 @@ pub(crate) struct RawSite {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawProxy {
     pub(crate) config: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
     pub(crate) config_file: Option<String>,
     pub(crate) config_path: Option<String>,
     pub(crate) master_socket: Option<String>,

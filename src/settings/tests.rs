@@ -139,7 +139,8 @@ fn the_sample_loads_and_says_the_defaults_where_it_says_so() {
     let (proxy, default) =
         (sample.proxies.values().next().unwrap(), smallest.proxies.values().next().unwrap());
     assert_eq!(sample.policy.heal, smallest.policy.heal);
-    let told = ProxySettings { metrics_bind: None, admin_gid: None, ..proxy.clone() };
+    let told =
+        ProxySettings { metrics_bind: None, admin_gid: None, user: None, group: None, ..proxy.clone() };
     assert_eq!(&told, default);
     assert_eq!(sample.needs_restart(&smallest), Vec::<&str>::new());
 }

@@ -16,6 +16,9 @@ const PATH_MAX: usize = 4096;
 /// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of which is 0 (unix(7)).
 const SOCKET_MAX: usize = 107;
 
+/// The longest name of a user (useradd(8)).
+const ACCOUNT_MAX: usize = 32;
+
 /// The longest text that a body is searched for, and the longest path of a probe.
 const TEXT_MAX: usize = 1024;
 
@@ -229,6 +232,16 @@ pub(crate) fn body_text(text: &str) -> Result<String, String> {
 pub(crate) fn socket_mode(text: &str) -> Result<String, String> {
     let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     if octal { Ok(text.to_owned()) } else { Err(format!("{text:?} is no mode (three octal digits)")) }
+}
+
+/// A user or a group, by name.
+pub(crate) fn account(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if (1..=ACCOUNT_MAX).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no user or group: up to {ACCOUNT_MAX} letters, digits, '_', '-' and '.'"))
+    }
 }
 
 /// A program: a path, or a name to be looked up.

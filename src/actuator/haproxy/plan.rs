@@ -87,6 +87,8 @@ pub fn runtime(wanted: &ProxySettings) -> Runtime {
 fn proxy_model(wanted: &ProxySettings, owner: &str) -> Result<ProxyModel, IdentError> {
     Ok(ProxyModel {
         owner: owner.parse()?,
+        user: wanted.user.as_deref().map(str::parse).transpose()?,
+        group: wanted.group.as_deref().map(str::parse).transpose()?,
         admin_socket: path_text(&wanted.admin_path),
         socket_mode: wanted.admin_mode.clone(),
         socket_gid: wanted.admin_gid,

@@ -196,6 +196,8 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
     Model {
         proxy: ProxyModel {
             owner: ident("lab"),
+            user: None,
+            group: None,
             admin_socket: path("admin.sock"),
             socket_mode: "660".into(),
             socket_gid: None,

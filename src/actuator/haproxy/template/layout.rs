@@ -19,6 +19,8 @@ pub(super) struct Layout<'a> {
 #[derive(Debug, Serialize)]
 struct ProxyView<'a> {
     owner: &'a Ident,
+    user: Option<&'a Ident>,
+    group: Option<&'a Ident>,
     admin_socket: &'a str,
     socket_mode: &'a str,
     socket_gid: Option<u32>,
@@ -101,6 +103,8 @@ impl<'a> ProxyView<'a> {
         ];
         ProxyView {
             owner: &proxy.owner,
+            user: proxy.user.as_ref(),
+            group: proxy.group.as_ref(),
             admin_socket: &proxy.admin_socket,
             socket_mode: &proxy.socket_mode,
             socket_gid: proxy.socket_gid,

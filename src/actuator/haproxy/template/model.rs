@@ -20,6 +20,10 @@ pub struct Model {
 pub struct ProxyModel {
     /// `OWNER` of the description: which supervisor wrote this.
     pub owner: Ident,
+    /// The user that a HAProxy which root started becomes; none: it stays what it is.
+    pub user: Option<Ident>,
+    /// The same of its group.
+    pub group: Option<Ident>,
     /// The runtime socket.
     pub admin_socket: String,
     /// Its mode, octal digits.
@@ -32,7 +36,8 @@ pub struct ProxyModel {
     pub state_file: String,
     /// The most connections at once.
     pub maxconn: u32,
-    /// `ADDRESS:PORT` of the name servers that resolve servers' names; in Docker, `127.0.0.11:53`. None: addresses only.
+    /// `ADDRESS:PORT` of the name servers that resolve servers' names; in Docker, `127.0.0.11:53`. None: the system
+    /// is asked, once for each load of the configuration.
     pub nameservers: Vec<String>,
     /// Where HAProxy's own Prometheus exporter listens, if it shall.
     pub metrics_bind: Option<String>,

@@ -38,6 +38,8 @@ fn demo() -> Model {
     Model {
         proxy: ProxyModel {
             owner: ident("0123abcd"),
+            user: None,
+            group: None,
             admin_socket: "/run/haproxy/admin.sock".into(),
             socket_mode: "660".into(),
             socket_gid: Some(99),
@@ -107,6 +109,24 @@ fn every_pool_has_the_next_site_as_backup_and_a_rescue_line_for_each_other() {
     );
     assert_eq!(lines("api__third"), ["t1", "x__onprem", "r__onprem", "r__cloud"]);
     assert!(text.contains("backup no-check track api__cloud/api-cloud-2\n"), "{text}");
+}
+
+#[test]
+fn without_name_servers_the_system_resolves_names() {
+    let mut model = demo();
+    assert!(text(&model).contains(" init-addr last,none resolvers dns\n"));
+    model.proxy.nameservers.clear();
+    // With `last,none` alone a name would never be resolved, and its server never serve.
+    let text = text(&model);
+    assert!(text.contains(" init-addr last,libc,none\n") && !text.contains("resolvers"), "{text}");
+}
+
+#[test]
+fn a_haproxy_of_roots_becomes_the_user_that_is_named() {
+    let mut model = demo();
+    assert!(!text(&model).contains("\n    user ") && !text(&model).contains("\n    group "));
+    (model.proxy.user, model.proxy.group) = (Some(ident("haproxy")), Some(ident("www")));
+    assert!(text(&model).contains("\n    user haproxy\n    group www\n    server-state-file "));
 }
 
 #[test]
