@@ -2,6 +2,7 @@
 //! the old ones stay in force.
 
 use super::board::Board;
+use super::systemd::Systemd;
 use crate::settings::watch::{Reload, watch};
 use crate::settings::{Fingerprint, Settings};
 use crate::task;
@@ -33,11 +34,15 @@ pub(super) struct Reloads {
     /// Good settings, for the loop.
     pub(super) good: mpsc::Sender<Arc<Settings>>,
     pub(super) board: Board,
+    /// Who asked by systemd waits for the end.
+    pub(super) systemd: Systemd,
 }
 
 impl Reloads {
     /// Loads whenever it is asked to. Ends with those who ask, or with the loop.
     pub(super) async fn run(&mut self) {
+        // The one that a panic ended.
+        self.systemd.reloaded().await;
         loop {
             // Both only receive: dropping the one that did not win loses nothing.
             let reload = tokio::select! {
@@ -45,6 +50,10 @@ impl Reloads {
                 Some(reload) = self.asked.recv() => reload,
                 else => return,
             };
+            let asked = reload == Reload::Asked;
+            if asked {
+                self.systemd.reloading().await;
+            }
             match (self.load)(self.config.clone()).await {
                 Ok(settings) => {
                     for key in self.current.needs_restart(&settings) {
@@ -54,7 +63,7 @@ impl Reloads {
                         );
                     }
                     self.board.post(ABOUT, Vec::new());
-                    if reload == Reload::Asked {
+                    if asked {
                         // Who asked wants an answer, also where nothing changed.
                         tracing::info!("the settings were read again, as asked, and are good");
                     }
@@ -71,6 +80,9 @@ impl Reloads {
                         |problem| format!("new settings refused, the old ones stay in force: {problem}");
                     self.board.post(ABOUT, problems.into_iter().map(told).collect());
                 }
+            }
+            if asked {
+                self.systemd.reloaded().await;
             }
         }
     }
@@ -158,7 +170,8 @@ mod tests {
             })
         });
         let (config, current) = (PathBuf::from("x.toml"), Arc::new(smallest()));
-        keep(Reloads { config, load, hinted, asked, current, good, board });
+        let systemd = Systemd::default();
+        keep(Reloads { config, load, hinted, asked, current, good, board, systemd });
         ask.send(Reload::Asked).await.unwrap();
         ask.send(Reload::Asked).await.unwrap();
         assert!(posted.changed().await);

@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::listeners::keep_open;
 use super::reload::{self, Reloads};
 use super::snapshots::Snapshots;
-use super::systemd;
+use super::systemd::Systemd;
 use super::window::Window;
 use super::{Daemon, HARD_LANE, Lanes, OBSERVED_LANE, ORDER_LANE, now};
 use crate::chain::chain;
@@ -116,7 +116,8 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     );
     let (view, viewed) = watch::channel(Arc::new(views));
     let past = Arc::new(Journal { dir: settings.state_dir.clone() });
-    let systemd = tokio::spawn(systemd::keep(viewed.clone(), shutdown.clone()));
+    let systemd = Systemd::default();
+    let telling = tokio::spawn(systemd.clone().keep(viewed.clone(), shutdown.clone()));
     let sources = Sources::new(viewed, live.clone(), past, Arc::clone(&metrics), shutdown.clone());
 
     let alerts = Alerts::start(&settings, store.outbox(), hard.clone());
@@ -127,7 +128,17 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
         open_status(&settings, sources, &board, &shutdown),
     ];
     let asked = signals(&shutdown)?;
-    reload_on_change(&options.config, loaded_from, asked, settings, new_settings, board);
+    let hinted = hints(&options.config, loaded_from);
+    reload::keep(Reloads {
+        config: options.config,
+        load: reload::from_disk(),
+        hinted,
+        asked,
+        current: Arc::new(settings),
+        good: new_settings,
+        board,
+        systemd,
+    });
 
     let committed = store.committed();
     let daemon = Daemon {
@@ -146,7 +157,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     // The loop is the process: if it ends, by a panic too, so do we.
     let store = daemon.work(shutdown).await;
     stop.cancel();
-    let _ = timeout(LISTENERS_CLOSE, join_all(listeners.into_iter().chain([systemd]))).await;
+    let _ = timeout(LISTENERS_CLOSE, join_all(listeners.into_iter().chain([telling]))).await;
     if !tokio::task::block_in_place(|| store.close(STORE_CLOSE)) {
         tracing::warn!("the store did not take everything before the end; the last records are lost");
     }
@@ -286,20 +297,12 @@ fn signals(shutdown: &CancellationToken) -> Result<mpsc::Receiver<Reload>, Start
     Ok(asked)
 }
 
-/// Loads the settings when they change on disk or somebody asks.
-fn reload_on_change(
-    config: &Path,
-    loaded_from: Fingerprint,
-    asked: mpsc::Receiver<Reload>,
-    current: Settings,
-    good: mpsc::Sender<Arc<Settings>>,
-    board: Board,
-) {
+/// Says when the settings change on disk.
+fn hints(config: &Path, loaded_from: Fingerprint) -> mpsc::Receiver<Reload> {
     let (hint, hinted) = mpsc::channel(1);
     let watched = config.to_owned();
     kept("watch of the settings", move || reload::hints(watched.clone(), loaded_from, hint.clone()));
-    let (config, current, load) = (config.to_owned(), Arc::new(current), reload::from_disk());
-    reload::keep(Reloads { config, load, hinted, asked, current, good, board });
+    hinted
 }
 
 /// The id of this boot (random(4)); stored moments of another one are moved onto this one's clock.
