@@ -48,7 +48,7 @@ pub use problem::{Place, Problem, Problems};
 pub use source::Fingerprint;
 
 use crate::domain::time::Span;
-use checker::Checker;
+use checker::{Checker, Credentials};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -70,14 +70,28 @@ impl Settings {
         Settings::load_with(path, std::env::vars_os())
     }
 
+    /// [`Settings::load`] for a command that is not the daemon: systemd gives credentials to the daemon alone, so where
+    /// there are none they are taken for good, and are empty.
+    pub fn load_for_command(path: &Path) -> Result<Settings, Problems> {
+        Settings::load_from(path, std::env::vars_os(), Credentials::Trusted)
+    }
+
     /// [`Settings::load`] with an environment of the caller's.
     pub fn load_with(
         path: &Path,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Settings, Problems> {
+        Settings::load_from(path, environment, Credentials::Needed)
+    }
+
+    fn load_from(
+        path: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        credentials: Credentials,
+    ) -> Result<Settings, Problems> {
         let (documents, unreadable) = source::read(path);
         let layered = layer::merge(path, &documents, unreadable, environment);
-        let mut checker = Checker::new(&layered);
+        let mut checker = Checker::new(&layered, credentials);
         let settings = check::settings(&mut checker, &layered.raw);
         Problems::none_or(layered.problems.iter().cloned().chain(checker.into_problems()).collect())?;
         Ok(settings)

@@ -9,7 +9,7 @@ use serde_json::json;
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     let mut output = Output::standard();
     let path = global.config.display();
-    match (Settings::load(&global.config), global.format) {
+    match (Settings::load_for_command(&global.config), global.format) {
         (Ok(settings), Format::Text) => {
             let (services, servers) = (settings.services.len(), settings.servers.len());
             let proxies = settings.proxies.len();

@@ -48,7 +48,7 @@ struct Did {
 }
 
 pub(super) fn run(global: &Global, args: &OnceArgs) -> anyhow::Result<Exit> {
-    let settings = Settings::load(&global.config)?;
+    let settings = Settings::load_for_command(&global.config)?;
     wait_for(async {
         let mut context = Context::new(global)?;
         let (findings, beside) = tokio::join!(daemon::look(&settings), ask_daemon(&context));

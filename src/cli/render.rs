@@ -7,7 +7,7 @@ use crate::daemon;
 use crate::settings::Settings;
 
 pub(super) fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<Exit> {
-    let settings = Settings::load(&global.config)?;
+    let settings = Settings::load_for_command(&global.config)?;
     let names = || settings.proxies.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let proxy = match args.proxy {
         Some(name) if settings.proxies.contains_key(&name) => name,

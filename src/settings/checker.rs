@@ -12,16 +12,31 @@ use crate::domain::time::Span;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+/// What to do about credentials (`LoadCredential=`) where systemd gave none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    /// The daemon needs them.
+    Needed,
+    /// A command is no part of the unit, gets none, and needs none: they are taken for good, and empty.
+    Trusted,
+}
+
 /// Collects problems while values are turned into what they mean. After a problem a default stands in, so that the rest
 /// is looked at too; the result is thrown away.
 pub(crate) struct Checker<'a> {
     layered: &'a Layered,
+    credentials: Credentials,
     problems: Vec<Problem>,
 }
 
 impl<'a> Checker<'a> {
-    pub(crate) fn new(layered: &'a Layered) -> Checker<'a> {
-        Checker { layered, problems: Vec::new() }
+    pub(crate) fn new(layered: &'a Layered, credentials: Credentials) -> Checker<'a> {
+        Checker { layered, credentials, problems: Vec::new() }
+    }
+
+    /// What to do about credentials where systemd gave none.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials
     }
 
     pub(crate) fn into_problems(self) -> Vec<Problem> {

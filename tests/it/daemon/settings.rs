@@ -185,3 +185,17 @@ fn what_cannot_be_settings_ends_with_64_and_says_what_it_is() {
         }
     }
 }
+
+#[test]
+fn a_credential_is_the_daemons_and_no_command_fails_for_want_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("supervisor.toml");
+    let mail = "[mail]\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n[mail.relays.main]\nhost = \"mx.example\"\n\
+                user = \"a\"\npassword_credential = \"smtp-password\"\n";
+    let smallest = include_str!("../../../src/settings/fixtures/smallest.toml");
+    std::fs::write(&path, format!("{smallest}\n{mail}")).unwrap();
+    for (command, code) in [("check-config", 0), ("render", 0), ("run", 64)] {
+        let output = program(&path, &[command]).env_remove("CREDENTIALS_DIRECTORY").output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command}: {}", said(&output));
+    }
+}
