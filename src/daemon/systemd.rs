@@ -29,7 +29,7 @@ const STATUS_MAX: usize = 200;
 /// Who tells systemd. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Systemd {
-    /// It heard that we are ready. Before, the end of a reload must not pass for the end of the start.
+    /// It hears that we are ready. Before, the end of a reload must not pass for the end of the start.
     ready: Arc<AtomicBool>,
 }
 
@@ -56,12 +56,14 @@ impl Systemd {
         // Three words in the time after which systemd acts: one may be late.
         let feed = sd_notify::watchdog_enabled().map(|within| within / 3);
         let began = Instant::now();
-        let (mut ready, mut fed, mut told) = (false, None::<Instant>, String::new());
+        let (mut fed, mut told) = (None::<Instant>, String::new());
         while !shutdown.is_cancelled() {
             let view = Arc::clone(&views.borrow());
             let mut words = Vec::new();
+            let ready = self.ready.load(Ordering::Acquire);
             if !ready && (has_looked(&view) || began.elapsed() >= READY_WITHIN) {
-                ready = true;
+                // Before the word goes out: who heard it may ask for a reload at once.
+                self.ready.store(true, Ordering::Release);
                 words.push(Word::Ready);
             }
             if feed.is_some_and(|feed| fed.is_none_or(|at| at.elapsed() >= feed))
@@ -76,7 +78,6 @@ impl Systemd {
                 words.push(Word::Status(line));
             }
             tell(words).await;
-            self.ready.store(ready, Ordering::Release);
             // Dropping the sleep loses nothing.
             tokio::select! {
                 () = shutdown.cancelled() => {}

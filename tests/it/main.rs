@@ -9,3 +9,4 @@ mod probe;
 mod purity;
 mod readme;
 mod scenario;
+mod systemd;
