@@ -1,7 +1,7 @@
 //! What systemd is told (sd_notify(3)): ready, alive, one line of status, reloading, stopping. Nothing where it does not ask.
 
 use crate::domain::explain::Grade;
-use crate::status::{Link, View};
+use crate::status::{Link, ProxyView, ServiceView, View};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +61,7 @@ impl Systemd {
             let view = Arc::clone(&views.borrow());
             let mut words = Vec::new();
             let ready = self.ready.load(Ordering::Acquire);
-            if !ready && (has_looked(&view) || began.elapsed() >= READY_WITHIN) {
+            if !ready && (has_begun(&view) || began.elapsed() >= READY_WITHIN) {
                 // Before the word goes out: who heard it may ask for a reload at once.
                 self.ready.store(true, Ordering::Release);
                 words.push(Word::Ready);
@@ -124,10 +124,15 @@ async fn tell(words: Vec<Word>) {
     }
 }
 
-/// Whether each HAProxy was heard of, and each server, be it by its silence.
-fn has_looked(view: &View) -> bool {
+/// Whether each server was heard of, be it by its silence, and each HAProxy; one that answers must have its routes, too,
+/// and for that its configuration.
+fn has_begun(view: &View) -> bool {
+    let heard_of = |proxy: &ProxyView| proxy.link != Link::Unseen;
+    let answers = |id| view.proxies.iter().any(|proxy| proxy.name == id && proxy.link == Link::Ours);
+    let routed = |service: &ServiceView| !service.pending.iter().any(|&id| answers(id));
     let mut servers = view.services.iter().flat_map(|service| &service.servers);
-    view.proxies.iter().all(|proxy| proxy.link != Link::Unseen)
+    view.proxies.iter().all(heard_of)
+        && view.services.iter().all(routed)
         && servers.all(|server| server.evidence.is_some())
 }
 

@@ -191,17 +191,20 @@ fn secret(
         }
         (None, Some(name)) => {
             checker.name::<Name>(&credential_key, name)?;
-            let Some(directory) = std::env::var_os(CREDENTIALS) else {
-                if checker.credentials() == Credentials::Trusted {
-                    return Some(Secret::new(""));
-                }
+            let directory = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+            // systemd 252 names the directory to a reload's commands, too, and does not show it to them.
+            let given = directory.as_ref().is_some_and(|directory| directory.is_dir());
+            if !given && checker.credentials() == Credentials::Trusted {
+                return Some(Secret::new(""));
+            }
+            let Some(directory) = directory else {
                 checker.wrong(
                     &credential_key,
                     format!("there are no credentials: the unit needs LoadCredential={name}:/path/to/it (systemd.exec(5))"),
                 );
                 return None;
             };
-            (credential_key, PathBuf::from(directory).join(name))
+            (credential_key, directory.join(name))
         }
     };
     let text = read(checker, &key, &path)?;

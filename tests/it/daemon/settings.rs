@@ -197,5 +197,12 @@ fn a_credential_is_the_daemons_and_no_command_fails_for_want_of_it() {
     for (command, code) in [("check-config", 0), ("render", 0), ("run", 64)] {
         let output = program(&path, &[command]).env_remove("CREDENTIALS_DIRECTORY").output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{command}: {}", said(&output));
+        // As systemd 252 starts the commands of a reload.
+        let missing = dir.path().join("credentials");
+        let output = program(&path, &[command]).env("CREDENTIALS_DIRECTORY", missing).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command}: {}", said(&output));
     }
+    // Where they are given, they are looked at.
+    let output = program(&path, &["check-config"]).env("CREDENTIALS_DIRECTORY", dir.path()).output().unwrap();
+    assert!(said(&output).contains("smtp-password cannot be read"), "{}", said(&output));
 }

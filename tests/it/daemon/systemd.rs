@@ -1,7 +1,10 @@
 //! What the program tells systemd (sd_notify(3)), heard on a socket of our own.
 
 use super::world::World;
+use crate::haproxy::lab;
 use rustix::process::Signal;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -61,6 +64,21 @@ async fn it_is_ready_when_each_server_was_heard_of_and_not_before() {
     let _daemon = world.run_under(&["env", &notify]);
     until(&socket, "READY=1");
     assert!(begun.elapsed() >= SILENT, "ready after {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_ready_when_haproxy_serves_and_not_before() {
+    let world = World::new().await;
+    let (socket, notify) = socket(&world);
+    let slow = world.path("slow-haproxy");
+    let binary = format!("haproxy_binary = \"{}\"", lab::binary().display());
+    assert!(world.settings().contains(&binary));
+    std::fs::write(&slow, format!("#!/bin/sh\nsleep 1\nexec {} \"$@\"\n", lab::binary().display())).unwrap();
+    std::fs::set_permissions(&slow, Permissions::from_mode(0o755)).unwrap();
+    world.write(&world.settings().replace(&binary, &format!("haproxy_binary = \"{}\"", slow.display())));
+    let _daemon = world.run_under(&["env", &notify]);
+    until(&socket, "READY=1");
+    assert_eq!(world.site().await.as_deref(), Ok("onprem"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

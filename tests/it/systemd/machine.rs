@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
+use supervisor::domain::explain::Grade;
 use supervisor::status::View;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -126,7 +127,7 @@ heal = {{ mode = "never" }}
         let machine = Machine::boot(test).await;
         machine.drop_in(drop_in).await;
         machine.install(&machine.settings()).await;
-        machine.until("all is well", |view| view.grade == supervisor::domain::explain::Grade::Well).await;
+        machine.until_well().await;
         machine
     }
 
@@ -188,6 +189,10 @@ heal = {{ mode = "never" }}
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&View) -> bool) {
         lab::until_within(COMMAND_WITHIN, what, async || self.view().await.is_some_and(|view| wanted(&view)))
             .await;
+    }
+
+    pub(crate) async fn until_well(&self) {
+        self.until("all is well", |view| view.grade == Grade::Well).await;
     }
 
     pub(crate) async fn until_served_from(&self, site: &str) {

@@ -9,6 +9,9 @@ use tokio::time::interval;
 /// From one request to the next: 50 a second leave two processors to systemd and HAProxy.
 const EVERY: Duration = Duration::from_millis(20);
 
+/// Less than half a second's worth.
+const FEW: usize = 20;
+
 /// Dropping it stops it.
 pub(crate) struct Traffic {
     stop: oneshot::Sender<()>,
@@ -21,10 +24,13 @@ impl Traffic {
         Traffic { stop, sending: tokio::spawn(send(port, stopped)) }
     }
 
-    /// How many were answered, and how the others failed.
-    pub(crate) async fn stop(self) -> (usize, Vec<String>) {
+    /// Ends it. Every request must have been answered; how many there were.
+    pub(crate) async fn lost_nothing(self) -> usize {
         drop(self.stop);
-        self.sending.await.unwrap()
+        let (answered, failed) = self.sending.await.unwrap();
+        assert!(failed.is_empty(), "{answered} answered, and not: {failed:?}");
+        assert!(answered >= FEW, "only {answered} requests: they say nothing");
+        answered
     }
 }
 
