@@ -19,7 +19,7 @@ mod round;
 mod skew;
 mod wire;
 
-pub use desired::{Alert, DELIVERED_BY, alerts};
+pub use desired::{Alert, alerts};
 
 use crate::domain::event::{Event, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
@@ -92,6 +92,8 @@ struct Timing {
     request: Duration,
     /// For a whole round.
     round: Duration,
+    /// For its silences after that.
+    silences: Duration,
 }
 
 impl Timing {
@@ -117,6 +119,8 @@ impl Timing {
         request: Duration::from_secs(5),
         // A peer that answers each of many requests just in time would otherwise hold a round for minutes.
         round: Duration::from_secs(15),
+        // What the round brought waits for it.
+        silences: Duration::from_secs(2),
     };
 }
 
@@ -186,7 +190,11 @@ async fn one_round(
         Err(unusable) => return ((PeerResult::Failed(client::unusable_words(unusable)), None), false),
     };
     match timeout(timing.round, session.round(wanted)).await {
-        Ok(Ok(round)) => ((PeerResult::Answered(round.words), round.silences), round.complete),
+        Ok(Ok(round)) => {
+            // Beside the round and its deadline: what it did is done, whatever becomes of this.
+            let silences = timeout(timing.silences, session.silences()).await.ok().flatten();
+            ((PeerResult::Answered(round.words), silences), round.complete)
+        }
         Ok(Err(failure)) => ((PeerResult::Failed(session.words(&failure)), None), false),
         Err(_) => ((PeerResult::Failed(session.too_slow_words()), None), false),
     }

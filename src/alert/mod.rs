@@ -9,4 +9,6 @@ mod sender;
 
 pub use letter::Correspondents;
 pub use parcel::Parcel;
-pub use sender::{Backlog, Fated, Holds, Kept, Ledger, Means, Order, Post, Recorded, Staged, Standing, run};
+pub use sender::{
+    Backlog, Fated, Holds, Kept, Ledger, Left, Means, Order, Post, Recorded, Staged, Standing, run,
+};

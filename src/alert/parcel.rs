@@ -228,6 +228,13 @@ impl Parcel {
         open.map(|(address, _)| address.clone()).collect()
     }
 
+    /// Who has not got it for sure: the same without those who may have it.
+    pub(super) fn unreached(&self, to: &[String]) -> BTreeSet<String> {
+        let may_have_it =
+            |address: &String| matches!(self.recipients.get(address), Some(Fate::Ambiguous { .. }));
+        self.open(to).into_iter().filter(|address| !may_have_it(address)).collect()
+    }
+
     /// These do not get it in the next round.
     pub(super) fn hold(&mut self, addresses: BTreeSet<String>) {
         self.held = addresses;
@@ -304,7 +311,8 @@ impl Parcel {
             return None;
         }
         let pause = if open.all(|(_, fate)| matches!(fate, Fate::Ambiguous { .. })) {
-            AMBIGUOUS_PAUSE
+            // A relay that takes longer than we wait for its word would deliver each repetition.
+            Span(AMBIGUOUS_PAUSE.0.saturating_mul(u64::from(self.rounds) + 1).min(NEXT_MAX.0))
         } else {
             self.pause()
         };
@@ -339,7 +347,10 @@ impl Parcel {
             Fate::Pending(_) | Fate::Accepted { .. } | Fate::Ambiguous { .. } => None,
         });
         match dead {
-            Some(words) => MailEnd::Dead { words },
+            Some(words) => {
+                let reached = self.recipients.values().any(|fate| matches!(fate, Fate::Accepted { .. }));
+                MailEnd::Dead { words, reached }
+            }
             None => {
                 MailEnd::Accepted { recipients: u16::try_from(self.recipients.len()).unwrap_or(u16::MAX) }
             }

@@ -32,6 +32,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How many mails are on their way at once: more would be one relay's patience, fewer one relay's silence.
@@ -42,6 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// How long the outbox may take to be read at the start. A disk that hangs must not keep the mails of this process back.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// For how long nobody is told of an end while the outbox cannot be read: an outage of the disk may last for longer.
+const UNREAD_HOLDS: Duration = Duration::from_secs(300);
 
 /// What it takes to send: a part of the settings, replaced as a whole when they change.
 #[derive(Debug, Clone)]
@@ -141,8 +145,17 @@ pub enum Fated {
 /// Asks the Alertmanagers which of these alerts they have, by fingerprint.
 pub type Holds = Arc<dyn Fn(BTreeSet<String>) -> BoxFuture<'static, BTreeSet<String>> + Send + Sync>;
 
-/// Reads what the outbox on the disk holds unfinished.
-pub type Backlog = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Parcel>, String>> + Send + Sync>;
+/// What an earlier sender left.
+#[derive(Debug, Clone, Default)]
+pub struct Left {
+    /// Mails that it did not see to their end.
+    pub open: Vec<Parcel>,
+    /// Ends of which nobody was told.
+    pub ended: Vec<Mailed>,
+}
+
+/// Reads what an earlier sender left in the outbox on the disk.
+pub type Backlog = Arc<dyn Fn() -> BoxFuture<'static, Result<Left, String>> + Send + Sync>;
 
 /// What the sender works with.
 pub struct Means<L> {
@@ -169,13 +182,16 @@ pub async fn run<L: Ledger>(means: Means<L>, orders: &mut mpsc::Receiver<Order>,
     // What the outbox holds is older, so it goes first; but not for ever.
     let mut first_look = Box::pin(tokio::time::sleep(READ_WITHIN));
     let mut looked = false;
+    let began = Instant::now();
     loop {
         let now = wall_now();
         let settings = post.borrow().clone();
+        // The beginning of what has ended may be in the part that was not read.
+        let unread = reading.is_some() && began.elapsed() < UNREAD_HOLDS;
         while looked
             && desk.away() < AT_ONCE
             && let Some(settings) = &settings
-            && let Some(parcel) = desk.next(now, &settings.who.to)
+            && let Some(parcel) = desk.next(now, &settings.who.to, unread)
         {
             under_way.push(Box::pin(round(Arc::clone(settings), ledger.clone(), Arc::clone(&holds), parcel)));
         }
@@ -190,7 +206,12 @@ pub async fn run<L: Ledger>(means: Means<L>, orders: &mut mpsc::Receiver<Order>,
             read = async { reading.as_mut().unwrap_or(&mut future::pending().boxed()).await } => {
                 reading = None;
                 match read {
-                    Ok(parcels) => parcels.into_iter().for_each(|parcel| desk.take(parcel, now)),
+                    Ok(left) => {
+                        left.open.into_iter().for_each(|parcel| desk.take(parcel, now));
+                        for mailed in left.ended {
+                            let _ = events.send(Event::Mailed(mailed)).await;
+                        }
+                    }
                     Err(why) => {
                         tracing::warn!(why, "the outbox cannot be read: mails that an earlier run left open wait");
                         let backlog = Arc::clone(&backlog);
@@ -236,9 +257,12 @@ async fn round<L: Ledger>(
     mut parcel: Parcel,
 ) -> (Parcel, Option<MailEnd>) {
     if parcel.is_closed() {
-        // The disk does not know yet, and may not even have the mail.
+        // The disk does not know yet, and may not even have the mail. What has no bytes cannot be put there.
         stage(&ledger, &mut parcel).await;
         record(&ledger, &mut parcel).await;
+        if parcel.message.is_none() {
+            parcel.note_recorded(true, wall_now());
+        }
         return (parcel, None);
     }
     if parcel.is_expired(wall_now()) {
@@ -261,7 +285,7 @@ async fn round<L: Ledger>(
             );
             parcel.close(Standing::Dead);
             record(&ledger, &mut parcel).await;
-            return (parcel, Some(MailEnd::Dead { words }));
+            return (parcel, Some(MailEnd::Dead { words, reached: false }));
         }
     } else {
         stage(&ledger, &mut parcel).await;

@@ -3,18 +3,20 @@
 use crate::alert::alertmanager::{self, Alert, Peer};
 use crate::alert::email::{Deadlines, Helo, Login, Relay, RelayTls};
 use crate::alert::{
-    Backlog, Correspondents, Fated, Holds, Kept, Ledger, Means, Order, Parcel, Post, Recorded, Staged,
+    Backlog, Correspondents, Fated, Holds, Kept, Ledger, Left, Means, Order, Parcel, Post, Recorded, Staged,
     Standing, run,
 };
 use crate::chain::chain;
-use crate::domain::delivery::Mail;
+use crate::domain::delivery::{Mail, MailKey, Telling};
+use crate::domain::event::{MailEnd, Mailed};
 use crate::domain::{Event, PeerId, State};
 use crate::settings::{AlertmanagerAuth, AlertmanagerSettings, MailSettings, RelaySettings, Settings};
-use crate::store::{self, MailKey, MailState, OutboxRow, Reader, RecipientOutcome, RecipientState, Staging};
+use crate::store::{self, MailState, OutboxRow, Reader, RecipientOutcome, RecipientState, Staging};
 use crate::task;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,13 +29,16 @@ use tokio_util::task::AbortOnDropHandle;
 /// than a few means that it is being started again after a panic.
 const ORDERS_MAX: usize = 32;
 
+/// How many rows are looked through for what became of mails: more than the core decides in a day.
+const ROWS_READ: usize = 2_000;
+
 /// How long the last look before a mail may take: Alertmanagers that answer do so in milliseconds, and the mail is a minute
 /// old already.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// How long a mail on its way is waited for at the end: a relay nearby answers within a second. What it says later is lost,
+/// How long a mail on its way is waited for at the end: a relay nearby answers at once. What it says later is lost,
 /// and the same message goes out again.
-const MAILS_CLOSE: Duration = Duration::from_secs(1);
+const MAILS_CLOSE: Duration = Duration::from_millis(500);
 
 /// The tasks. Dropping this stops them; a mail on its way is in the outbox as it was.
 pub(super) struct Alerts {
@@ -42,10 +47,11 @@ pub(super) struct Alerts {
     known: watch::Sender<Arc<Vec<Peer>>>,
     wanted: watch::Sender<Arc<Vec<Alert>>>,
     post: watch::Sender<Option<Arc<Post>>>,
-    orders: mpsc::Sender<Order>,
+    decided: mpsc::Sender<Decided>,
     hard: mpsc::Sender<Event>,
     page: String,
     sender: AbortOnDropHandle<()>,
+    _forward: AbortOnDropHandle<()>,
     stop: CancellationToken,
 }
 
@@ -56,8 +62,15 @@ struct PeerTask {
 
 impl Alerts {
     /// Starts what `settings` want. `hard` takes what comes of it.
-    pub(super) fn start(settings: &Settings, outbox: store::Outbox, hard: mpsc::Sender<Event>) -> Alerts {
+    pub(super) fn start(
+        settings: &Settings,
+        state: &State,
+        outbox: store::Outbox,
+        hard: mpsc::Sender<Event>,
+    ) -> Alerts {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        let (decided, forwarded) = mpsc::channel(ORDERS_MAX);
+        let forward = AbortOnDropHandle::new(tokio::spawn(forward(forwarded, orders)));
         let (post, post_seen) = watch::channel(None);
         let (known, known_seen) = watch::channel(Arc::default());
         let stop = CancellationToken::new();
@@ -65,14 +78,15 @@ impl Alerts {
             post_seen,
             ordered,
             outbox,
-            settings.state_dir.clone(),
+            backlog(settings.state_dir.clone(), on_their_way(state)),
             last_look(known_seen),
             hard.clone(),
             stop.clone(),
         );
         let page = page(settings.status_listen);
         let (peers, wanted) = (BTreeMap::new(), watch::Sender::default());
-        let mut alerts = Alerts { peers, known, wanted, post, orders, hard, page, sender, stop };
+        let mut alerts =
+            Alerts { peers, known, wanted, post, decided, hard, page, sender, _forward: forward, stop };
         alerts.resettle(settings);
         alerts
     }
@@ -126,12 +140,35 @@ impl Alerts {
 
     /// Sends a mail, when `durable` says whether its row is on the disk. As many at once as the core decides.
     pub(super) fn mail(&self, mail: Mail, durable: impl Future<Output = bool> + Send + 'static) {
-        let orders = self.orders.clone();
-        tokio::spawn(async move {
-            let durable = durable.await;
-            // Nobody listens: the process ends, and the next one finds the row.
-            let _ = orders.send(Order { mail, durable }).await;
-        });
+        let id = mail.id.0;
+        if self.decided.try_send((mail, durable.boxed())).is_err() {
+            tracing::error!(
+                mail = id,
+                "the sender of mails takes none: this one is sent after the next start"
+            );
+        }
+    }
+}
+
+/// A mail, and whether its row is on the disk.
+type Decided = (Mail, BoxFuture<'static, bool>);
+
+/// Hands mails to the sender in the order in which they were decided, each when it is known whether its row is on the disk.
+async fn forward(mut decided: mpsc::Receiver<Decided>, orders: mpsc::Sender<Order>) {
+    let mut waiting = FuturesOrdered::new();
+    loop {
+        // What waits is kept across turns, and a mail that came is in the queue or was taken out of it.
+        tokio::select! {
+            next = decided.recv() => match next {
+                Some((mail, durable)) => waiting.push_back(durable.map(|durable| Order { mail, durable })),
+                None => return,
+            },
+            Some(order) = waiting.next(), if !waiting.is_empty() => {
+                if orders.send(order).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -199,13 +236,12 @@ fn sender(
     post: watch::Receiver<Option<Arc<Post>>>,
     ordered: mpsc::Receiver<Order>,
     outbox: store::Outbox,
-    dir: PathBuf,
+    backlog: Backlog,
     holds: Holds,
     hard: mpsc::Sender<Event>,
     stop: CancellationToken,
 ) -> AbortOnDropHandle<()> {
     let ordered = Arc::new(Mutex::new(ordered));
-    let backlog: Backlog = Arc::new(move || left_open(dir.clone()).boxed());
     let keep = task::keep("sender of mails".to_owned(), move || {
         let means = Means {
             post: post.clone(),
@@ -220,13 +256,58 @@ fn sender(
     AbortOnDropHandle::new(tokio::spawn(keep))
 }
 
-/// The mails that an earlier sender did not see to their end.
-async fn left_open(dir: PathBuf) -> Result<Vec<Parcel>, String> {
-    let read = tokio::task::spawn_blocking(move || {
-        Reader::open(&dir).and_then(|reader| reader.outbox_open()).map_err(|error| chain(&error))
+/// The mails of which the core does not know what became.
+fn on_their_way(state: &State) -> BTreeSet<MailKey> {
+    let mails = state.incidents.values().filter_map(|incident| match incident.telling {
+        Telling::ByMail { mail, again: None, .. } => Some(mail),
+        Telling::ByMail { again: Some(_), .. }
+        | Telling::Pending { .. }
+        | Telling::Stored { .. }
+        | Telling::ByAlertmanager
+        | Telling::Over { .. } => None,
     });
-    let rows = read.await.map_err(|error| error.to_string())??;
-    Ok(rows.into_iter().filter_map(resumed).collect())
+    mails.collect()
+}
+
+fn backlog(dir: PathBuf, on_their_way: BTreeSet<MailKey>) -> Backlog {
+    Arc::new(move || left(dir.clone(), on_their_way.clone()).boxed())
+}
+
+/// The mails that an earlier sender did not see to their end, and the ends of which the core was not told: the process may
+/// end between the two.
+async fn left(dir: PathBuf, on_their_way: BTreeSet<MailKey>) -> Result<Left, String> {
+    let asked = !on_their_way.is_empty();
+    let read = tokio::task::spawn_blocking(move || {
+        let reader = Reader::open(&dir)?;
+        let all = if asked { reader.outbox(ROWS_READ)? } else { Vec::new() };
+        Ok((reader.outbox_open()?, all))
+    });
+    let rows: Result<_, store::ReadError> = read.await.map_err(|error| error.to_string())?;
+    let (open, all) = rows.map_err(|error| chain(&error))?;
+    let is_open = |mail: &MailKey| open.iter().any(|row| row.key == *mail);
+    let ended = on_their_way.into_iter().filter(|mail| !is_open(mail)).map(|mail| {
+        let row = all.iter().find(|row| row.key == mail);
+        Mailed { mail, end: row.map_or_else(lost, ended) }
+    });
+    let ended = ended.collect();
+    Ok(Left { open: open.into_iter().filter_map(resumed).collect(), ended })
+}
+
+fn lost() -> MailEnd {
+    MailEnd::Dead { words: "the outbox no longer has it".to_owned(), reached: false }
+}
+
+/// What a finished row says.
+fn ended(row: &OutboxRow) -> MailEnd {
+    let accepted = row.recipients.iter().filter(|to| to.outcome.state == RecipientState::Accepted).count();
+    match row.state {
+        MailState::Done => MailEnd::Accepted { recipients: u16::try_from(accepted).unwrap_or(u16::MAX) },
+        MailState::NotNeeded => MailEnd::NotNeeded,
+        MailState::Dead | MailState::Pending | MailState::Staged => {
+            let reply = row.recipients.iter().find_map(|to| to.outcome.reply.clone());
+            MailEnd::Dead { words: reply.unwrap_or_else(|| "given up".to_owned()), reached: accepted > 0 }
+        }
+    }
 }
 
 fn resumed(row: OutboxRow) -> Option<Parcel> {
@@ -283,7 +364,12 @@ impl Ledger for Book {
         };
         let recipients = recorded.recipients.into_iter().map(outcome).collect();
         let outcome = store::Outcome { mail, at: recorded.at, recipients, state };
-        Box::pin(async move { told(id, outbox.record(outcome).await) })
+        Box::pin(async move {
+            let stored = outbox.record(outcome).await;
+            // It is in the store's queue, and is stored when the disk is back.
+            let queued = matches!(stored, Err(store::NotStored::Late { .. }));
+            told(id, stored) || queued
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::actuator::docker;
 use crate::actuator::haproxy;
 use crate::clock;
-use crate::domain::action::{ActionId, Deed, Desired, Evacuation, Finished, Heal, Outcome, Pace, Target};
+use crate::domain::action::{ActionId, Desired, Evacuation, Finished, Heal, Outcome, Pace, Target};
 use crate::domain::{ContainerName, EngineId, Event, ProxyId, ServerId, ServiceId, Span};
 use crate::probe;
 use crate::settings::{ConfigMode, EngineAddress, EngineSettings, ProxySettings, Settings};
@@ -113,15 +113,11 @@ impl Edges {
     pub fn heal(&self, heal: Heal, durable: impl Future<Output = ()> + Send + 'static) {
         let of = Target::Container { container: heal.container.clone(), deed: heal.deed };
         let engine = self.engines.get(&heal.container.engine).map(|edge| edge.engine.clone());
-        let config_file = self.config_loaded_by(&heal);
         let (hard, heals) = (self.lanes.hard.clone(), self.heals.subscribe());
         tokio::spawn(async move {
             let outcome = match engine {
                 Some(engine) => {
                     durable.await;
-                    if let Some(file) = config_file {
-                        restore(&heal, file).await;
-                    }
                     engine.heal(&heal, || heals.borrow().contains(&heal.id)).await
                 }
                 None => Outcome::Failed("the settings no longer have its engine".to_owned()),
@@ -129,14 +125,6 @@ impl Edges {
             // Nobody listens: the process ends.
             let _ = hard.send(Event::Finished(Finished { action: heal.id, of, outcome })).await;
         });
-    }
-
-    /// The configuration that the container's HAProxy will load when `heal` starts it; none if it is no HAProxy of ours.
-    fn config_loaded_by(&self, heal: &Heal) -> Option<PathBuf> {
-        let settings = self.proxies.values().map(|edge| &edge.started_with.0);
-        let mut of = settings.filter(|settings| settings.container.as_ref() == Some(&heal.container));
-        let managed = of.find(|settings| settings.config == ConfigMode::Managed)?;
-        (heal.deed == Deed::Start).then(|| managed.config_file.clone())
     }
 
     fn resettle_engines(&mut self, settings: &Settings) {
@@ -247,17 +235,6 @@ impl Drop for Edges {
                 "the map file lacks the last routes: an HAProxy that starts before supervisor does takes older ones: {words}"
             );
         }
-    }
-}
-
-/// Makes sure that an HAProxy which is about to be started loads what it has run before: it may have died of its file.
-async fn restore(heal: &Heal, config_file: PathBuf) {
-    if let Err(error) = haproxy::restore_last_good(config_file).await {
-        tracing::warn!(
-            container = %heal.container.name,
-            error = &error as &dyn std::error::Error,
-            "the last good configuration cannot be put back before the start of HAProxy"
-        );
     }
 }
 

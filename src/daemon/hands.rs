@@ -113,6 +113,8 @@ impl Hands {
 
     /// Ends them: what is on its way gets a moment.
     pub(super) async fn close(self) {
+        // First what acts: nobody hears any more what comes of it.
+        drop(self.edges);
         self.alerts.close().await;
     }
 

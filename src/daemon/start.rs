@@ -120,7 +120,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     let telling = tokio::spawn(systemd.clone().keep(viewed.clone(), shutdown.clone()));
     let sources = Sources::new(viewed, live.clone(), past, Arc::clone(&metrics), shutdown.clone());
 
-    let alerts = Alerts::start(&settings, store.outbox(), hard.clone());
+    let alerts = Alerts::start(&settings, core.state(), store.outbox(), hard.clone());
     let edges = Edges::start(&settings, &loaded.owner, options.take_over, edges::Lanes { hard, observed });
     let reads = status::api::router(sources.clone()).merge(status::mails::router(sources.clone()));
     let listeners = [

@@ -22,6 +22,10 @@ use super::time::{Boot, Now, Span, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The label of what we mailed ourselves, as name and value: Alertmanager shows it, and its routes keep it from being
+/// mailed twice.
+pub const DELIVERED_BY: (&str, &str) = ("delivered_by", "supervisor-email");
+
 /// How many tries of each peer must have failed since the opening before a mail goes out: one lost connection is no outage.
 pub const TRIES: usize = 3;
 
@@ -299,12 +303,19 @@ pub fn plan(incident: &Incident, policy: &AlertPolicy, peers: &BTreeMap<PeerId, 
     }
 }
 
-/// Until when an Alertmanager that is away silences `incident`, as far as is known; none if it does not. One that answers is
-/// asked: it says that the alert is suppressed.
+/// Until when an Alertmanager that is away silences `incident`, as far as is known; none if it does not. One that answers
+/// says itself that the alert is suppressed, unless that is one that we have mailed.
 pub fn silenced(incident: &Incident, peers: &BTreeMap<PeerId, Peer>, now: Now) -> Option<Boot> {
     let labels = incident.trouble.labels();
-    let away = peers.values().filter(|peer| peer.link != PeerLink::Up);
-    let all = away.flat_map(|peer| &peer.silences).filter(|silence| silence.covers(&labels, now.wall));
+    let mut mailed = labels.clone();
+    mailed.insert(DELIVERED_BY.0.to_owned(), DELIVERED_BY.1.to_owned());
+    // What was mailed it has under another name, and about that it is not asked.
+    let by_mail = matches!(incident.telling, Telling::ByMail { .. });
+    let asked = peers.values().filter(|peer| by_mail || peer.link != PeerLink::Up);
+    let covers = |silence: &&Silence| {
+        silence.covers(&labels, now.wall) || (by_mail && silence.covers(&mailed, now.wall))
+    };
+    let all = asked.flat_map(|peer| &peer.silences).filter(covers);
     let last = all.map(|silence| silence.ends).max()?;
     Some(now.boot + Span(u64::try_from(last.0.saturating_sub(now.wall.0)).unwrap_or(0)))
 }

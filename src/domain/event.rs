@@ -373,6 +373,8 @@ pub enum MailEnd {
     Dead {
         /// Why.
         words: String,
+        /// Others have it.
+        reached: bool,
     },
     /// An Alertmanager had its incidents after all, just before it was sent.
     NotNeeded,

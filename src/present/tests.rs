@@ -417,7 +417,10 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "mail 7 waits in the outbox and is tried again: 450 try later",
         ),
         (
-            Reason::Mailed { mail: MailId(7), end: MailEnd::Dead { words: "550 no such user".into() } },
+            Reason::Mailed {
+                mail: MailId(7),
+                end: MailEnd::Dead { words: "550 no such user".into(), reached: false },
+            },
             Level::Warn,
             "mail 7 is given up, see `supervisor outbox`: 550 no such user",
         ),

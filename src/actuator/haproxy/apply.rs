@@ -190,8 +190,15 @@ pub async fn install(target: &Target, rendered: &Rendered) -> Result<Result<(), 
         Ok(candidate) => candidate,
         Err(message) => return Ok(Err(message)),
     };
+    let old = on_disk(target).await?;
     let config_file = target.config_file.clone();
-    blocking(target, move || files::put_in_place(candidate.file, &config_file)).await?;
+    blocking(target, move || {
+        if let Some(old) = old {
+            last_good::keep_old(&config_file, &old, None)?;
+        }
+        files::put_in_place(candidate.file, &config_file)
+    })
+    .await?;
     Ok(Ok(()))
 }
 
@@ -248,12 +255,13 @@ async fn keep_old(target: &Target, live: &Info, old_file: Option<&str>) -> Resul
     blocking(target, move || last_good::keep_old(&path, &old, description.as_deref())).await
 }
 
-/// Keeps what HAProxy runs now. Not being able to is no reason to call an applied configuration anything else.
+/// Keeps what HAProxy runs now. Not being able to is no reason to call an applied configuration anything else. Looked at
+/// every few seconds, so it is not for the log of a production machine.
 async fn keep_last_good(target: &Target, rendered: &Rendered) {
     let (path, text) = (target.config_file.clone(), rendered.text.clone());
     if let Err(error) = blocking(target, move || last_good::keep(&path, &text)).await {
         let error = &error as &dyn std::error::Error;
-        tracing::warn!(
+        tracing::debug!(
             error,
             "the last good configuration is not kept: a HAProxy that crashes starts with what is there"
         );

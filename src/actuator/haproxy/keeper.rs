@@ -4,7 +4,8 @@
 //! touches an HAProxy that another supervisor owns.
 
 use super::apply::{ApplyError, Outcome, Target, apply, install};
-use super::last_good::restore_last_good;
+use super::last_good::{described, restore_last_good};
+use super::reply::Info;
 use super::template::{self, Model, Rendered};
 use crate::chain::chain;
 use crate::domain::ProxyId;
@@ -135,6 +136,9 @@ enum Turn {
 struct Keeper {
     last_reload: Option<Instant>,
     refused: Option<Refused>,
+    /// The last good configuration was put back since HAProxy answered last. It is not put back twice: if HAProxy dies of
+    /// that one too, whoever mends its file by hand must not have it taken away again.
+    restored: bool,
 }
 
 /// A revision that HAProxy did not take. A reload that fails stops new connections for up to two seconds, so it is not
@@ -151,10 +155,16 @@ impl Keeper {
             Ok(rendered) => rendered,
             Err(error) => return refused(&chain(&error)),
         };
-        if !wanted.take_over && owned_by_another(wanted).await {
+        let Ok(info) = wanted.target.runtime.info().await else {
+            return self.prepare(wanted, &rendered).await;
+        };
+        self.restored = false;
+        if !wanted.take_over && is_anothers(&info, wanted) {
             return Turn::Quiet;
         }
-        if self.holds_back(&rendered.revision) {
+        // One that was not proved in time may have come into force since.
+        let in_force = info.description.as_deref() == Some(&rendered.description);
+        if !in_force && self.holds_back(&rendered.revision) {
             return Turn::Quiet;
         }
         if self.last_reload.is_some_and(|at| at.elapsed() < wanted.reload_interval) {
@@ -162,7 +172,7 @@ impl Keeper {
         }
         match apply(&wanted.target, &rendered).await {
             Ok(outcome) => self.conclude(outcome, rendered.revision),
-            Err(ApplyError::NotReachable(_)) => prepare(wanted, &rendered).await,
+            Err(ApplyError::NotReachable(_)) => self.prepare(wanted, &rendered).await,
             Err(error @ (ApplyError::Validate(_) | ApplyError::File(_))) => refused(&chain(&error)),
         }
     }
@@ -189,6 +199,41 @@ impl Keeper {
         Turn::Ended(config)
     }
 
+    /// An HAProxy that does not run finds its configuration when it starts: unless it has it already, or it is another's.
+    async fn prepare(&mut self, wanted: &Wanted, rendered: &Rendered) -> Turn {
+        let text = tokio::fs::read_to_string(&wanted.target.config_file).await.unwrap_or_default();
+        let there = described(&text);
+        let foreign = there.is_some_and(|(owner, _)| owner != wanted.model.proxy.owner.as_str());
+        if foreign && !wanted.take_over {
+            return Turn::Waits;
+        }
+        if text == rendered.text {
+            // If it was never seen to run, HAProxy may be dying of it over and over.
+            let unproven = self.refused.as_ref().is_some_and(|refused| refused.revision == rendered.revision);
+            return if unproven { self.put_back(wanted, Turn::Waits).await } else { Turn::Waits };
+        }
+        match install(&wanted.target, rendered).await {
+            Ok(Ok(())) | Err(ApplyError::NotReachable(_)) => Turn::Waits,
+            // Its binary is out of reach with it, as in a container that ended. What it ran last it will run again; what is
+            // there may be what it died of, and Docker may be starting it over and over.
+            Err(ApplyError::Validate(_)) => self.put_back(wanted, Turn::Waits).await,
+            Ok(Err(words)) => self.put_back(wanted, refused(&words)).await,
+            Err(error @ ApplyError::File(_)) => refused(&chain(&error)),
+        }
+    }
+
+    /// Puts the last good configuration back, once, and goes on with `turn`.
+    async fn put_back(&mut self, wanted: &Wanted, turn: Turn) -> Turn {
+        if std::mem::replace(&mut self.restored, true) {
+            return turn;
+        }
+        let owner = wanted.model.proxy.owner.as_str().to_owned();
+        match restore_last_good(wanted.target.config_file.clone(), owner).await {
+            Ok(_) => turn,
+            Err(error) => refused(&chain(&error)),
+        }
+    }
+
     fn holds_back(&self, revision: &str) -> bool {
         self.refused
             .as_ref()
@@ -206,30 +251,7 @@ fn refused(words: &str) -> Turn {
     Turn::Ended(ConfigSeen::Refused { message: message(words) })
 }
 
-/// An HAProxy that does not run finds its configuration when it starts: unless it has it already, or it is another's.
-async fn prepare(wanted: &Wanted, rendered: &Rendered) -> Turn {
-    let text = tokio::fs::read_to_string(&wanted.target.config_file).await.unwrap_or_default();
-    let description = text.lines().find_map(|line| line.trim_start().strip_prefix("description "));
-    let there = description.map(|words| words.trim_matches('"')).and_then(template::parse_description);
-    let foreign = there.is_some_and(|(owner, _)| owner != wanted.model.proxy.owner.as_str());
-    if text == rendered.text || (foreign && !wanted.take_over) {
-        return Turn::Waits;
-    }
-    match install(&wanted.target, rendered).await {
-        Ok(Ok(())) | Err(ApplyError::NotReachable(_)) => Turn::Waits,
-        // Its binary is out of reach with it, as in a container that ended. What it ran last it will run again; what is
-        // there may be what it died of, and Docker may be starting it over and over.
-        Err(ApplyError::Validate(_)) => match restore_last_good(wanted.target.config_file.clone()).await {
-            Ok(_) => Turn::Waits,
-            Err(error) => refused(&chain(&error)),
-        },
-        Ok(Err(words)) => refused(&words),
-        Err(error @ ApplyError::File(_)) => refused(&chain(&error)),
-    }
-}
-
-async fn owned_by_another(wanted: &Wanted) -> bool {
-    let Ok(info) = wanted.target.runtime.info().await else { return false };
+fn is_anothers(info: &Info, wanted: &Wanted) -> bool {
     let owner = info.description.as_deref().and_then(template::parse_description);
     owner.is_some_and(|(owner, _)| owner != wanted.model.proxy.owner.as_str())
 }

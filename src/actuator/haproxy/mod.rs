@@ -43,7 +43,6 @@ pub use files::{FileError, PUBLIC_MODE, replace, replace_in_background};
 pub use handoff::{Handoff, write_last};
 pub use ident::{IDENT_MAX, Ident, IdentError, MapPath};
 pub use keeper::{RenderError, Wanted, render};
-pub use last_good::restore_last_good;
 pub use observe::{MasterSeen, Observed, ServerSeen, observe};
 pub use reconcile::{Driver, look, run};
 pub use runtime::{Runtime, RuntimeError, Worker};

@@ -1,16 +1,12 @@
 //! Which alerts an Alertmanager is to have, as a pure question about the state.
 
-use crate::domain::delivery::Telling;
+use crate::domain::delivery::{DELIVERED_BY, Telling};
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::state::State;
 use crate::domain::time::Wall;
 use crate::present;
 use reqwest::Url;
 use std::collections::BTreeMap;
-
-/// The label of what we mailed ourselves, as name and value: Alertmanager shows it, and its routes keep it from being
-/// mailed twice.
-pub const DELIVERED_BY: (&str, &str) = ("delivered_by", "supervisor-email");
 
 /// One alert that an Alertmanager is to have.
 #[derive(Clone, PartialEq, Debug)]

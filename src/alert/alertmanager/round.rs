@@ -29,8 +29,6 @@ pub(super) struct Round {
     pub(super) words: BTreeMap<IncidentId, Word>,
     /// It has what fires and no longer has what ended. If not, the next round comes sooner.
     pub(super) complete: bool,
-    /// Its silences; none if it did not say.
-    pub(super) silences: Option<Vec<Silence>>,
 }
 
 impl Session {
@@ -52,20 +50,19 @@ impl Session {
     /// One round. May be dropped anywhere: the next one does all of it again.
     pub(super) async fn round(&mut self, wanted: &[Alert]) -> Result<Round, Failure> {
         self.meet().await?;
-        let round = self.tell(wanted).await?;
-        // Last, because nothing waits for it.
-        Ok(Round { silences: self.client.silences(self.skew.ahead_ms()).await, ..round })
-    }
-
-    async fn tell(&self, wanted: &[Alert]) -> Result<Round, Failure> {
         let now = wall_now();
         let sent: Vec<&Alert> = wanted.iter().filter(|alert| wire::is_sent(alert, now)).collect();
         if sent.is_empty() {
-            return Ok(Round { words: BTreeMap::new(), complete: true, silences: None });
+            return Ok(Round { words: BTreeMap::new(), complete: true });
         }
         let refused = self.post(&sent, now).await?;
         let stored = self.read_back(&sent, &refused).await?;
         Ok(judge(&sent, refused, &stored))
+    }
+
+    /// Its silences; none if it does not say.
+    pub(super) async fn silences(&self) -> Option<Vec<Silence>> {
+        self.client.silences(self.skew.ahead_ms()).await
     }
 
     /// Asks who is there. What has restarted meanwhile has forgotten everything; that everything is posted now in any case.
@@ -159,5 +156,5 @@ fn judge(
         complete &= !matches!(word, None | Some(Word::Absent));
         words.extend(word.map(|word| (alert.incident, word)));
     }
-    Round { words, complete, silences: None }
+    Round { words, complete }
 }

@@ -32,6 +32,7 @@ const QUICK: Timing = Timing {
     connect: LONG,
     request: LONG,
     round: LONG,
+    silences: LONG,
 };
 
 fn peer(url: &str) -> Peer {

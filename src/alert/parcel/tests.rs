@@ -77,7 +77,9 @@ fn each_recipient_goes_a_way_of_their_own() {
     assert_eq!((parcel.wanting("one"), parcel.wanting("two")), (names(&["b@x"]), names(&["b@x"])));
     parcel.note("one", &attempt(&[("b@x", accepted())]));
     let told = parcel.end_round(&names(&["one", "two"]), after(20));
-    assert!(matches!(told, Some(MailEnd::Dead { words }) if words.contains("c@x") && words.contains("550")));
+    assert!(
+        matches!(told, Some(MailEnd::Dead { words, .. }) if words.contains("c@x") && words.contains("550"))
+    );
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn what_nobody_takes_for_a_day_is_given_up_visibly() {
     parcel.note("one", &attempt(&[("a@x", failed())]));
     assert!(!matches!(parcel.end_round(&names(&["one"]), after(86_399)), Some(MailEnd::Dead { .. })));
     let end = parcel.end_round(&names(&["one"]), after(86_400));
-    assert!(matches!(&end, Some(MailEnd::Dead { words }) if words.contains("refused")), "{end:?}");
+    assert!(matches!(&end, Some(MailEnd::Dead { words, .. }) if words.contains("refused")), "{end:?}");
     assert_eq!(parcel.recorded(after(86_400)).standing, Standing::Dead);
 }
 

@@ -36,13 +36,16 @@ impl Desk {
     }
 
     /// The mail that has waited longest of those that are due; it is on its way from then on. `to`: who gets what is not
-    /// addressed yet.
-    pub(super) fn next(&mut self, now: Wall, to: &[String]) -> Option<Parcel> {
+    /// addressed yet. `unread`: there may be mails that it does not have, so no end is told.
+    pub(super) fn next(&mut self, now: Wall, to: &[String], unread: bool) -> Option<Parcel> {
         let free = |parcel: &&Parcel| {
             let held = self.held(parcel, to);
-            parcel.is_due(now) && (held.is_empty() || !parcel.open(to).is_subset(&held))
+            let early = unread && parcel.mail.kind == MailKind::Resolved;
+            parcel.is_due(now) && !early && (held.is_empty() || !parcel.open(to).is_subset(&held))
         };
-        let next = self.waiting.values().filter(free).min_by_key(|parcel| (parcel.next, parcel.key()))?.key();
+        // News before what only the disk is to hear.
+        let order = |parcel: &&Parcel| (parcel.is_closed(), parcel.next, parcel.key());
+        let next = self.waiting.values().filter(free).min_by_key(order)?.key();
         let mut parcel = self.waiting.remove(&next)?;
         parcel.hold(self.held(&parcel, to));
         self.away.insert(next, parcel.clone());
@@ -85,7 +88,7 @@ impl Desk {
                 && told.any(|told| about.contains(&(told.incident, told.opened)))
         };
         let ahead = self.waiting.values().chain(self.away.values()).filter(same);
-        ahead.flat_map(|parcel| parcel.open(to)).collect()
+        ahead.flat_map(|parcel| parcel.unreached(to)).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::alert::email::peer::{Act, At, Peer, Script};
 use crate::alert::email::{Helo, RelayTls};
-use crate::domain::delivery::{MailId, Told};
+use crate::domain::delivery::{MailId, MailKey, Told};
 use crate::domain::incident::{IncidentId, Trouble};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,7 +119,7 @@ impl Running {
     fn start(post: Post, ledger: Memory, has: &'static [&'static str], open: Vec<Parcel>) -> Running {
         let backlog: Backlog = Arc::new(move || {
             let open = open.clone();
-            Box::pin(async move { Ok(open) })
+            Box::pin(async move { Ok(Left { open, ended: Vec::new() }) })
         });
         Running::with(post, ledger, has, backlog)
     }
@@ -254,7 +254,7 @@ async fn one_refused_recipient_holds_up_nobody_and_is_told() {
     running.order(mail(7), true).await;
     let end = running.end().await;
     assert!(
-        matches!(&end, MailEnd::Dead { words } if words.contains("550") && words.contains("a@example.org")),
+        matches!(&end, MailEnd::Dead { words, .. } if words.contains("550") && words.contains("a@example.org")),
         "{end:?}"
     );
     assert!(!peer.heard().await.content.is_empty(), "the other one has it");
@@ -296,8 +296,9 @@ async fn an_outbox_that_cannot_be_read_holds_nothing_up_and_is_read_later() {
     let seen = Arc::clone(&looks);
     let backlog: Backlog = Arc::new(move || {
         let first = !seen.swap(true, Ordering::SeqCst);
-        let parcels = vec![Parcel::resumed(mail(7), None, Vec::new())];
-        Box::pin(async move { if first { Err("the disk is away".to_owned()) } else { Ok(parcels) } })
+        let open = vec![Parcel::resumed(mail(7), None, Vec::new())];
+        let left = Left { open, ended: Vec::new() };
+        Box::pin(async move { if first { Err("the disk is away".to_owned()) } else { Ok(left) } })
     });
     let mut running = Running::with(post(vec![nobody("main")]), Memory::default(), &[], backlog);
     running.order(mail(8), true).await;
@@ -354,4 +355,17 @@ async fn at_a_stop_the_round_under_way_comes_to_its_end() {
     running.order(mail(7), true).await;
     timeout(PATIENCE, &mut running.task).await.expect("it ends").unwrap();
     assert_eq!(running.ledger.last().unwrap().standing, Standing::Done);
+}
+
+#[tokio::test]
+async fn an_end_of_which_the_core_was_not_told_is_told_at_the_next_start() {
+    let mailed = Mailed { mail: MailKey::of(&mail(7)), end: MailEnd::Accepted { recipients: 2 } };
+    let told = mailed.clone();
+    let backlog: Backlog = Arc::new(move || {
+        let left = Left { open: Vec::new(), ended: vec![mailed.clone()] };
+        Box::pin(async move { Ok(left) })
+    });
+    let mut running = Running::with(post(vec![nobody("main")]), Memory::default(), &[], backlog);
+    let event = timeout(PATIENCE, running.events.recv()).await.unwrap();
+    assert_eq!(event, Some(Event::Mailed(told)));
 }

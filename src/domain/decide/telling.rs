@@ -90,10 +90,11 @@ pub(super) fn mailed(draft: &mut Draft<'_>, mailed: &Mailed) {
         let telling = match mailed.end {
             MailEnd::Accepted { .. } => Telling::ByMail { mail, reached: true, again },
             MailEnd::Deferred { .. } => continue,
+            MailEnd::Dead { reached: true, .. } => Telling::ByMail { mail, reached: true, again },
             // An earlier one reached somebody.
             MailEnd::Dead { .. } | MailEnd::NotNeeded if reached => Telling::ByMail { mail, reached, again },
-            // Not for everybody, or for nobody. It is Alertmanager's from now on, without the label that keeps it from
-            // being mailed there: told twice is better than not at all.
+            MailEnd::Dead { .. } if draft.peers().is_empty() => Telling::ByMail { mail, reached, again },
+            // It is Alertmanager's from now on, without the label that keeps it from being mailed there.
             MailEnd::Dead { .. } => Telling::ByAlertmanager,
             // Nobody got a mail, so nobody is owed one about the end: Alertmanager tells both.
             MailEnd::NotNeeded => Telling::ByAlertmanager,
@@ -230,7 +231,10 @@ pub(super) fn test_mail(draft: &mut Draft<'_>) {
 
 fn post(draft: &mut Draft<'_>, mail: Mail) {
     let incidents = u16::try_from(mail.incidents.len()).unwrap_or(u16::MAX);
-    draft.push(Change::MailCounted { at: draft.now.boot });
+    // What a person asks for takes nothing away from what must be told.
+    if mail.kind != MailKind::Test {
+        draft.push(Change::MailCounted { at: draft.now.boot });
+    }
     let (id, kind, why) = (mail.id, mail.kind, mail.why.clone());
     draft.tell(Reason::TellsByMail { mail: id, kind, incidents, why });
     draft.act(Action::Mail(Box::new(mail)));

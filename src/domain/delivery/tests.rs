@@ -204,7 +204,21 @@ fn what_was_silenced_before_alertmanager_went_away_is_not_mailed_until_the_silen
     let by_mail = Telling::ByMail { mail, reached: true, again: Some(OPENED + Span::seconds(300)) };
     let again = OPENED + Span::seconds(600);
     assert_eq!(found(&incident(by_mail.clone(), None), covered(), 300), Plan::Wait(again));
-    assert!(mailed(&found(&incident(by_mail, Some(300)), covered(), 300)).is_some());
+    assert!(mailed(&found(&incident(by_mail.clone(), Some(300)), covered(), 300)).is_some());
+    // An Alertmanager that is back has what was mailed under another name, and may have a silence for that.
+    let labelled = Silence {
+        matchers: vec![Matcher {
+            name: DELIVERED_BY.0.into(),
+            value: DELIVERED_BY.1.into(),
+            is_regex: false,
+            is_equal: true,
+        }],
+        ..silence("CutOff", 600)
+    };
+    for silence in [labelled, silence("CutOff", 600)] {
+        let back = [Peer { silences: vec![silence], ..up() }, up()];
+        assert_eq!(found(&incident(by_mail.clone(), None), back, 300), Plan::Wait(again));
+    }
 }
 
 #[test]

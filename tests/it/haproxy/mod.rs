@@ -3,6 +3,7 @@
 mod apply;
 mod handoff;
 pub(crate) mod lab;
+mod last_good;
 mod reconcile;
 mod rescue;
 mod switch;

@@ -35,7 +35,7 @@ fn desk(parcels: impl IntoIterator<Item = Parcel>) -> Desk {
 }
 
 fn next(desk: &mut Desk, now: Wall) -> Option<u64> {
-    desk.next(now, &to()).map(|parcel| parcel.id().0)
+    desk.next(now, &to(), false).map(|parcel| parcel.id().0)
 }
 
 /// A round in which `main` takes the mail for the one, and puts off the other.
@@ -57,7 +57,7 @@ fn half_delivered(mut parcel: Parcel, now: Wall) -> Parcel {
 fn a_mail_is_taken_in_once() {
     let mut desk = desk([parcel(1, MailKind::Firing, &[1])]);
     desk.take(parcel(1, MailKind::Firing, &[1]), NOW);
-    let mut first = desk.next(NOW, &to()).unwrap();
+    let mut first = desk.next(NOW, &to(), false).unwrap();
     assert_eq!((desk.away(), next(&mut desk, NOW)), (1, None));
     desk.take(parcel(1, MailKind::Firing, &[1]), NOW);
     first.close(crate::alert::sender::Standing::NotNeeded);
@@ -70,13 +70,13 @@ fn a_mail_is_taken_in_once() {
 fn nobody_hears_that_it_is_over_before_they_heard_of_it() {
     let mut desk = desk([parcel(2, MailKind::Resolved, &[1]), parcel(3, MailKind::Resolved, &[9])]);
     desk.take(parcel(1, MailKind::Firing, &[1, 2]), NOW);
-    let firing = desk.next(NOW, &to()).unwrap();
+    let firing = desk.next(NOW, &to(), false).unwrap();
     assert_eq!(firing.id(), MailId(1), "the older one first");
     assert_eq!(next(&mut desk, NOW), Some(3), "another incident's end does not wait for it");
     assert_eq!(next(&mut desk, NOW), None, "it is on its way");
 
     desk.back(half_delivered(firing, NOW));
-    let mut resolved = desk.next(NOW, &to()).expect("one of them has heard of it");
+    let mut resolved = desk.next(NOW, &to(), false).expect("one of them has heard of it");
     resolved.address(&to());
     resolved.begin_round();
     assert_eq!(resolved.wanting("main"), ["a@x"]);
@@ -90,11 +90,11 @@ fn nobody_hears_that_it_is_over_before_they_heard_of_it() {
     let due = desk.next_due(after(1)).expect("the beginning is tried again");
     assert!(due > after(10), "{due:?}");
 
-    let mut firing = desk.next(due, &to()).unwrap();
+    let mut firing = desk.next(due, &to(), false).unwrap();
     assert_eq!(firing.id(), MailId(1));
     firing.close(crate::alert::sender::Standing::Dead);
     desk.back(firing);
-    let mut resolved = desk.next(due, &to()).expect("nothing is ahead of it any more");
+    let mut resolved = desk.next(due, &to(), false).expect("nothing is ahead of it any more");
     resolved.begin_round();
     assert_eq!(resolved.wanting("main"), ["b@x"]);
 }
@@ -114,4 +114,28 @@ fn what_the_disk_does_not_know_is_kept_up_to_a_bound() {
     assert!(unrecorded(64).is_some());
     assert_eq!(next(&mut desk, after(29)), None);
     assert_eq!(next(&mut desk, after(30)), Some(0), "the disk is told again");
+}
+
+#[test]
+fn no_end_is_told_while_its_beginning_may_be_unread() {
+    let mut desk = desk([parcel(2, MailKind::Resolved, &[1])]);
+    assert_eq!(desk.next(NOW, &to(), true), None);
+    desk.take(parcel(1, MailKind::Firing, &[1]), NOW);
+    assert_eq!(desk.next(NOW, &to(), true).map(|parcel| parcel.id()), Some(MailId(1)));
+}
+
+#[test]
+fn whoever_may_have_the_beginning_gets_the_end() {
+    let mut desk = desk([parcel(1, MailKind::Firing, &[1]), parcel(2, MailKind::Resolved, &[1])]);
+    let mut firing = desk.next(NOW, &to(), false).unwrap();
+    firing.address(&to());
+    firing.begin_round();
+    let of = |address: &str| Recipient {
+        address: address.to_owned(),
+        outcome: Outcome::Ambiguous { why: "the connection was lost".into() },
+    };
+    firing.note("main", &Attempt { recipients: vec![of("a@x"), of("b@x")] });
+    firing.end_round(&["main".to_owned()], NOW);
+    desk.back(firing);
+    assert_eq!(next(&mut desk, NOW), Some(2));
 }

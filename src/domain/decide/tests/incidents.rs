@@ -178,6 +178,33 @@ fn a_mail_that_was_not_needed_after_all_owes_nobody_its_end() {
 }
 
 #[test]
+fn a_mail_that_only_some_got_is_owed_its_end_and_told_again() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    stays_away(&mut world);
+    let mail = MailKey::of(&wait(&mut world, 60)[0]);
+    let end = MailEnd::Dead { words: "no such user".into(), reached: true };
+    world.step(Event::Mailed(Mailed { mail, end }));
+    assert_eq!(wait(&mut world, 3_610).len(), 1, "those who got it are told again");
+    world.ok(ONPREM);
+    assert_eq!(mails(&world.ok(ONPREM))[0].why, WhyDirect::Owed);
+}
+
+#[test]
+fn without_any_alertmanager_a_mail_that_nobody_got_is_tried_again() {
+    let mut policy = world().state.policy;
+    policy.alerts.peers.clear();
+    let mut world = World::with(policy);
+    world.start();
+    world.pass(10_000);
+    crash(&mut world, ONPREM);
+    let mail = MailKey::of(&wait(&mut world, 70)[0]);
+    let end = MailEnd::Dead { words: "nobody took it for a day".into(), reached: false };
+    world.step(Event::Mailed(Mailed { mail, end }));
+    assert_eq!(wait(&mut world, 3_610).len(), 1, "there is nobody else to tell");
+}
+
+#[test]
 fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
     let mut world = world();
     crash(&mut world, ONPREM);
@@ -187,7 +214,7 @@ fn a_mail_that_is_given_up_leaves_its_incident_to_alertmanager() {
     world.step(Event::Mailed(Mailed { mail, end }));
     let on_its_way = Telling::ByMail { mail, reached: false, again: None };
     assert_eq!(the_incident(&world).1, &on_its_way);
-    let end = MailEnd::Dead { words: "no such user".into() };
+    let end = MailEnd::Dead { words: "no such user".into(), reached: false };
     world.step(Event::Mailed(Mailed { mail, end }));
     assert_eq!(the_incident(&world).1, &Telling::ByAlertmanager);
     assert_eq!(wait(&mut world, 3_600), [], "what every relay refused is not sent again and again");
@@ -208,7 +235,7 @@ fn what_was_mailed_and_lasts_is_mailed_again_every_hour_and_its_end_is_owed() {
         mail = MailKey::of(&again[0]);
         assert_eq!(wait(&mut world, 7_200), [], "not before a relay has the last one");
     }
-    let end = MailEnd::Dead { words: "mailbox full".into() };
+    let end = MailEnd::Dead { words: "mailbox full".into(), reached: false };
     world.step(Event::Mailed(Mailed { mail, end }));
     world.ok(ONPREM);
     let end = mails(&world.ok(ONPREM));
