@@ -24,7 +24,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What came of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Arrived {
-    /// The mail as it stands; none where the settings name nobody to mail to.
+    /// A mail was sent; not where the settings name nobody to mail to.
+    pub(super) mailed: bool,
+    /// The mail as it stands in the outbox; none while it is not there.
     pub(super) mail: Option<MailView>,
     /// The Alertmanagers as they stand; empty where the settings name none.
     pub(super) alertmanagers: Vec<PeerView>,
@@ -80,19 +82,25 @@ async fn wait(context: &Context, test: &TestOrdered) -> Result<Arrived, ClientEr
 async fn look(context: &Context, test: &TestOrdered) -> Result<Arrived, ClientError> {
     let mail = match test.mail {
         Some(id) => {
-            let list: MailList = context.client.get("/api/v1/outbox").await?;
+            let list: MailList = match context.client.get("/api/v1/outbox").await {
+                Ok(list) => list,
+                // The disk is away. The mail goes out all the same.
+                Err(ClientError::Said { .. }) => MailList { mails: Vec::new() },
+                Err(error) => return Err(error),
+            };
             // The newest first: an earlier process may have counted as far.
-            list.mails.into_iter().find(|mail| mail.id == id)
+            list.mails.into_iter().find(|mail| mail.id == id && mail.kind.as_deref() == Some("test"))
         }
         None => None,
     };
+    let mailed = test.mail.is_some();
     let Some(id) = test.incident else {
-        return Ok(Arrived { mail, alertmanagers: Vec::new(), stored: None });
+        return Ok(Arrived { mailed, mail, alertmanagers: Vec::new(), stored: None });
     };
     let view: View = context.client.get("/api/v1/status").await?;
     let told = view.incidents.iter().find(|incident| incident.id == id).map(|incident| &incident.told_by);
     let stored = told.is_some_and(|by| by.starts_with("alertmanager"));
-    Ok(Arrived { mail, alertmanagers: view.alertmanagers, stored: Some(stored) })
+    Ok(Arrived { mailed, mail, alertmanagers: view.alertmanagers, stored: Some(stored) })
 }
 
 impl Arrived {
@@ -112,10 +120,13 @@ impl Arrived {
 
     pub(super) fn exit(&self) -> Exit {
         let mail = self.mail.as_ref().map(|mail| mail.state.as_str());
+        let some_away = self.alertmanagers.iter().any(|peer| peer.up == Some(false));
         match (mail, self.stored) {
-            (None | Some("done"), None | Some(true)) => Exit::Ok,
             (Some("dead"), _) => Exit::Degraded,
+            (_, Some(true)) if some_away => Exit::Degraded,
             (_, Some(false)) if self.all_away() => Exit::Degraded,
+            (None, None | Some(true)) if !self.mailed => Exit::Ok,
+            (Some("done"), None | Some(true)) => Exit::Ok,
             _ => Exit::NotYet,
         }
     }
@@ -126,6 +137,7 @@ pub(super) fn page(arrived: &Arrived) -> String {
     let mut text = String::new();
     let mut line = |words: String| text.push_str(&wrapped("", &words));
     match &arrived.mail {
+        None if arrived.mailed => line("mail: not in the outbox yet; see `supervisor outbox`".to_owned()),
         None => line("mail: none, the settings name nobody ([mail])".to_owned()),
         Some(mail) if mail.recipients.is_empty() => {
             line(format!("mail {}: not tried yet; see `supervisor outbox`", mail.id));
@@ -142,15 +154,17 @@ pub(super) fn page(arrived: &Arrived) -> String {
             "Alertmanager: has the alert SupervisorTest, and tells of it after its group_wait; in two minutes it is over"
                 .to_owned(),
         ),
-        Some(false) => {
-            for peer in &arrived.alertmanagers {
-                let words = match (&peer.why, peer.up) {
-                    (Some(why), _) => format!("does not take alerts: {why}"),
-                    (None, Some(true)) => "takes alerts, and does not have this one yet".to_owned(),
-                    (None, _) => "has not answered yet".to_owned(),
-                };
-                line(format!("Alertmanager {}: {words}", peer.name));
-            }
+        Some(false) => {}
+    }
+    for peer in &arrived.alertmanagers {
+        // One that has it is told of above.
+        if arrived.stored == Some(false) || peer.up == Some(false) {
+            let words = match (&peer.why, peer.up) {
+                (Some(why), _) => format!("does not take alerts: {why}"),
+                (None, Some(true)) => "takes alerts, and does not have this one yet".to_owned(),
+                (None, _) => "has not answered yet".to_owned(),
+            };
+            line(format!("Alertmanager {}: {words}", peer.name));
         }
     }
     text

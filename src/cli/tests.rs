@@ -713,6 +713,7 @@ fn a_test_of_the_alerts_says_what_became_of_each_way() {
         let why = up.is_some_and(|up| !up).then(|| "connection refused".to_owned());
         let peer = status::PeerView { name: name("am1"), up, why };
         test_alert::Arrived {
+            mailed: true,
             mail: Some(MailView { state: state.to_owned(), recipients, ..mail() }),
             alertmanagers: stored.map(|_| peer).into_iter().collect(),
             stored,
@@ -734,12 +735,24 @@ fn a_test_of_the_alerts_says_what_became_of_each_way() {
         ),
         (arrived("staged", Some(true), Some(true)), Exit::NotYet, "has the alert"),
         (arrived("dead", Some(true), Some(true)), Exit::Degraded, "has the alert"),
+        // Two of them, and one is away.
+        (
+            arrived("done", Some(true), Some(false)),
+            Exit::Degraded,
+            "am1: does not take alerts: connection refused",
+        ),
     ] {
         let text = test_alert::page(&arrived);
         assert!(text.contains(accepted) && text.contains(said), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert_eq!(arrived.exit(), exit, "{text}");
     }
+    // The disk does not show it: that is no success.
+    let unseen = test_alert::Arrived { mail: None, ..arrived("done", None, None) };
+    assert_eq!(unseen.exit(), Exit::NotYet);
+    assert!(test_alert::page(&unseen).contains("not in the outbox yet"));
+    let none = test_alert::Arrived { mailed: false, ..unseen };
+    assert_eq!(none.exit(), Exit::Ok);
 }
 
 #[tokio::test]
