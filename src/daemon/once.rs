@@ -9,7 +9,7 @@ use super::now;
 use crate::actuator::haproxy::{self, Driver, RenderError, Wanted};
 use crate::clock;
 use crate::domain::change::Change;
-use crate::domain::event::{Event, Probed};
+use crate::domain::event::{Event, LastSigns, Probed};
 use crate::domain::state::{Placement, Route};
 use crate::domain::{Now, ProxyId, Reason, ServerId, ServiceId, SiteId, Span, State};
 use crate::probe;
@@ -173,7 +173,7 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
         let engine = docker_engine(*id, wanted);
         match timeout(LOOK_DEADLINE, engine.list(&watched(settings, *id))).await {
             Ok(Ok(list)) => Event::Containers(list),
-            Ok(Err(_)) | Err(_) => Event::EngineLost { engine: *id },
+            Ok(Err(_)) | Err(_) => Event::EngineLost { engine: *id, last: LastSigns::default() },
         }
     }));
     let client = probe::Client::system();

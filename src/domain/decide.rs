@@ -60,7 +60,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::ProberSilent { server, since } => probed::silent(&mut draft, *server, *since),
         Event::Container(event) => docker::announced(&mut draft, event),
         Event::Containers(list) => docker::listed(&mut draft, list),
-        Event::EngineLost { engine } => docker::lost(&mut draft, *engine),
+        Event::EngineLost { engine, last } => docker::lost(&mut draft, *engine, *last),
         Event::Proxy(seen) => proxy::seen(&mut draft, seen),
         Event::ProxyLost { proxy } => proxy::lost(&mut draft, *proxy),
         Event::Configured(configured) => proxy::configured(&mut draft, configured),

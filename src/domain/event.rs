@@ -40,6 +40,9 @@ pub enum Event {
     EngineLost {
         /// Which.
         engine: EngineId,
+        /// What it announced last.
+        #[serde(default)]
+        last: LastSigns,
     },
     /// An HAProxy was looked at.
     Proxy(ProxySeen),
@@ -92,8 +95,11 @@ pub struct ContainerEvent {
     pub name: ContainerName,
     /// The container's id: a new one means that it was created anew.
     pub id: String,
-    /// When it reached us.
+    /// When it reached us; when it happened, if that was before we asked.
     pub at: Boot,
+    /// When it happened, by the engine's own clock: nanoseconds since the Unix epoch.
+    #[serde(default)]
+    pub nanoseconds: i64,
     /// What.
     pub sign: ContainerSign,
 }
@@ -137,6 +143,32 @@ pub struct ContainerList {
     pub at: Boot,
     /// The containers there are; a watched one that is missing does not exist.
     pub containers: BTreeMap<ContainerName, ContainerSeen>,
+    /// What happened to them before we listened; told with the first list after a (re)connect.
+    #[serde(default)]
+    pub past: Past,
+}
+
+/// What an engine remembers of the time before we listened: its last 256 events of any kind. (moby, `daemon/events`:
+/// `eventsLimit`)
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Past {
+    /// Each watched container's last start and what came after it, as far as it is remembered; oldest first. Some of it
+    /// was heard already.
+    pub events: Vec<ContainerEvent>,
+    /// How far back it remembers; none: to its own start.
+    pub reaches: Option<Boot>,
+    /// Its containers outlive it (`live-restore`).
+    pub live_restore: bool,
+}
+
+/// What an engine announced last, about any of its containers, watched or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LastSigns {
+    /// When the last of those that ended by a signal was given its first one. An engine that goes down signals all that it
+    /// runs at once, and waits.
+    pub signalled: Option<Boot>,
+    /// When a container ended last.
+    pub ended: Option<Boot>,
 }
 
 /// A container as it was last seen.

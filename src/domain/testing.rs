@@ -226,7 +226,14 @@ impl World {
     pub(crate) fn container(&mut self, name: &str, sign: ContainerSign) -> Decision {
         let at = self.now.boot;
         let name = ContainerName(name.into());
-        self.step(Event::Container(ContainerEvent { engine: engine(), name, id: "c1".into(), at, sign }))
+        self.step(Event::Container(ContainerEvent {
+            engine: engine(),
+            name,
+            id: "c1".into(),
+            at,
+            nanoseconds: 0,
+            sign,
+        }))
     }
 
     pub(crate) fn see_proxy(&mut self) -> Decision {

@@ -106,7 +106,7 @@ impl Tape {
         for sign in [ContainerSign::Died { exit: Some(137) }, ContainerSign::Started] {
             let name = ContainerName("api0-onprem".into());
             let at = self.now.boot;
-            let event = ContainerEvent { engine: engine(), name, id: "c1".into(), at, sign };
+            let event = ContainerEvent { engine: engine(), name, id: "c1".into(), at, nanoseconds: 0, sign };
             records.extend(self.feed(Event::Container(event)));
         }
         for _ in 0..2 {
@@ -127,7 +127,14 @@ impl Tape {
         if up {
             let name = ContainerName("api0-onprem".into());
             let sign = ContainerSign::Died { exit: Some(137) };
-            let event = ContainerEvent { engine: engine(), name, id: "c1".into(), at: self.now.boot, sign };
+            let event = ContainerEvent {
+                engine: engine(),
+                name,
+                id: "c1".into(),
+                at: self.now.boot,
+                nanoseconds: 0,
+                sign,
+            };
             records.extend(self.feed(Event::Container(event)));
         } else {
             records.extend(self.probe("api0/api0-onprem"));

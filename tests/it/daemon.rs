@@ -4,10 +4,12 @@
 mod alertmanager;
 mod alerts;
 mod disk;
+mod engine;
 mod healing;
 mod listeners;
 mod once;
 mod relay;
+mod second;
 mod serving;
 mod settings;
 mod systemd;

@@ -24,7 +24,7 @@ use std::path::Path;
 use supervisor::domain::action::{Finished, Heal, Outcome, Target};
 use supervisor::domain::command::{Command, CommandId, Operator, Order};
 use supervisor::domain::event::{
-    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, Probed,
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, Past, Probed,
     ProxyIdentity, ProxySeen, Routed,
 };
 use supervisor::domain::policy::{
@@ -183,7 +183,7 @@ impl World {
                 };
                 let all = self.state.containers_of(engine);
                 let containers = all.map(|container| (container.name.clone(), seen.clone())).collect();
-                Event::Containers(ContainerList { engine, at, containers })
+                Event::Containers(ContainerList { engine, at, containers, past: Past::default() })
             }
             ["healed", container] => self.healed(container, Outcome::Done)?,
             ["heal", "failed", container] => self.healed(container, Outcome::Failed("no".into()))?,
@@ -206,6 +206,7 @@ impl World {
                     name: ContainerName((*container).into()),
                     id,
                     at,
+                    nanoseconds: 0,
                     sign,
                 })
             }

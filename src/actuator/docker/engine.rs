@@ -3,7 +3,7 @@
 use super::translate;
 use crate::chain::chain;
 use crate::clock::boot_now;
-use crate::domain::event::{ContainerList, ContainerSeen, ContainerStatus, Facts};
+use crate::domain::event::{ContainerList, ContainerSeen, ContainerStatus, Facts, Past};
 use crate::domain::id::{ContainerName, EngineId};
 use bollard::errors::Error as Cause;
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -162,7 +162,7 @@ impl Engine {
         let docker = self.connect().await?;
         let at = boot_now();
         let containers = self.inspect(&docker, names, &BTreeMap::new()).await?;
-        Ok(ContainerList { engine: self.id, at, containers })
+        Ok(ContainerList { engine: self.id, at, containers, past: Past::default() })
     }
 
     /// One call, with a deadline.

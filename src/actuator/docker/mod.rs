@@ -7,7 +7,8 @@
 //! ```
 //!
 //! One task per engine ([`watch()`]), and it never gives up: an engine that is gone costs its evidence, not the job. What a
-//! container's death means is the core's to say.
+//! container's death means is the core's to say: with the first list after a connect it is told what the engine remembers
+//! from before, as far as it bears on how the containers came to be as they are.
 //!
 //! What is read: `GET /version`, `/info`, `/_ping`, `/events`, `/containers/NAME/json`. What is done: `POST
 //! /containers/NAME/exec`, `/exec/ID/start` ([`Engine::exec`]), `/containers/ID/start`, `/containers/ID/restart`
@@ -19,6 +20,7 @@
 mod engine;
 mod exec;
 mod heal;
+mod past;
 mod session;
 mod translate;
 mod watch;

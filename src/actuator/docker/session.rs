@@ -4,11 +4,14 @@
 //! reader does nothing but read: an engine drops events of a subscriber that is slow, and says nothing.
 
 use super::engine::{Engine, EngineError};
+use super::past::{self, EngineTime};
 use super::translate::{self, Heard};
 use super::watch::{Link, Told};
-use crate::clock::{boot_now, wall_now};
+use crate::clock::boot_now;
 use crate::domain::Event;
-use crate::domain::event::{ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus};
+use crate::domain::event::{
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, LastSigns, Past,
+};
 use crate::domain::id::ContainerName;
 use crate::domain::time::Boot;
 use bollard::Docker;
@@ -16,7 +19,7 @@ use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
@@ -75,25 +78,33 @@ type Seen = BTreeMap<ContainerName, Option<ContainerSeen>>;
 type Listing<'a> = Pin<Box<dyn Future<Output = Result<(Boot, Seen), EngineError>> + Send + 'a>>;
 
 impl Session<'_> {
-    /// Runs until it ends; it has no good end.
-    pub(super) async fn run(&mut self, resync: Duration) -> End {
-        match self.follow(resync).await {
+    /// Runs until it ends; it has no good end. Says also what the engine announced last.
+    pub(super) async fn run(&mut self, resync: Duration) -> (End, LastSigns) {
+        let signs = Arc::new(Mutex::new(Signs::default()));
+        let end = match self.follow(resync, &signs).await {
             Ok(never) => match never {},
             Err(end) => end,
-        }
+        };
+        let last = signs.lock().unwrap_or_else(PoisonError::into_inner).last;
+        (end, last)
     }
 
-    async fn follow(&mut self, resync: Duration) -> Result<std::convert::Infallible, End> {
+    async fn follow(
+        &mut self,
+        resync: Duration,
+        signs: &Arc<Mutex<Signs>>,
+    ) -> Result<std::convert::Infallible, End> {
         let docker = self.engine.connect().await?;
-        let since = engine_time(self.engine, &docker).await;
-        let mut reader = Reader::start(self.engine, &docker, since, self.watched.clone());
+        let time = EngineTime::ask(self.engine, &docker).await;
+        let mut reader = Reader::start(self.engine, &docker, &time, self.watched.clone(), Arc::clone(signs));
         let mut heartbeat = start_heartbeat(self.engine, &docker);
 
         // Everything that happens from now on is in the buffer.
         let (engine, hard) = (self.engine, self.hard);
         let names = self.watched.borrow_and_update().clone();
+        let past = past::ask(engine, &docker, &time, &names, self.told).await?;
         let (at, mut seen) = list(engine, &docker, names, Seen::new()).await?;
-        self.tell(at, &seen).await?;
+        self.tell(at, &seen, past).await?;
 
         let mut heard_since = BTreeSet::new();
         let mut suspicion: Option<Suspicion> = None;
@@ -142,7 +153,7 @@ impl Session<'_> {
                     lists_in_a_row = 0;
                     suspicion = suspicion.or_else(|| Suspicion::of(&seen, &fresh, &heard_since));
                     heard_since.clear();
-                    self.tell(at, &fresh).await?;
+                    self.tell(at, &fresh, Past::default()).await?;
                     seen = fresh;
                 }
                 beat = &mut heartbeat => return Err(beat.map_or(End::Deaf, End::Lost)),
@@ -164,18 +175,19 @@ impl Session<'_> {
         if !self.watched.borrow().contains(&heard.name) || !self.told.is_new(&heard.key) {
             return Ok(());
         }
-        let event = ContainerEvent { engine: self.engine.id, name: heard.name, id: heard.key.id, at, sign };
+        let (engine, nanoseconds) = (self.engine.id, heard.key.nanoseconds);
+        let event = ContainerEvent { engine, name: heard.name, id: heard.key.id, at, nanoseconds, sign };
         Ok(self.hard.send(Event::Container(event)).await?)
     }
 
     /// The whole list; the first one also says that the engine is there.
-    async fn tell(&mut self, at: Boot, seen: &Seen) -> Result<(), End> {
+    async fn tell(&mut self, at: Boot, seen: &Seen, past: Past) -> Result<(), End> {
         if *self.link != Link::Found {
             tracing::info!(engine = %self.engine.id, address = %self.engine.address, "docker engine found");
             *self.link = Link::Found;
         }
         let there = seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.clone()?)));
-        let list = ContainerList { engine: self.engine.id, at, containers: there.collect() };
+        let list = ContainerList { engine: self.engine.id, at, containers: there.collect(), past };
         Ok(self.hard.send(Event::Containers(list)).await?)
     }
 }
@@ -233,18 +245,6 @@ async fn list(
     Ok((at, seen.collect()))
 }
 
-/// The engine's own time, as `since` wants it: from there on nothing is missed, however long it takes until the engine
-/// has registered us. (It answers with its head before it does.) Its clock may differ from ours.
-async fn engine_time(engine: &Engine, docker: &Docker) -> String {
-    let told = engine.call("its time", docker.info()).await.ok().and_then(|info| info.system_time);
-    let told = told.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    match told {
-        Some(time) => format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()),
-        // An engine whose `/info` bollard cannot read; at worst an event of the last second comes twice.
-        None => (wall_now().0 / 1000 - 1).to_string(),
-    }
-}
-
 /// Ends with what was wrong when a ping is not answered.
 fn start_heartbeat(engine: &Engine, docker: &Docker) -> AbortOnDropHandle<EngineError> {
     let (engine, docker) = (engine.clone(), docker.clone());
@@ -256,6 +256,46 @@ fn start_heartbeat(engine: &Engine, docker: &Docker) -> AbortOnDropHandle<Engine
             }
         }
     }))
+}
+
+/// Who was signalled and has not ended, and what came last: of all the engine's containers, since it is the engine that is
+/// judged by it.
+#[derive(Default)]
+struct Signs {
+    /// When each was given its first signal.
+    signalled: HashMap<String, Boot>,
+    last: LastSigns,
+}
+
+/// How many signalled containers are remembered: those that live on (`kill -s HUP`) stay among them.
+const SIGNALLED_MAX: usize = 4096;
+
+impl Signs {
+    fn note(&mut self, at: Boot, heard: &Heard) {
+        let id = &heard.key.id;
+        match heard.sign {
+            Some(ContainerSign::Killed { .. }) => {
+                if self.signalled.len() < SIGNALLED_MAX {
+                    self.signalled.entry(id.clone()).or_insert(at);
+                }
+            }
+            Some(ContainerSign::Died { .. }) => {
+                self.last.signalled = self.last.signalled.max(self.signalled.remove(id));
+                self.last.ended = Some(at);
+            }
+            Some(ContainerSign::Stopped) => self.last.ended = Some(at),
+            Some(ContainerSign::Started | ContainerSign::Destroyed) => {
+                self.signalled.remove(id);
+            }
+            Some(
+                ContainerSign::OutOfMemory
+                | ContainerSign::Paused
+                | ContainerSign::Unpaused
+                | ContainerSign::Checked(_),
+            )
+            | None => {}
+        }
+    }
 }
 
 /// Reads the stream without ever waiting for the core.
@@ -270,11 +310,12 @@ impl Reader {
     fn start(
         engine: &Engine,
         docker: &Docker,
-        since: String,
+        since: &EngineTime,
         watched: watch::Receiver<BTreeSet<ContainerName>>,
+        signs: Arc<Mutex<Signs>>,
     ) -> Reader {
         let filters = HashMap::from([("type", vec!["container"])]);
-        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
+        let options = EventsOptionsBuilder::new().since(&since.text()).filters(&filters).build();
         let (send, events) = mpsc::channel(BUFFER);
         let overflowed = Arc::new(Notify::new());
         let (engine, docker, overflow) = (engine.clone(), docker.clone(), Arc::clone(&overflowed));
@@ -292,6 +333,7 @@ impl Reader {
                 };
                 let at = boot_now();
                 let Some(heard) = translate::heard(message) else { continue };
+                signs.lock().unwrap_or_else(PoisonError::into_inner).note(at, &heard);
                 let ours = |watched: &BTreeSet<ContainerName>| {
                     watched.contains(&heard.name)
                         || heard.old_name.as_ref().is_some_and(|name| watched.contains(name))

@@ -5,6 +5,7 @@ use super::session::{End, Session};
 use super::translate::Key;
 use crate::chain::chain;
 use crate::domain::Event;
+use crate::domain::event::LastSigns;
 use crate::domain::id::ContainerName;
 use crate::domain::jitter;
 use std::collections::{BTreeSet, VecDeque};
@@ -39,7 +40,7 @@ pub async fn watch(
         let began = Instant::now();
         let mut session =
             Session { engine: &engine, watched: &mut watched, hard: &hard, told: &mut told, link: &mut link };
-        let end = session.run(resync).await;
+        let (end, last) = session.run(resync).await;
         if began.elapsed() > RETRY_LONGEST {
             tries = 0;
         }
@@ -50,7 +51,7 @@ pub async fn watch(
                 tracing::debug!(engine = %engine.id, "events were missed: subscribing anew");
             }
             End::Lost(error) => {
-                if lost(&engine, &error, &mut link, &hard).await.is_err() {
+                if lost(&engine, &error, last, &mut link, &hard).await.is_err() {
                     return;
                 }
             }
@@ -79,6 +80,7 @@ pub(super) enum Link {
 async fn lost(
     engine: &Engine,
     error: &EngineError,
+    last: LastSigns,
     link: &mut Link,
     hard: &mpsc::Sender<Event>,
 ) -> Result<(), mpsc::error::SendError<Event>> {
@@ -96,7 +98,7 @@ async fn lost(
     }
     *link = Link::Lost(reason);
     if tell {
-        hard.send(Event::EngineLost { engine: engine.id }).await?;
+        hard.send(Event::EngineLost { engine: engine.id, last }).await?;
     }
     Ok(())
 }

@@ -5,13 +5,13 @@ use super::probed::judge;
 use super::repair;
 use crate::domain::change::Change;
 use crate::domain::event::{
-    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts,
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, LastSigns,
 };
 use crate::domain::health::{Bar, Health, PathView};
 use crate::domain::id::{EngineId, ServerId};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Reason;
-use crate::domain::repair::Input;
+use crate::domain::repair::{ENGINE_GONE_AFTER, Input, SIGNALLED_TOGETHER};
 use crate::domain::time::Boot;
 use crate::domain::witness::{Cause, ContainerFault, Evidence};
 
@@ -56,21 +56,9 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     if let Some(fault) = fault {
         accuse(draft, &container, fault, event.at);
     }
-    let input = match event.sign {
-        ContainerSign::Started => Some(Input::Start),
-        ContainerSign::Died { exit } => Some(Input::Died { exit, oom }),
-        ContainerSign::Killed { signal } => signal.map(Input::Signal),
-        ContainerSign::Stopped => Some(Input::Stop),
-        ContainerSign::Destroyed => Some(Input::Removed),
-        ContainerSign::OutOfMemory => Some(Input::OutOfMemory),
-        ContainerSign::Checked(_) => {
-            repair::consider(draft, &container);
-            None
-        }
-        ContainerSign::Paused | ContainerSign::Unpaused => None,
-    };
-    if let Some(input) = input {
-        repair::hear(draft, &container, &event.id, input);
+    repair::announced(draft, &container, event, oom);
+    if let ContainerSign::Checked(_) = event.sign {
+        repair::consider(draft, &container);
     }
 }
 
@@ -110,6 +98,8 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
         if let Some(fault) = fault {
             accuse(draft, &container, fault, at);
         }
+        // What led to what the list shows: it says who ended it. For traffic, the list is enough.
+        repair::recall(draft, &container, &id, &list.past);
         if let Some(input) = input {
             repair::hear(draft, &container, &id, input);
         }
@@ -118,7 +108,7 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
 }
 
 /// The engine no longer answers. That says nothing about the containers: probes go on.
-pub(super) fn lost(draft: &mut Draft<'_>, id: EngineId) {
+pub(super) fn lost(draft: &mut Draft<'_>, id: EngineId, last: LastSigns) {
     let Some(engine) = draft.state.engines.get(&id).filter(|known| known.found != Some(false)) else {
         return;
     };
@@ -132,10 +122,14 @@ pub(super) fn lost(draft: &mut Draft<'_>, id: EngineId) {
             ContainerStatus::Running | ContainerStatus::Paused | ContainerStatus::Restarting
         )
     };
-    let went_down = engine.containers.len() > 1 && !engine.containers.values().any(running);
+    let now = draft.now.boot;
+    let went_down = engine.containers.len() > 1
+        && !engine.containers.values().any(running)
+        && last.ended.is_some_and(|ended| now.since(ended) <= ENGINE_GONE_AFTER);
+    let ending_since = last.signalled.filter(|_| went_down).map(|at| at - SIGNALLED_TOGETHER);
     let watched: Vec<ContainerRef> = draft.state.containers_of(id).cloned().collect();
     for container in watched {
-        repair::hear(draft, &container, "", Input::EngineLost { went_down });
+        repair::hear(draft, &container, "", Input::EngineLost { ending_since });
     }
 }
 

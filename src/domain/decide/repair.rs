@@ -2,20 +2,90 @@
 
 use super::Draft;
 use crate::domain::action::{Action, ActionId, Deed, Heal, Outcome};
-use crate::domain::event::{ContainerStatus, DockersCheck, Facts};
+use crate::domain::event::{ContainerEvent, ContainerSign, ContainerStatus, DockersCheck, Facts, Past};
 use crate::domain::health::Health;
 use crate::domain::id::{Name, ServerId, SiteId};
 use crate::domain::jitter;
 use crate::domain::policy::{ContainerRef, HealMode, Role};
 use crate::domain::reason::{Reason, Then};
-use crate::domain::repair::{End, HealWait, Input, Phase, Repair, Rules};
-use crate::domain::time::{Boot, Span};
+use crate::domain::repair::{End, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
+use crate::domain::time::{Boot, Span, Wall};
 
 /// What cannot be done while its engine is away, or while others are dead too, is looked at again after this.
 const LOOK_AGAIN: Span = Span::seconds(10);
 
 /// Something happened to `container`, whose id is `id` (empty: not known).
 pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input) {
+    note(draft, container, id, input, draft.now.boot);
+    advance(draft, container);
+}
+
+/// Docker announced something about `container`.
+pub(super) fn announced(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent, oom: bool) {
+    if let Some(input) = input_of(event.sign, oom) {
+        note_event(draft, container, event, input);
+        advance(draft, container);
+    }
+}
+
+/// Makes up for what happened to `container` while nobody listened, as far as its engine remembers it. Nothing is done yet:
+/// the list that follows says what became of it.
+pub(super) fn recall(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, past: &Past) {
+    let Some(repair) = draft.repair(container) else { return };
+    let heard = if repair.id == id { repair.engine_time } else { 0 };
+    let of_it = |event: &&ContainerEvent| event.name == container.name && event.id == id;
+    let all: Vec<&ContainerEvent> = past.events.iter().filter(of_it).collect();
+    let begun = all.iter().any(|event| event.sign == ContainerSign::Started);
+    // An engine that was killed ends, when it is started again, what had gone on without it; it signals it as a person
+    // would. What it ended was not started since.
+    let by_engine = !begun && past.reaches.is_none() && !past.live_restore;
+    let facts = facts(draft, container);
+    for event in all {
+        if event.nanoseconds <= heard {
+            continue;
+        }
+        let oom = matches!(
+            draft.container(container).map(|seen| seen.status),
+            Some(ContainerStatus::Exited { oom: true, .. })
+        );
+        let Some(mut input) = input_of(event.sign, oom) else { continue };
+        if let Input::Died { exit, oom } = input {
+            let signals_from = past.reaches.map(|at| at + facts.stop_timeout + SIGNAL_WORKS);
+            if by_engine {
+                input = Input::EndedWithEngine { exit, oom };
+            } else if !begun && signals_from.is_some_and(|at| event.at < at) {
+                // The signal that led to it may be what was forgotten.
+                continue;
+            }
+        } else if by_engine {
+            continue;
+        }
+        note_event(draft, container, event, input);
+    }
+}
+
+/// What an announcement means for healing.
+fn input_of(sign: ContainerSign, oom: bool) -> Option<Input> {
+    match sign {
+        ContainerSign::Started => Some(Input::Start),
+        ContainerSign::Died { exit } => Some(Input::Died { exit, oom }),
+        ContainerSign::Killed { signal } => signal.map(Input::Signal),
+        ContainerSign::Stopped => Some(Input::Stop),
+        ContainerSign::Destroyed => Some(Input::Removed),
+        ContainerSign::OutOfMemory => Some(Input::OutOfMemory),
+        ContainerSign::Checked(_) | ContainerSign::Paused | ContainerSign::Unpaused => None,
+    }
+}
+
+fn note_event(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent, input: Input) {
+    note(draft, container, &event.id, input, event.at);
+    if let Some(repair) = draft.repair(container).filter(|repair| !repair.id.is_empty()).cloned() {
+        draft.set_repair(container, Repair { engine_time: event.nanoseconds, ..repair });
+    }
+}
+
+/// Moves the container's repair by `input`, which happened at `at`.
+fn note(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input, at: Boot) {
     let Some(mut before) = draft.repair(container).cloned() else { return };
     if !id.is_empty() && before.id != id {
         // Another container of the same name: what the old one did is not its doing.
@@ -28,10 +98,11 @@ pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, in
     }
     let facts = facts(draft, container);
     let Some(rules) = rules(draft, container, &facts) else { return };
+    let late = i64::try_from(rules.now.since(at).0).unwrap_or(i64::MAX);
+    let rules = Rules { at, wall: Wall(rules.wall.0.saturating_sub(late)), ..rules };
     let after = before.after(input, rules);
     tell(draft, container, &before, &after);
     draft.set_repair(container, after);
-    advance(draft, container);
 }
 
 /// Everything whose time has come.
@@ -107,6 +178,7 @@ fn rules<'a>(draft: &Draft<'a>, container: &ContainerRef, facts: &'a Facts) -> O
         facts,
         seed: jitter::seed(&container.name.0),
         now: draft.now.boot,
+        at: draft.now.boot,
         wall: draft.now.wall,
     })
 }

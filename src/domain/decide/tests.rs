@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::action::{ActionId, Pace};
 use crate::domain::command::{Denial, Order, Verdict};
 use crate::domain::event::{
-    CheckSeen, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, Probed,
+    CheckSeen, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, LastSigns, Past, Probed,
 };
 use crate::domain::testing::*;
 use crate::domain::time::Span;
@@ -289,7 +289,7 @@ fn a_listing_makes_up_for_missed_events() {
     let list = |at, status| {
         let seen = ContainerSeen { id: "c1".into(), status, facts: Facts::default() };
         let containers = [(crate::domain::ContainerName("api-onprem".into()), seen)].into();
-        Event::Containers(ContainerList { engine: engine(), at, containers })
+        Event::Containers(ContainerList { engine: engine(), at, containers, past: Past::default() })
     };
     let at = world.now.boot;
     assert_eq!(codes(&world.step(list(at, ContainerStatus::Running))), ["engine_found"]);
@@ -305,8 +305,11 @@ fn a_listing_makes_up_for_missed_events() {
 #[test]
 fn losing_docker_or_haproxy_says_so_once_and_moves_nothing() {
     let mut world = World::running();
-    assert_eq!(codes(&world.step(Event::EngineLost { engine: engine() })), ["engine_lost"]);
-    assert!(world.step(Event::EngineLost { engine: engine() }).is_empty());
+    assert_eq!(
+        codes(&world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() })),
+        ["engine_lost"]
+    );
+    assert!(world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() }).is_empty());
     assert_eq!(codes(&world.step(Event::ProxyLost { proxy: proxy() })), ["proxy_lost"]);
     assert!(world.step(Event::ProxyLost { proxy: proxy() }).is_empty());
     assert_eq!(world.serving().as_deref(), Some("onprem"));

@@ -1,11 +1,21 @@
 //! What a container's repair is after something was heard of it: a table of phases and inputs, written out.
 
 use super::{
-    AMBIGUOUS_EXITS, ENGINE_ENDS_WITHIN, ENGINE_STARTS, End, Ender, Ending, Input, PAST_ARRIVES, Phase,
-    Repair, Rules, SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
+    AMBIGUOUS_EXITS, ENGINE_STARTS, End, Ender, Ending, Input, PAST_ARRIVES, Phase, Repair, Rules,
+    SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
 };
 use crate::domain::action::Deed;
 use crate::domain::policy::{HealMode, OnKill};
+use crate::domain::time::Boot;
+
+impl Signal {
+    /// Whether it is one that ends containers, and came shortly before what happens now.
+    fn is_at_work(self, rules: Rules<'_>) -> bool {
+        const SIGKILL: i32 = 9;
+        let ends = self.number == SIGKILL || self.number == rules.facts.stop_signal;
+        ends && rules.at.since(self.at) <= rules.facts.stop_timeout + SIGNAL_WORKS
+    }
+}
 
 impl Repair {
     /// What it is after `input`.
@@ -13,16 +23,13 @@ impl Repair {
     pub fn after(&self, input: Input, rules: Rules<'_>) -> Repair {
         match input {
             Input::Began => self.began(),
-            Input::Signal(number) => {
-                let signal = Some(Signal { number, at: rules.now });
-                Repair { signal, heard: rules.now, ..self.clone() }
-            }
-            Input::OutOfMemory => Repair { oom: Some(rules.now), ..self.heard(rules) },
+            Input::Signal(number) => Repair { signal: Some(self.signal(number, rules)), ..self.heard(rules) },
+            Input::OutOfMemory => Repair { oom: Some(rules.at), ..self.heard(rules) },
             Input::Died { exit, oom } => self.heard(rules).died(exit, oom, rules),
             Input::Stop => self.heard(rules).stop(rules),
             Input::Start => self.heard(rules).started(rules),
             Input::Removed => {
-                Repair { id: String::new(), phase: Phase::Gone, heard: rules.now, ..Repair::default() }
+                Repair { id: String::new(), phase: Phase::Gone, heard: rules.at, ..Repair::default() }
             }
             Input::SeenRunning { at } if at >= self.heard => self.seen_running(rules),
             Input::SeenRestarting { at } if at >= self.heard => self.seen_restarting(rules),
@@ -33,7 +40,8 @@ impl Repair {
             Input::SeenRunning { .. } | Input::SeenRestarting { .. } | Input::SeenEnded { .. } => {
                 self.clone()
             }
-            Input::EngineLost { went_down } => self.engine_lost(went_down, rules),
+            Input::EndedWithEngine { exit, oom } => self.heard(rules).ended_with_engine(exit, oom, rules),
+            Input::EngineLost { ending_since } => self.engine_lost(ending_since),
             Input::Dead => self.dead(rules),
             Input::Alive => self.alive(),
             Input::Finished(end) => self.finished(end, rules),
@@ -46,7 +54,12 @@ impl Repair {
     }
 
     fn heard(&self, rules: Rules<'_>) -> Repair {
-        Repair { heard: rules.now, ..self.clone() }
+        Repair { heard: rules.at, ..self.clone() }
+    }
+
+    fn signal(&self, number: i32, rules: Rules<'_>) -> Signal {
+        let before = self.signal.filter(|before| before.is_at_work(rules));
+        Signal { number, at: rules.at, first: before.map_or(rules.at, |before| before.first) }
     }
 
     /// A person's hold and what was decided outlive a start of ours; what was being found out begins anew with the list.
@@ -86,7 +99,7 @@ impl Repair {
             | Phase::Left
             | Phase::Gone => {
                 let who = if self.was_signalled(rules) { Ender::Kill } else { Ender::Crash };
-                let ending = Ending { who, exit, oom, at: rules.now, wall: rules.wall };
+                let ending = Ending { who, exit, oom, at: rules.at, wall: rules.wall };
                 let ran = self.rested(rules);
                 match who {
                     Ender::Kill => ran.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
@@ -98,17 +111,13 @@ impl Repair {
 
     /// Whether a signal that ends containers came shortly before now.
     fn was_signalled(&self, rules: Rules<'_>) -> bool {
-        const SIGKILL: i32 = 9;
-        self.signal.is_some_and(|signal| {
-            let ends = signal.number == SIGKILL || signal.number == rules.facts.stop_signal;
-            ends && rules.now.since(signal.at) <= rules.facts.stop_timeout + SIGNAL_WORKS
-        })
+        self.signal.is_some_and(|signal| signal.is_at_work(rules))
     }
 
     /// Having run for long, it begins to count anew.
     fn rested(&self, rules: Rules<'_>) -> Repair {
         let (Phase::Runs { since } | Phase::Ailing { since, .. }) = self.phase else { return self.clone() };
-        if rules.now.since(since) < rules.limits.window {
+        if rules.at.since(since) < rules.limits.window {
             return self.clone();
         }
         Repair { attempt: 0, starts: Vec::new(), ..self.clone() }
@@ -138,13 +147,13 @@ impl Repair {
             | Phase::Gone => {
                 let last = self.last.filter(|last| last.who == Ender::Crash);
                 let (exit, oom) = last.map_or((None, false), |last| (last.exit, last.oom));
-                heard(Ending { who: Ender::Stop, exit, oom, at: rules.now, wall: rules.wall })
+                heard(Ending { who: Ender::Stop, exit, oom, at: rules.at, wall: rules.wall })
             }
         }
     }
 
     fn started(&self, rules: Rules<'_>) -> Repair {
-        let runs = Phase::Runs { since: rules.now };
+        let runs = Phase::Runs { since: rules.at };
         match self.phase {
             // Docker's own start, or ours: the count goes on. Ours has two ways to us, the engine's answer and its event, and
             // either may be the first; and what runs cannot be started by anybody else.
@@ -219,11 +228,33 @@ impl Repair {
         }
     }
 
+    fn ended_with_engine(&self, exit: Option<i32>, oom: bool, rules: Rules<'_>) -> Repair {
+        let ending = Ending { who: Ender::Engine, exit, oom, at: rules.at, wall: rules.wall };
+        match self.phase {
+            // How our own action ended is about to be known.
+            Phase::Acting { .. } => self.clone(),
+            // Nobody saw it start, but it did: it was ended.
+            Phase::Unseen
+            | Phase::Runs { .. }
+            | Phase::Ailing { .. }
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => self.ended(ending, rules),
+        }
+    }
+
     /// An engine that goes down stops all its containers; that was nobody's wish about this one.
-    fn engine_lost(&self, went_down: bool, rules: Rules<'_>) -> Repair {
-        let just_now = match self.phase {
-            Phase::Judging { .. } | Phase::Stopping { .. } => true,
-            Phase::Held { since } => rules.now.since(since) <= ENGINE_ENDS_WITHIN,
+    fn engine_lost(&self, ending_since: Option<Boot>) -> Repair {
+        let Some(ending_since) = ending_since else { return self.clone() };
+        let ended = match self.phase {
+            Phase::Judging { ending, .. } | Phase::Stopping { ending, .. } => Some(ending.at),
+            Phase::Held { since } => Some(since),
             Phase::Unseen
             | Phase::Runs { .. }
             | Phase::Ailing { .. }
@@ -233,9 +264,12 @@ impl Repair {
             | Phase::Acting { .. }
             | Phase::GivenUp { .. }
             | Phase::Left
-            | Phase::Gone => false,
+            | Phase::Gone => None,
         };
-        if went_down && just_now { self.with(Phase::WithEngine) } else { self.clone() }
+        // Between two starts of Docker's own policy it is not signalled.
+        let signalled = ended.map(|ended| self.signal.map_or(ended, |signal| signal.first));
+        let with_engine = signalled.is_some_and(|at| at >= ending_since);
+        if with_engine { self.with(Phase::WithEngine) } else { self.clone() }
     }
 
     fn dead(&self, rules: Rules<'_>) -> Repair {

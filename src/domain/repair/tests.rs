@@ -29,7 +29,7 @@ impl Default for Given {
 impl Given {
     fn rules(&self) -> Rules<'_> {
         let Given { policy, limits, facts, now } = self;
-        Rules { policy, limits, facts, seed: 1, now: *now, wall: Wall(0) }
+        Rules { policy, limits, facts, seed: 1, now: *now, at: *now, wall: Wall(0) }
     }
 
     fn later(&mut self, span: Span) {
@@ -69,7 +69,7 @@ fn phases() -> [Phase; 14] {
 }
 
 /// Every input, and the phase after it for each of [`phases`], in that order.
-const TABLE: [(&str, Input, [&str; 14]); 21] = {
+const TABLE: [(&str, Input, [&str; 14]); 22] = {
     const AT: Boot = NOW;
     const CODE: Option<i32> = Some(1);
     [
@@ -205,8 +205,16 @@ const TABLE: [(&str, Input, [&str; 14]); 21] = {
             ],
         ),
         (
+            "ended with engine",
+            Input::EndedWithEngine { exit: Some(137), oom: false },
+            [
+                "docker", "docker", "docker", "docker", "docker", "docker", "docker", "docker", "docker",
+                "acting", "acting", "docker", "docker", "docker",
+            ],
+        ),
+        (
             "engine went down",
-            Input::EngineLost { went_down: true },
+            Input::EngineLost { ending_since: Some(Boot(0)) },
             [
                 "unseen",
                 "runs",
@@ -226,7 +234,7 @@ const TABLE: [(&str, Input, [&str; 14]); 21] = {
         ),
         (
             "engine lost",
-            Input::EngineLost { went_down: false },
+            Input::EngineLost { ending_since: None },
             [
                 "unseen",
                 "runs",
@@ -581,14 +589,15 @@ fn every_moment_moves_with_the_clock() {
     for phase in phases() {
         let mut repair = in_phase(phase);
         repair.starts = vec![Boot(5)];
-        repair.signal = Some(Signal { number: 9, at: Boot(6) });
+        repair.signal = Some(Signal { number: 9, at: Boot(6), first: Boot(4) });
         repair.oom = Some(Boot(7));
         repair.last = Some(ending(Ender::Crash));
         let before = repair.phase.deadline();
         repair.shift(1_000);
         assert_eq!(repair.phase.deadline(), before.map(|at| at.shift(1_000)));
         assert_eq!(repair.starts, [Boot(1_005)]);
-        assert_eq!(repair.signal.map(|signal| signal.at), Some(Boot(1_006)));
+        let moved = Signal { number: 9, at: Boot(1_006), first: Boot(1_004) };
+        assert_eq!(repair.signal, Some(moved));
         assert_eq!((repair.oom, repair.heard), (Some(Boot(1_007)), Boot(NOW.0 + 900)));
         assert_eq!(repair.last.map(|last| last.at), Some(Boot(NOW.0 + 900)));
     }

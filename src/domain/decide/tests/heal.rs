@@ -44,7 +44,12 @@ fn list(world: &mut World, change: impl FnOnce(&mut BTreeMap<ContainerName, Cont
     let mut containers: BTreeMap<ContainerName, ContainerSeen> = all.collect();
     change(&mut containers);
     world.pass(1);
-    world.step(Event::Containers(ContainerList { engine: engine(), at: world.now.boot, containers }))
+    world.step(Event::Containers(ContainerList {
+        engine: engine(),
+        at: world.now.boot,
+        containers,
+        past: Past::default(),
+    }))
 }
 
 /// What is wanted of Docker, per container.
@@ -198,7 +203,14 @@ fn a_removed_container_is_not_healed_and_its_successor_begins_anew() {
     assert_eq!((phase(&world), wait(&mut world, 60_000)), ("gone", vec![]));
     let at = world.now.boot;
     let event = |id: &str, sign| {
-        Event::Container(ContainerEvent { engine: engine(), name: onprem().name, id: id.into(), at, sign })
+        Event::Container(ContainerEvent {
+            engine: engine(),
+            name: onprem().name,
+            id: id.into(),
+            at,
+            nanoseconds: 0,
+            sign,
+        })
     };
     world.step(event("c2", ContainerSign::Started));
     assert_eq!((phase(&world), world.state.repairs[&onprem()].id.as_str()), ("runs", "c2"));
@@ -223,10 +235,14 @@ fn an_engine_that_goes_down_is_nobodys_wish_and_what_it_ran_is_started_when_it_i
             world.container(name, sign);
         }
     }
-    // Long enough that both count as stopped by a person, as far as anybody can tell yet.
+    // Long enough that both count as stopped by a person, as far as anybody can tell yet; another container, which is
+    // not ours, takes its time.
+    let signalled = Some(world.now.boot);
     assert_eq!(wait(&mut world, 8_000), []);
     assert_eq!(phase(&world), "held");
-    world.step(Event::EngineLost { engine: engine() });
+    let ended = Some(world.now.boot);
+    world.pass(200);
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns { signalled, ended } });
     assert_eq!(phase(&world), "with_engine");
     assert_eq!(wait(&mut world, 60_000), [], "there is nobody to start it");
     let ended = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
@@ -241,6 +257,35 @@ fn an_engine_that_goes_down_is_nobodys_wish_and_what_it_ran_is_started_when_it_i
 }
 
 #[test]
+fn a_persons_stop_before_an_engine_goes_down_stays_a_persons_stop() {
+    let stop = |world: &mut World, name: &str| {
+        for sign in [signal(15), died(143), ContainerSign::Stopped] {
+            world.container(name, sign);
+        }
+    };
+    // Then the engine stops the other one, and is gone; or it was the person who had stopped both.
+    for by_engine in [true, false] {
+        let mut world = world();
+        stop(&mut world, "api-onprem");
+        if !by_engine {
+            stop(&mut world, "api-cloud");
+        }
+        let mut last = LastSigns { signalled: Some(world.now.boot), ended: Some(world.now.boot) };
+        wait(&mut world, 5_000);
+        if by_engine {
+            stop(&mut world, "api-cloud");
+            last = LastSigns { signalled: Some(world.now.boot), ended: Some(world.now.boot) };
+        }
+        world.pass(200);
+        world.step(Event::EngineLost { engine: engine(), last });
+        let cloud =
+            &world.state.repairs[&ContainerRef { name: ContainerName("api-cloud".into()), ..onprem() }];
+        let expected = if by_engine { "with_engine" } else { "held" };
+        assert_eq!((phase(&world), cloud.phase.word()), ("held", expected));
+    }
+}
+
+#[test]
 fn a_persons_stop_just_before_the_connection_broke_stays_a_persons_stop() {
     let mut world = world();
     for sign in [signal(15), died(143), ContainerSign::Stopped] {
@@ -248,7 +293,7 @@ fn a_persons_stop_just_before_the_connection_broke_stays_a_persons_stop() {
     }
     world.pass(500);
     // api-cloud still ran: the engine was not going down.
-    world.step(Event::EngineLost { engine: engine() });
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
     wait(&mut world, 10_000);
     assert_eq!((phase(&world), who(&world)), ("held", Some(Ender::Stop)));
     let decision = list(&mut world, |all| {
@@ -260,7 +305,7 @@ fn a_persons_stop_just_before_the_connection_broke_stays_a_persons_stop() {
 #[test]
 fn an_engine_that_was_killed_leaves_containers_down_and_they_are_started() {
     let mut world = world();
-    world.step(Event::EngineLost { engine: engine() });
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
     world.pass(3_000);
     list(&mut world, |all| {
         all.values_mut()
@@ -290,11 +335,110 @@ fn what_ended_while_nobody_watched_is_started_only_if_no_person_can_have_done_it
     }
 }
 
+/// The engine's first list after `gap`, with api-onprem ended and `signs` remembered, each so long after the gap began.
+fn list_with_past(world: &mut World, gap: u64, signs: &[(u64, ContainerSign)], reaches: Reaches) -> Decision {
+    let began = world.now;
+    world.pass(gap);
+    let event = |(ms, sign): &(u64, ContainerSign)| ContainerEvent {
+        engine: engine(),
+        name: onprem().name,
+        id: "c1".into(),
+        at: began.boot + Span(*ms),
+        nanoseconds: i64::try_from(*ms).unwrap() * 1_000_000,
+        sign: *sign,
+    };
+    let reaches_back = match reaches {
+        Reaches::Start { .. } => None,
+        Reaches::Back(ms) => Some(began.boot.shift(ms)),
+    };
+    let past = Past {
+        events: signs.iter().map(event).collect(),
+        reaches: reaches_back,
+        live_restore: matches!(reaches, Reaches::Start { live_restore: true }),
+    };
+    let seen = |status| ContainerSeen { id: "c1".into(), status, facts: Facts::default() };
+    let runs = signs.last().is_some_and(|(_, sign)| *sign == ContainerSign::Started);
+    let ended = ContainerStatus::Exited { exit: Some(137), oom: false };
+    let containers = BTreeMap::from([
+        (onprem().name, seen(if runs { ContainerStatus::Running } else { ended })),
+        (ContainerName("api-cloud".into()), seen(ContainerStatus::Running)),
+    ]);
+    world.step(Event::Containers(ContainerList { engine: engine(), at: world.now.boot, containers, past }))
+}
+
+/// How far back an engine remembers.
+#[derive(Clone, Copy)]
+enum Reaches {
+    /// To its own start.
+    Start { live_restore: bool },
+    /// So many milliseconds after (before, if negative) the gap began.
+    Back(i64),
+}
+
+#[test]
+fn what_an_engine_remembers_tells_who_ended_what_while_nobody_listened() {
+    let stop = [(100, signal(15)), (1_100, signal(9)), (1_200, died(137)), (1_200, ContainerSign::Stopped)];
+    let crash = [(1_000, died(137))];
+    let old_signal = [(1_000, signal(15)), (60_000, died(137))];
+    let begun = |rest: &[(u64, ContainerSign)]| [&[(50, ContainerSign::Started)], rest].concat();
+    let (start, far) = (Reaches::Start { live_restore: false }, Reaches::Back(-3_600_000));
+    let survives = Reaches::Start { live_restore: true };
+    let table = [
+        ("a person stopped it", stop.to_vec(), far, "held", Some(Ender::Stop), 0),
+        ("a person started and stopped it", begun(&stop), start, "held", Some(Ender::Stop), 0),
+        ("its engine began anew, and it went on", stop.to_vec(), survives, "held", Some(Ender::Stop), 0),
+        ("its engine ended it as it began", stop.to_vec(), start, "acting", Some(Ender::Engine), 1),
+        ("it crashed", crash.to_vec(), far, "acting", Some(Ender::Crash), 1),
+        ("it was started and crashed", begun(&crash), start, "acting", Some(Ender::Crash), 1),
+        ("it ignored a signal long before", old_signal.to_vec(), far, "acting", Some(Ender::Crash), 1),
+        // The signal may be what is forgotten; exit code 137 says nothing.
+        (
+            "what led to its end is forgotten",
+            crash.to_vec(),
+            Reaches::Back(500),
+            "left",
+            Some(Ender::Unseen),
+            0,
+        ),
+        (
+            "only its stop is remembered",
+            stop[2..].to_vec(),
+            Reaches::Back(1_150),
+            "held",
+            Some(Ender::Stop),
+            0,
+        ),
+        ("it was ended and started", begun(&[]), far, "runs", None, 0),
+    ];
+    for (what, signs, reaches, expected, who_did, starts) in table {
+        let mut world = world();
+        // Our own start: nothing is known but what was stored.
+        world.step(Event::Started);
+        let mut decisions = deeds(&list_with_past(&mut world, 120_000, &signs, reaches));
+        decisions.extend(wait(&mut world, 10_000));
+        assert_eq!((phase(&world), who(&world), decisions.len()), (expected, who_did, starts), "{what}");
+    }
+}
+
+#[test]
+fn what_is_remembered_and_was_heard_is_no_news() {
+    let mut world = world();
+    let stop = [(100, signal(15)), (200, died(143)), (200, ContainerSign::Stopped)];
+    let signs = [&[(50, ContainerSign::Started)], &stop[..]].concat();
+    list_with_past(&mut world, 1_000, &signs, Reaches::Start { live_restore: false });
+    wait(&mut world, 10_000);
+    assert_eq!((phase(&world), world.state.repairs[&onprem()].engine_time), ("held", 200_000_000));
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
+    let again = list_with_past(&mut world, 1_000, &signs, Reaches::Start { live_restore: false });
+    assert!(!codes(&again).contains(&"hold_lifted"), "{:?}", codes(&again));
+    assert_eq!((phase(&world), wait(&mut world, 60_000)), ("held", vec![]));
+}
+
 #[test]
 fn events_that_come_after_a_list_explain_what_it_found() {
     // A reconnect: the list is told first, what the engine remembers comes behind it.
     let mut world = world();
-    world.step(Event::EngineLost { engine: engine() });
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
     world.pass(2_000);
     list(&mut world, |all| {
         all.get_mut(&onprem().name).unwrap().status = ContainerStatus::Exited { exit: Some(143), oom: false };
@@ -495,7 +639,7 @@ fn an_engine_that_is_away_is_waited_for() {
     world.pass(30_000);
     let decision = world.container("api-onprem", died(1));
     end(&mut world, &heals(&decision)[0], Outcome::Failed("cannot be reached".into()));
-    world.step(Event::EngineLost { engine: engine() });
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
     assert_eq!(wait(&mut world, 300_000), [], "asked again and again, but nobody is there");
     list(&mut world, |all| {
         all.get_mut(&onprem().name).unwrap().status = ContainerStatus::Exited { exit: Some(1), oom: false };

@@ -411,9 +411,14 @@ fn what_is_wrong_with_the_parts_is_an_incident_each_and_ends_with_its_cause() {
     let lost = world.step(Event::ProxyLost { proxy: proxy() });
     assert_eq!(incident_codes(&lost), [("opened", "ProxyLost")]);
     assert_eq!(incident_codes(&world.see_proxy()), [("ended", "ProxyLost")]);
-    let lost = world.step(Event::EngineLost { engine: engine() });
+    let lost = world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
     assert_eq!(incident_codes(&lost), [("opened", "EngineLost")]);
-    let list = ContainerList { engine: engine(), at: world.now.boot, containers: BTreeMap::new() };
+    let list = ContainerList {
+        engine: engine(),
+        at: world.now.boot,
+        containers: BTreeMap::new(),
+        past: Past::default(),
+    };
     assert_eq!(incident_codes(&world.step(Event::Containers(list))), [("ended", "EngineLost")]);
     let degraded = world.step(Event::Store(StoreHealth::Degraded));
     assert_eq!(incident_codes(&degraded), [("opened", "StoreDegraded")]);
@@ -453,7 +458,12 @@ fn a_crash_loop_is_one_incident_from_the_first_crash_until_it_has_run_for_long()
     let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
     let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
     let containers = all.collect();
-    world.step(Event::Containers(ContainerList { engine: engine(), at: world.now.boot, containers }));
+    world.step(Event::Containers(ContainerList {
+        engine: engine(),
+        at: world.now.boot,
+        containers,
+        past: Past::default(),
+    }));
     world.pass(60_000);
     let died = ContainerSign::Died { exit: Some(1) };
     assert_eq!(incident_codes(&world.container("api-onprem", died)), [("opened", "PoolDown")]);

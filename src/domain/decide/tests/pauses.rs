@@ -169,7 +169,12 @@ fn a_paused_container_is_not_healed_until_the_pause_ends() {
     world.start();
     let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
     let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
-    let list = ContainerList { engine: engine(), at: world.now.boot, containers: all.collect() };
+    let list = ContainerList {
+        engine: engine(),
+        at: world.now.boot,
+        containers: all.collect(),
+        past: Past::default(),
+    };
     world.step(Event::Containers(list));
     pause(&mut world, Scope::Site(site("onprem")), Some(300));
     world.pass(30_000);

@@ -91,6 +91,7 @@ fn a_start_asks_the_engine_anew() {
         engine: engine(),
         at: world.now.boot,
         containers: BTreeMap::new(),
+        past: Past::default(),
     }));
     world.step(Event::Started);
     assert_eq!(world.state.engines[&engine()].found, None);
