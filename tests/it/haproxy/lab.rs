@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use supervisor::actuator::haproxy::template::{
     CheckModel, DEFAULT_TEMPLATE, HttpCheck, Mode, Model, PoolModel, ProxyModel, Rendered, ServerModel,
@@ -166,9 +166,21 @@ pub(crate) fn routes(entries: &[(&str, &str)]) -> Routes {
     entries.iter().map(|(key, backend)| (ident(key), ident(backend))).collect()
 }
 
-/// A port that nobody had a moment ago.
+/// A port that nobody had a moment ago, and that no other test is given. Not one of those that the kernel gives to whoever
+/// connects (32768 and up): until it is used, a connection of another test would take it.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run side by side begin far from each other.
+    let begin = std::process::id().wrapping_mul(997);
+    loop {
+        let n = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::SeqCst));
+        let port = u16::try_from(FIRST + n % COUNT).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub(crate) async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
