@@ -196,8 +196,14 @@ pub struct Facts {
     pub stop_timeout: Span,
     /// What the image's health check says, if there is one (`State.Health.Status`).
     pub check: Option<DockersCheck>,
+    /// How long after one such check the next one has its result, at most (`Config.Healthcheck`: interval and timeout).
+    #[serde(default = "usual_check_takes")]
+    pub check_takes: Span,
     /// What the label `supervisor.heal`, or one of autoheal's, asks for.
     pub heal: Option<HealMode>,
+    /// Nobody has read them yet: these are the usual ones.
+    #[serde(default)]
+    pub guessed: bool,
 }
 
 /// Docker's own restart policy.
@@ -240,8 +246,22 @@ impl Default for Facts {
             stop_signal: SIGTERM,
             stop_timeout: Span::seconds(10),
             check: None,
+            check_takes: usual_check_takes(),
             heal: None,
+            guessed: false,
         }
+    }
+}
+
+/// Docker's defaults: every 30 s, for 30 s at most.
+fn usual_check_takes() -> Span {
+    Span::seconds(60)
+}
+
+impl Facts {
+    /// Those of a container that could not be read, or not yet.
+    pub fn guessed() -> Facts {
+        Facts { guessed: true, ..Facts::default() }
     }
 }
 

@@ -47,6 +47,9 @@ pub const SIGNAL_WORKS: Span = Span::seconds(5);
 /// What a list found ended is judged after this: its events may still be on their way.
 const PAST_ARRIVES: Span = Span::seconds(1);
 
+/// What is known of a container only from its events is read within this, unless its engine hangs.
+const FACTS_ARRIVE: Span = Span::seconds(1);
+
 /// After an engine is back, its own restart policies go first for this long; they start everything at once.
 const ENGINE_STARTS: Span = Span::seconds(5);
 
@@ -128,7 +131,7 @@ pub enum HealWait {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Nothing was seen of it since the start.
+    /// Nothing was seen of it since the start, or since it was created.
     #[default]
     Unseen,
     /// It runs.
@@ -202,6 +205,7 @@ pub struct Signal {
     /// When that was heard.
     pub at: Boot,
     /// When the first one was heard of those that belong together: `docker stop` sends KILL to what ignores TERM.
+    #[serde(default)]
     pub first: Boot,
 }
 
@@ -268,6 +272,11 @@ pub enum Input {
         /// When the list was begun.
         at: Boot,
     },
+    /// A list has it created and not started.
+    SeenCreated {
+        /// When the list was begun.
+        at: Boot,
+    },
     /// A list has it ended.
     SeenEnded {
         /// When the list was begun.
@@ -292,7 +301,10 @@ pub enum Input {
         ending_since: Option<Boot>,
     },
     /// It runs, and its probes or Docker's check say that it is dead.
-    Dead,
+    Dead {
+        /// What dies of the same is found dead within this.
+        others_within: Span,
+    },
     /// It runs, and nothing says any more that it is dead.
     Alive,
     /// Our action ended.

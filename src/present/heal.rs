@@ -105,7 +105,7 @@ pub(super) fn stands(
     let it = || how.clone().unwrap_or_else(|| "ended".to_owned());
     let when = left.map_or_else(|| "soon".to_owned(), |left| format!("in {left}"));
     match phase {
-        Phase::Unseen => format!("{name} was not seen yet"),
+        Phase::Unseen => format!("{name} was not seen running yet"),
         Phase::Runs { .. } => format!("{name} runs"),
         Phase::Ailing { .. } => format!("{name} runs but is dead; a restart is considered {when}"),
         Phase::Judging { .. } => format!("{name} ended; who did it is known {when}"),

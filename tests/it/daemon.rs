@@ -10,6 +10,7 @@ mod listeners;
 mod once;
 mod relay;
 mod second;
+mod sequences;
 mod serving;
 mod settings;
 mod systemd;

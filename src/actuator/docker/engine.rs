@@ -244,7 +244,7 @@ impl Engine {
                     Some(ContainerSeen {
                         id: known,
                         status: ContainerStatus::Unknown,
-                        facts: Facts::default(),
+                        facts: Facts::guessed(),
                     }),
                 ))
             }

@@ -6,7 +6,7 @@ use crate::domain::policy::HealMode;
 use crate::domain::time::Span;
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EventMessage,
-    EventMessageTypeEnum, HealthStatusEnum, RestartPolicy, RestartPolicyNameEnum,
+    EventMessageTypeEnum, HealthConfig, HealthStatusEnum, RestartPolicy, RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
 
@@ -98,8 +98,22 @@ pub(super) fn facts(found: &ContainerInspectResponse) -> Facts {
             Some(HealthStatusEnum::UNHEALTHY) => Some(DockersCheck::Unhealthy),
             Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => None,
         },
+        check_takes: config
+            .and_then(|config| config.healthcheck.as_ref())
+            .map_or(usual.check_takes, check_takes),
         heal: labels.and_then(|labels| heal_mode(labels).ok().flatten()),
+        guessed: false,
     }
+}
+
+/// The interval and the timeout of a health check; Docker gives nanoseconds, and 0 for its default.
+fn check_takes(check: &HealthConfig) -> Span {
+    const DEFAULT: Span = Span::seconds(30);
+    let span = |nanoseconds: Option<i64>| {
+        let set = nanoseconds.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        set.map_or(DEFAULT, |n| Span(n.div_ceil(1_000_000)))
+    };
+    span(check.interval) + span(check.timeout)
 }
 
 fn dockers_policy(policy: &RestartPolicy) -> DockersPolicy {
@@ -221,14 +235,16 @@ mod tests {
     fn an_inspect_tells_how_the_container_is_healed() {
         let json = r#"{"RestartCount": 3, "State": {"Health": {"Status": "unhealthy"}},
             "HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 5}},
-            "Config": {"StopSignal": "SIGUSR1", "StopTimeout": 3, "Labels": {"supervisor.heal": "always"}}}"#;
+            "Config": {"Healthcheck": {"Interval": 500000000, "Timeout": 0}, "StopSignal": "SIGUSR1", "StopTimeout": 3, "Labels": {"supervisor.heal": "always"}}}"#;
         let expected = Facts {
             restart: DockersPolicy::OnFailure { most: 5 },
             restarts: 3,
             stop_signal: 10,
             stop_timeout: Span::seconds(3),
             check: Some(DockersCheck::Unhealthy),
+            check_takes: Span(30_500),
             heal: Some(HealMode::Always),
+            guessed: false,
         };
         assert_eq!(facts(&serde_json::from_str(json).unwrap()), expected);
         assert_eq!(facts(&ContainerInspectResponse::default()), Facts::default());

@@ -5,7 +5,8 @@ use super::probed::judge;
 use super::repair;
 use crate::domain::change::Change;
 use crate::domain::event::{
-    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, LastSigns,
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, DockersCheck, Facts,
+    LastSigns,
 };
 use crate::domain::health::{Bar, Health, PathView};
 use crate::domain::id::{EngineId, ServerId};
@@ -19,12 +20,20 @@ use crate::domain::witness::{Cause, ContainerFault, Evidence};
 pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     let container = ContainerRef { engine: event.engine, name: event.name.clone() };
     let before = draft.container(&container).filter(|seen| seen.id == event.id).cloned();
-    let facts = before.as_ref().map(|seen| seen.facts.clone()).unwrap_or_default();
+    let facts = before.as_ref().map_or_else(Facts::guessed, |seen| seen.facts.clone());
     let ran_out =
         matches!(&before, Some(ContainerSeen { status: ContainerStatus::Exited { oom: true, .. }, .. }));
     let oom = ran_out || draft.repair(&container).is_some_and(|repair| repair.ran_out_of_memory(event.at));
     let (status, facts) = match event.sign {
-        ContainerSign::Started | ContainerSign::Unpaused => (Some(ContainerStatus::Running), facts),
+        // What its check and its `live` probes said was about the process before.
+        ContainerSign::Started => {
+            for server in draft.state.servers_in(&container).to_vec() {
+                draft.set_life(server, Health::default());
+            }
+            let check = facts.check.map(|_| DockersCheck::Starting);
+            (Some(ContainerStatus::Running), Facts { check, ..facts })
+        }
+        ContainerSign::Unpaused => (Some(ContainerStatus::Running), facts),
         ContainerSign::Died { exit } => (Some(ContainerStatus::Exited { exit, oom }), facts),
         ContainerSign::Paused => (Some(ContainerStatus::Paused), facts),
         ContainerSign::Checked(check) => {
@@ -72,7 +81,12 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
     }
     let watched: Vec<ContainerRef> = draft.state.containers_of(list.engine).cloned().collect();
     for container in watched {
-        let seen = list.containers.get(&container.name).cloned();
+        let mut seen = list.containers.get(&container.name).cloned();
+        if let Some(seen) = seen.as_mut().filter(|seen| seen.facts.guessed)
+            && let Some(before) = draft.container(&container).filter(|before| before.id == seen.id)
+        {
+            seen.facts = before.facts.clone();
+        }
         let fault = seen.as_ref().and_then(|seen| match seen.status {
             ContainerStatus::Exited { oom: true, .. } => Some(ContainerFault::OutOfMemory),
             ContainerStatus::Exited { exit, oom: false } => Some(ContainerFault::Died { exit }),
@@ -91,7 +105,8 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
             Some(ContainerStatus::Exited { exit, oom }) => {
                 Some(Input::SeenEnded { at, exit, oom, engine_was_lost })
             }
-            Some(ContainerStatus::Created | ContainerStatus::Dead | ContainerStatus::Unknown) => None,
+            Some(ContainerStatus::Created) => Some(Input::SeenCreated { at }),
+            Some(ContainerStatus::Dead | ContainerStatus::Unknown) => None,
         };
         let id = seen.as_ref().map(|seen| seen.id.clone()).unwrap_or_default();
         remember(draft, &container, seen);

@@ -89,7 +89,7 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let after = before.after(evidence, probed.ended, bar);
     draft.set_life(server, after);
     let container = draft.state.policy.server(server).and_then(|wanted| wanted.container.clone());
-    // A container that was just started is dead by its old verdict until it answers: asked again with each result.
+    // A container whose start was not heard is dead by its old verdict until it answers: asked again with each result.
     if let (Some(container), true) = (container, after.is_down() || before.differs_in_verdict(&after)) {
         repair::consider(draft, &container);
     }

@@ -141,8 +141,21 @@ pub(super) fn finished(
 pub(super) fn consider(draft: &mut Draft<'_>, container: &ContainerRef) {
     let Some(policy) = draft.state.policy.containers.get(container) else { return };
     let restartable = matches!(policy.role, Role::Servers | Role::Other);
-    let input = if restartable && is_dead(draft, container) { Input::Dead } else { Input::Alive };
+    let input = match is_dead(draft, container) && restartable {
+        true => Input::Dead { others_within: others_within(draft, container) },
+        false => Input::Alive,
+    };
     hear(draft, container, "", input);
+}
+
+/// When it is known whether others died of the same. A probe that fails once is seen; of Docker's check, only the verdict.
+fn others_within(draft: &Draft<'_>, container: &ContainerRef) -> Span {
+    let dead = |server: &ServerId| draft.server(*server).is_some_and(|server| server.life.is_down());
+    let servers = draft.state.servers_in(container);
+    if servers.is_empty() || servers.iter().any(dead) {
+        return Span::ZERO;
+    }
+    facts(draft, container).check_takes
 }
 
 /// Whether a container runs and is dead: a server in it does not live, or Docker's check says so.

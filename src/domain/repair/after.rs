@@ -1,12 +1,12 @@
 //! What a container's repair is after something was heard of it: a table of phases and inputs, written out.
 
 use super::{
-    AMBIGUOUS_EXITS, ENGINE_STARTS, End, Ender, Ending, Input, PAST_ARRIVES, Phase, Repair, Rules,
-    SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
+    AMBIGUOUS_EXITS, ENGINE_STARTS, End, Ender, Ending, FACTS_ARRIVE, Input, PAST_ARRIVES, Phase, Repair,
+    Rules, SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
 };
 use crate::domain::action::Deed;
 use crate::domain::policy::{HealMode, OnKill};
-use crate::domain::time::Boot;
+use crate::domain::time::{Boot, Span};
 
 impl Signal {
     /// Whether it is one that ends containers, and came shortly before what happens now.
@@ -36,13 +36,17 @@ impl Repair {
             Input::SeenEnded { at, exit, oom, engine_was_lost } if at >= self.heard => {
                 self.seen_ended(exit, oom, engine_was_lost, rules)
             }
-            // Events are newer than the list.
-            Input::SeenRunning { .. } | Input::SeenRestarting { .. } | Input::SeenEnded { .. } => {
-                self.clone()
+            Input::SeenCreated { at } if at >= self.heard && self.phase == Phase::Gone => {
+                self.with(Phase::Unseen)
             }
+            // Events are newer than the list; and what was never started is nobody's loss.
+            Input::SeenRunning { .. }
+            | Input::SeenRestarting { .. }
+            | Input::SeenCreated { .. }
+            | Input::SeenEnded { .. } => self.clone(),
             Input::EndedWithEngine { exit, oom } => self.heard(rules).ended_with_engine(exit, oom, rules),
             Input::EngineLost { ending_since } => self.engine_lost(ending_since),
-            Input::Dead => self.dead(rules),
+            Input::Dead { others_within } => self.dead(others_within, rules),
             Input::Alive => self.alive(),
             Input::Finished(end) => self.finished(end, rules),
             Input::Tick => self.ticked(rules),
@@ -103,6 +107,10 @@ impl Repair {
                 let ran = self.rested(rules);
                 match who {
                     Ender::Kill => ran.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
+                    // It died as soon as it was created: whether Docker itself starts it is about to be read.
+                    Ender::Crash if rules.facts.guessed => {
+                        ran.with(Phase::Judging { ending, until: rules.now + FACTS_ARRIVE })
+                    }
                     Ender::Crash | Ender::Stop | Ender::Engine | Ender::Unseen => ran.ended(ending, rules),
                 }
             }
@@ -272,9 +280,9 @@ impl Repair {
         if with_engine { self.with(Phase::WithEngine) } else { self.clone() }
     }
 
-    fn dead(&self, rules: Rules<'_>) -> Repair {
+    fn dead(&self, others_within: Span, rules: Rules<'_>) -> Repair {
         let Phase::Runs { since } = self.phase else { return self.clone() };
-        self.with(Phase::Ailing { since, at: (since + rules.policy.grace).max(rules.now) })
+        self.with(Phase::Ailing { since, at: (since + rules.policy.grace).max(rules.now + others_within) })
     }
 
     fn alive(&self) -> Repair {

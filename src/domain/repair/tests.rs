@@ -69,7 +69,7 @@ fn phases() -> [Phase; 14] {
 }
 
 /// Every input, and the phase after it for each of [`phases`], in that order.
-const TABLE: [(&str, Input, [&str; 14]); 22] = {
+const TABLE: [(&str, Input, [&str; 14]); 23] = {
     const AT: Boot = NOW;
     const CODE: Option<i32> = Some(1);
     [
@@ -205,6 +205,26 @@ const TABLE: [(&str, Input, [&str; 14]); 22] = {
             ],
         ),
         (
+            "seen created",
+            Input::SeenCreated { at: NOW },
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "unseen",
+            ],
+        ),
+        (
             "ended with engine",
             Input::EndedWithEngine { exit: Some(137), oom: false },
             [
@@ -254,7 +274,7 @@ const TABLE: [(&str, Input, [&str; 14]); 22] = {
         ),
         (
             "dead",
-            Input::Dead,
+            Input::Dead { others_within: Span::ZERO },
             [
                 "unseen",
                 "ailing",
@@ -578,7 +598,9 @@ fn an_action_that_never_reports_its_end_is_taken_for_unknown() {
 fn a_restart_of_a_dead_container_waits_for_its_grace() {
     let given = Given::default();
     let young = in_phase(Phase::Runs { since: Boot(NOW.0 - 10_000) });
-    let Phase::Ailing { at, .. } = young.after(Input::Dead, given.rules()).phase else {
+    let Phase::Ailing { at, .. } =
+        young.after(Input::Dead { others_within: Span::ZERO }, given.rules()).phase
+    else {
         panic!("not ailing")
     };
     assert_eq!(at.since(NOW), Span::seconds(20));

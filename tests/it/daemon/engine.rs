@@ -6,6 +6,7 @@ use super::world::{Daemon, World};
 use crate::haproxy::lab::until_within;
 use std::time::{Duration, Instant};
 use supervisor::status::{ContainerView, View};
+use tokio::time::sleep;
 
 /// An engine that is back must be known again within this.
 const RESYNCHRONISED_WITHIN: Duration = Duration::from_secs(10);
@@ -40,13 +41,16 @@ pub(super) fn phase<'a>(view: &'a View, name: &str) -> &'a str {
 /// Waits until each container is in its phase.
 pub(super) async fn until_phases(daemon: &Daemon, longest: Duration, wanted: &[(&str, &[&str])]) -> Duration {
     let begun = Instant::now();
-    until_within(longest, &format!("{wanted:?}"), async || {
-        daemon
-            .view()
-            .await
-            .is_ok_and(|view| wanted.iter().all(|(name, phases)| phases.contains(&phase(&view, name))))
-    })
-    .await;
+    let mut view = daemon.view().await.unwrap();
+    while !wanted.iter().all(|(name, phases)| phases.contains(&phase(&view, name))) {
+        assert!(
+            begun.elapsed() < longest,
+            "waited {longest:?} in vain for {wanted:?}: {:#?}",
+            view.containers
+        );
+        sleep(Duration::from_millis(10)).await;
+        view = daemon.view().await.unwrap();
+    }
     begun.elapsed()
 }
 

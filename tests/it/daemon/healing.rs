@@ -2,7 +2,11 @@
 
 use super::world::{Daemon, World};
 use crate::docker::{Container, docker, socket};
-use supervisor::status::{ContainerView, View};
+use crate::haproxy::lab::{free_port, until_within};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+use supervisor::domain::explain::Grade;
+use supervisor::status::{ContainerView, EventLine, EventList, View};
 use tokio::process::Command;
 
 /// As a first process it ignores TERM: Docker ends it with KILL, after the second that it gives.
@@ -121,11 +125,13 @@ async fn what_docker_starts_itself_is_left_to_docker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_does_not_stay_is_given_up_and_told() {
     let world = World::new().await;
-    let loops = Container::named("loop");
+    let [loops, other] = ["loop", "other"].map(Container::named);
     loops.create("", SLEEP).await;
-    let quick = "[heal]\nrestarts = 2\nbackoff_first = \"100ms\"\nbackoff_longest = \"200ms\"\n";
-    world.write(&format!("{}\n{quick}", looking_after(&world, &[(&loops, "")])));
+    other.create("", SLEEP).await;
+    let quick = "[heal]\nrestarts = 2\nbackoff_first = \"100ms\"\nbackoff_longest = \"200ms\"\nslow_retry = \"10s\"\n";
+    world.write(&format!("{}\n{quick}", looking_after(&world, &[(&loops, ""), (&other, "")])));
     let daemon = world.running().await;
+    until_phase(&daemon, &other, "runs").await;
     for n in 1..=2 {
         until_phase(&daemon, &loops, "runs").await;
         crash(&loops).await;
@@ -141,6 +147,17 @@ async fn a_container_that_does_not_stay_is_given_up_and_told() {
                 .any(|incident| incident.name == "ContainerDown" && incident.words.contains(&loops.0))
         })
         .await;
+    // It is tried again, slowly, and nobody is told a second time.
+    until_within(Duration::from_secs(20), "it is tried again", async || starts(&daemon, &loops).await == 3)
+        .await;
+    until_phase(&daemon, &loops, "runs").await;
+    crash(&loops).await;
+    until_phase(&daemon, &loops, "given_up").await;
+    let list: EventList = daemon.client().get("/api/v1/events?limit=1000").await.unwrap();
+    let opened = |line: &&EventLine| line.code == "incident_opened" && line.words.contains(&loops.0);
+    assert_eq!(list.events.iter().filter(opened).count(), 1, "{:#?}", list.events);
+    assert_eq!(starts(&daemon, &other).await, 0);
+    assert_eq!(inspect(&other, "{{.RestartCount}}").await, "0");
     // A person sees to it.
     docker(&format!("start {}", loops.0)).await;
     until_phase(&daemon, &loops, "runs").await;
@@ -180,4 +197,169 @@ async fn what_supervisor_did_is_remembered_across_its_own_restart() {
     until_phase(&next, &held, "held").await;
     assert_eq!(starts(&next, &crashed).await, 1, "the budget outlives the process");
     assert_eq!(inspect(&held, "{{.State.Running}}").await, "false");
+}
+
+/// An HTTP server in a container of this machine's network, which can hang and be sick.
+struct Served {
+    container: Container,
+    port: u16,
+}
+
+/// Answers every request with its site; each in a process of its own.
+const SERVER: &str = r#"
+use IO::Socket::INET;
+my ($port, $site) = @ARGV;
+$SIG{CHLD} = 'IGNORE';
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 64, ReuseAddr => 1) or die;
+while (my $client = $listener->accept) {
+    next if fork;
+    while (<$client>) { last if /^\r\n$/ }
+    print $client "HTTP/1.1 200 OK\r\ncontent-length: " . length($site) . "\r\nconnection: close\r\n\r\n$site";
+    exit;
+}
+"#;
+
+/// Docker's own check of it.
+const CHECK: &str = "#!/bin/sh\ntest ! -e /world/sick-$SITE -a ! -e /world/sick-all\n";
+
+impl Served {
+    async fn run(world: &World, site: &str, options: &str) -> Served {
+        let served = Served { container: Container::named(site), port: free_port() };
+        let (name, port, dir) = (&served.container.0, served.port, world.dir.path().display());
+        docker(&format!(
+            "run -d --pull never --network host --stop-timeout 1 --name {name} -v {dir}:/world:ro -e SITE={site} {options} \
+             debian:trixie-slim perl /world/server.pl {port} {site}"
+        ))
+        .await;
+        served
+    }
+
+    fn hang(&self, pid: &str, hangs: bool) {
+        let signal = if hangs { "-STOP" } else { "-CONT" };
+        assert!(std::process::Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+}
+
+/// A daemon in front of one such server at each site.
+async fn serving(world: &World, options: &str, live: &str) -> (Daemon, [Served; 2]) {
+    std::fs::write(world.path("server.pl"), SERVER).unwrap();
+    std::fs::write(world.path("check"), CHECK).unwrap();
+    std::fs::set_permissions(world.path("check"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The containers' user is root, whom the directory belongs to; its mode keeps others out.
+    let both = [Served::run(world, "onprem", options).await, Served::run(world, "cloud", options).await];
+    let mut settings = world.settings();
+    for (served, port) in both.iter().zip([world.onprem.port, world.cloud.port]) {
+        let old = format!("address = \"127.0.0.1:{port}\"");
+        let (name, port) = (&served.container.0, served.port);
+        let new =
+            format!("address = \"127.0.0.1:{port}\"\ncontainer = \"{name}\"\nheal = {{ grace = \"0s\" }}");
+        assert!(settings.contains(&old));
+        settings = settings.replace(&old, &new);
+    }
+    let engine = format!("[engines.local]\naddress = \"unix://{}\"\n", socket().display());
+    world.write(&format!("{settings}\n{live}{engine}"));
+    let daemon = world.running().await;
+    for served in &both {
+        until_phase(&daemon, &served.container, "runs").await;
+    }
+    (daemon, both)
+}
+
+/// Waits until supervisor has restarted it. If a busy machine lets the other one fail once, it looks again 10 s later.
+async fn until_restarted(daemon: &Daemon, container: &Container, expected: usize) {
+    let longest = Duration::from_secs(30);
+    until_within(longest, "it is restarted", async || starts(daemon, container).await == expected).await;
+    until_phase(daemon, container, "runs").await;
+}
+
+/// Waits until it is told what keeps a restart back and both are found dead, and that neither was started meanwhile.
+async fn assert_left_alone_together(daemon: &Daemon, both: &[Served; 2], starts_before: [usize; 2]) {
+    for served in both {
+        until_phase(daemon, &served.container, "ailing").await;
+    }
+    crate::haproxy::lab::until("it is told why neither is restarted", async || {
+        let list: EventList = daemon.client().get("/api/v1/events?limit=1000").await.unwrap();
+        let waits = |name: &str| {
+            list.events.iter().any(|line| line.code == "heal_waits" && line.words.contains(name))
+        };
+        both.iter().all(|served| waits(&served.container.0))
+    })
+    .await;
+    let found = [starts(daemon, &both[0].container).await, starts(daemon, &both[1].container).await];
+    assert_eq!(found, starts_before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_hangs_is_restarted_unless_all_hang_together() {
+    let world = World::new().await;
+    let live = "[services.api.live]\npath = \"/\"\ninterval = \"500ms\"\ntimeout = \"1s\"\nfall = 3\n";
+    let (daemon, both) = serving(&world, "", live).await;
+    let [onprem, cloud] = &both;
+    let crashed = Instant::now();
+    crash(&onprem.container).await;
+    until_restarted(&daemon, &onprem.container, 1).await;
+    println!("a crashed server was started {:?} after it crashed", crashed.elapsed());
+    daemon.until("all is well again", |view| view.grade == Grade::Well).await;
+    println!("and was well, in front again, {:?} after it crashed", crashed.elapsed());
+    let began = inspect(&onprem.container, "{{.State.StartedAt}}").await;
+
+    let hung = Instant::now();
+    onprem.hang(&inspect(&onprem.container, "{{.State.Pid}}").await, true);
+    until_restarted(&daemon, &onprem.container, 2).await;
+    println!("a hung server was restarted {:?} after it hung", hung.elapsed());
+    daemon.until("all is well again", |view| view.grade == Grade::Well).await;
+    println!("and was well {:?} after it hung", hung.elapsed());
+    assert_ne!(inspect(&onprem.container, "{{.State.StartedAt}}").await, began);
+    assert_eq!(starts(&daemon, &cloud.container).await, 0);
+
+    let pids = [
+        inspect(&onprem.container, "{{.State.Pid}}").await,
+        inspect(&cloud.container, "{{.State.Pid}}").await,
+    ];
+    for (served, pid) in both.iter().zip(&pids) {
+        served.hang(pid, true);
+    }
+    assert_left_alone_together(&daemon, &both, [2, 0]).await;
+    for (served, pid) in both.iter().zip(&pids) {
+        served.hang(pid, false);
+    }
+    for served in &both {
+        until_phase(&daemon, &served.container, "runs").await;
+        assert_eq!(inspect(&served.container, "{{.State.Running}}").await, "true");
+    }
+    assert_eq!([starts(&daemon, &onprem.container).await, starts(&daemon, &cloud.container).await], [2, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_docker_calls_unhealthy_is_restarted_unless_all_are_together() {
+    let world = World::new().await;
+    let check = "--health-cmd /world/check --health-interval 500ms --health-timeout 1s --health-retries 1 --health-start-period 0s";
+    let (daemon, both) = serving(&world, check, "").await;
+    let [onprem, cloud] = &both;
+    let healthy =
+        async |served: &Served| inspect(&served.container, "{{.State.Health.Status}}").await == "healthy";
+    crate::haproxy::lab::until("Docker calls both healthy", async || {
+        healthy(onprem).await && healthy(cloud).await
+    })
+    .await;
+
+    // It answers requests all the while: traffic has no reason to leave it, but its owner says that it is sick.
+    std::fs::write(world.path("sick-onprem"), "").unwrap();
+    until_restarted(&daemon, &onprem.container, 1).await;
+    std::fs::remove_file(world.path("sick-onprem")).unwrap();
+    crate::haproxy::lab::until("Docker calls it healthy again", async || healthy(onprem).await).await;
+    until_phase(&daemon, &onprem.container, "runs").await;
+    let before = starts(&daemon, &onprem.container).await;
+    assert_eq!(starts(&daemon, &cloud.container).await, 0);
+
+    std::fs::write(world.path("sick-all"), "").unwrap();
+    assert_left_alone_together(&daemon, &both, [before, 0]).await;
+    std::fs::remove_file(world.path("sick-all")).unwrap();
+    for served in &both {
+        until_phase(&daemon, &served.container, "runs").await;
+    }
+    assert_eq!(
+        [starts(&daemon, &onprem.container).await, starts(&daemon, &cloud.container).await],
+        [before, 0]
+    );
 }

@@ -56,10 +56,16 @@ pub(crate) struct Second {
     engine: Option<Child>,
     /// The cgroup of its containers.
     cgroup: String,
+    /// A program with its arguments that ends by becoming dockerd.
+    wrapper: &'static [&'static str],
 }
 
 impl Second {
     pub(crate) async fn start() -> Second {
+        Second::start_under(&[]).await
+    }
+
+    pub(crate) async fn start_under(wrapper: &'static [&'static str]) -> Second {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let cgroup = format!("second-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::SeqCst));
         let dir = tempfile::tempdir().unwrap();
@@ -74,7 +80,7 @@ impl Second {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut second = Second { dir, namespaces, init: 0, engine: None, cgroup };
+        let mut second = Second { dir, namespaces, init: 0, engine: None, cgroup, wrapper };
         until("the namespaces are there", async || second.path("ready").exists()).await;
         let unshare = second.namespaces.id();
         let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
@@ -107,6 +113,7 @@ impl Second {
         let root = |name: &str| self.path("engine").join(name);
         let engine = self
             .inside()
+            .args(self.wrapper)
             .arg("dockerd")
             .arg("--config-file")
             .arg(self.path("daemon.json"))

@@ -214,8 +214,32 @@ fn a_removed_container_is_not_healed_and_its_successor_begins_anew() {
     };
     world.step(event("c2", ContainerSign::Started));
     assert_eq!((phase(&world), world.state.repairs[&onprem()].id.as_str()), ("runs", "c2"));
+    list(&mut world, |all| all.get_mut(&onprem().name).unwrap().id = "c2".into());
     let decision = world.step(event("c2", died(1)));
     assert_eq!(heals(&decision)[0].container_id, "c2");
+}
+
+#[test]
+fn what_dies_before_it_could_be_read_waits_for_what_docker_does_about_it() {
+    for (policy, expected) in [(DockersPolicy::Always, vec![]), (DockersPolicy::No, started())] {
+        let mut world = world();
+        let at = world.now.boot;
+        for sign in [ContainerSign::Started, died(1)] {
+            let (name, id) = (onprem().name, "c2".into());
+            let event = ContainerEvent { engine: engine(), name, id, at, nanoseconds: 0, sign };
+            assert_eq!(deeds(&world.step(Event::Container(event))), []);
+        }
+        list(&mut world, |all| {
+            let seen = all.get_mut(&onprem().name).unwrap();
+            let status = ContainerStatus::Exited { exit: Some(1), oom: false };
+            *seen = ContainerSeen {
+                id: "c2".into(),
+                status,
+                facts: Facts { restart: policy, ..Facts::default() },
+            };
+        });
+        assert_eq!(wait(&mut world, 2_000), expected, "{policy:?}");
+    }
 }
 
 #[test]
@@ -561,7 +585,9 @@ fn a_process_that_runs_and_is_dead_is_restarted_when_its_grace_is_over() {
     end(&mut world, &heal, Outcome::Done);
     assert_eq!(phase(&world), "runs");
     // It still does not answer: not before its grace.
-    world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
     assert_eq!(wait(&mut world, 29_000), []);
     assert_eq!(wait(&mut world, 2_000), restart);
 }
@@ -607,12 +633,35 @@ fn the_last_server_that_serves_is_not_restarted() {
 }
 
 #[test]
+fn what_was_restarted_is_judged_by_what_it_does_since() {
+    let mut world = world_with(|policy| {
+        policy.containers.values_mut().for_each(|container| container.grace = Span::ZERO);
+    });
+    let silent = |world: &mut World| world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    let restarts: Vec<_> = (0..3).flat_map(|_| deeds(&silent(&mut world))).collect();
+    assert_eq!((restarts.len(), phase(&world)), (1, "acting"));
+    for sign in [signal(15), died(143), ContainerSign::Stopped, ContainerSign::Started] {
+        assert_eq!(deeds(&world.container("api-onprem", sign)), []);
+    }
+    assert_eq!(deeds(&list(&mut world, |_| {})), [], "dead by what its last process did");
+    assert_eq!((0..2).flat_map(|_| deeds(&silent(&mut world))).count(), 0);
+    assert_eq!(deeds(&silent(&mut world)).len(), 1, "dead by what it does itself");
+}
+
+#[test]
 fn what_dockers_own_check_calls_unhealthy_is_restarted() {
     let mut world = world();
-    assert_eq!(
-        deeds(&world.container("api-onprem", ContainerSign::Checked(DockersCheck::Unhealthy))).len(),
-        1
-    );
+    let unhealthy = ContainerSign::Checked(DockersCheck::Unhealthy);
+    assert_eq!(deeds(&world.container("api-onprem", unhealthy)), []);
+    // An interval and a timeout of the check later it is known that the other one is well.
+    assert_eq!((wait(&mut world, 59_999), phase(&world)), (vec![], "ailing"));
+    assert_eq!(wait(&mut world, 1).len(), 1);
+    // Two that it calls unhealthy within that time have something in common.
+    let mut world = self::world();
+    world.container("api-onprem", unhealthy);
+    world.pass(50_000);
+    world.container("api-cloud", unhealthy);
+    assert_eq!(wait(&mut world, 600_000), []);
     // One that it calls healthy again in time is not.
     let mut world = self::world();
     world.container("api-onprem", ContainerSign::Started);
