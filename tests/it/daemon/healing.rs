@@ -2,7 +2,7 @@
 
 use super::world::{Daemon, World};
 use crate::docker::{Container, docker, socket};
-use crate::haproxy::lab::{free_port, until_within};
+use crate::haproxy::lab::{free_port, get, until_within};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use supervisor::domain::explain::Grade;
@@ -231,6 +231,8 @@ impl Served {
              debian:trixie-slim perl /world/server.pl {port} {site}"
         ))
         .await;
+        // Without a grace, one that does not listen yet is dead.
+        crate::haproxy::lab::until("it listens", async || get(served.port).await.is_ok()).await;
         served
     }
 

@@ -187,6 +187,14 @@ address = "127.0.0.1:{cloud}"
     pub(crate) async fn well(&self, daemon: &Daemon) {
         daemon.until("all is well", |view| view.grade == Grade::Well).await;
         self.until_served_from("onprem").await;
+        // The new worker serves a moment before the admin socket is its own.
+        let ours = |info: supervisor::actuator::haproxy::reply::Info| {
+            info.description.is_some_and(|description| description.starts_with("supervisor="))
+        };
+        lab::until("the admin socket is the new worker's", async || {
+            self.runtime().info().await.is_ok_and(ours)
+        })
+        .await;
     }
 }
 
