@@ -14,7 +14,7 @@ use supervisor::actuator::haproxy::{
     APPLY_DEADLINE, BindCheck, Client, Handoff, Ident, LocalBinary, MapPath, Routes, Runtime, Target,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -251,23 +251,29 @@ pub(crate) struct Upstream {
     mood: Arc<AtomicU8>,
     /// The task that accepts, and owns what it accepted.
     listening: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Bound to the port and never listening: while this server is gone, nobody else gets the port and answers in its place.
+    _held: Arc<TcpSocket>,
 }
 
 impl Upstream {
     pub(crate) async fn start(site: &'static str) -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let held = bound(0);
+        let port = held.local_addr().unwrap().port();
         let upstream = Upstream {
-            port: listener.local_addr().unwrap().port(),
+            port,
             requests: Arc::default(),
             site,
             mood: Arc::default(),
             listening: Arc::default(),
+            _held: Arc::new(held),
         };
-        upstream.listen(listener).await;
+        upstream.open().await;
         upstream
     }
 
-    async fn listen(&self, listener: TcpListener) {
+    /// Back at the same port.
+    pub(crate) async fn open(&self) {
+        let listener = bound(self.port).listen(128).unwrap();
         let shared = self.clone();
         *self.listening.lock().await = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -284,11 +290,6 @@ impl Upstream {
             task.abort();
             let _ = task.await;
         }
-    }
-
-    /// Back at the same port.
-    pub(crate) async fn open(&self) {
-        self.listen(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap()).await;
     }
 
     pub(crate) fn hang(&self, hangs: bool) {
@@ -321,6 +322,16 @@ impl Upstream {
             }
         }
     }
+}
+
+/// A socket at a port of its own, or one that shares a port that we have.
+fn bound(port: u16) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Connections that have just ended have the port, too.
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind((std::net::Ipv4Addr::LOCALHOST, port).into()).unwrap();
+    socket
 }
 
 /// A client that keeps its connection.
