@@ -1,13 +1,18 @@
 //! A state directory that cannot be written, is full, hangs, or belongs to a newer version: traffic is moved all the same.
 
+use super::mailroom::{self, SHOP, SOON, mail_to, overdue, shop_mails};
+use super::scripted::Relay;
 use super::world::{Daemon, World};
-use crate::haproxy::lab::until;
+use crate::haproxy::lab::{Upstream, until, until_within};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use supervisor::control::protocol::OrderBody;
 use supervisor::control::{Answer, CommandBody, Reply};
 use supervisor::domain::event::StoreHealth;
 use supervisor::status::Link;
+
+/// The longest pause before a store that failed is opened again is 30 s.
+const CATCHES_UP: Duration = Duration::from_secs(45);
 
 async fn order(daemon: &Daemon, site: &str) -> Reply {
     let order = OrderBody::Failover {
@@ -160,11 +165,11 @@ async fn a_disk_that_hangs_for_seconds_does_not_delay_a_switch() {
 }
 
 /// From the refusal to the map in HAProxy.
-async fn switch(world: &World) -> Duration {
+pub(super) async fn switch(world: &World) -> Duration {
     let refused = Instant::now();
     world.onprem.close().await;
     until("the map says cloud", async || {
-        world.routes().await == [("api".to_owned(), "api__cloud".to_owned())]
+        world.routes().await.contains(&("api".to_owned(), "api__cloud".to_owned()))
     })
     .await;
     refused.elapsed()
@@ -197,4 +202,45 @@ async fn a_map_file_that_the_disk_did_not_take_is_tried_once_more_at_the_end_or_
             assert_eq!(std::fs::read_to_string(&map).unwrap(), "api api__cloud\n");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_a_mail_goes_out_marked_traffic_is_moved_and_the_outbox_catches_up() {
+    let relay = Relay::start(&[]).await;
+    let world = World::new().await;
+    let shop = Upstream::start(SHOP).await;
+    shop.close().await;
+    overdue().await.plant(&world);
+    let (mail, relays) = (mail_to(&["oncall@example.org"]), relay.settings("main"));
+    world.write(&format!("{}{}{SOON}{mail}{relays}", world.settings(), mailroom::shop(shop.port)));
+    // Room for a first look at the store, and for nothing that is to be kept.
+    let full = "cp -a \"$D\" \"$D.copy\" && mount -t tmpfs -o size=256k tmpfs \"$D\" && cp -a \"$D.copy/.\" \"$D\" \
+                && { cat /dev/zero > \"$D/others\" 2> /dev/null || true; }";
+    let mut daemon = world.run_under(&mounted(&world, full));
+
+    let firing = relay.mail_about_shop("FIRING").await;
+    assert!(firing.text.contains("This may be a duplicate"), "{}", firing.text);
+    daemon.until("the store is degraded", |view| view.store == StoreHealth::Degraded).await;
+    daemon.until_routed_to("onprem").await;
+    daemon
+        .until("both sites are proved", |view| view.services[0].servers.iter().all(|s| s.health == "up"))
+        .await;
+    let full = switch(&world).await;
+    world.onprem.open().await;
+    daemon.until_routed_to("onprem").await;
+
+    // Somebody makes room, where only the daemon sees it.
+    let others = format!("/proc/{}/root{}/others", daemon.pid(), world.path("state").display());
+    std::fs::remove_file(others).unwrap();
+    until_within(CATCHES_UP, "the outbox has caught up", async || {
+        shop_mails(&daemon).await.first().is_some_and(|mail| mail.state == "done")
+    })
+    .await;
+    let roomy = switch(&world).await;
+    eprintln!("a switch took {full:?} with a full disk, and {roomy:?} with room");
+    for took in [full, roomy] {
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    assert_eq!(relay.about_shop("FIRING").len(), 1, "it came once");
+    daemon.stop().await;
 }
