@@ -3,6 +3,7 @@
 
 mod alertmanager;
 mod alerts;
+mod crash_points;
 mod disk;
 mod engine;
 mod healing;
@@ -17,4 +18,5 @@ mod sequences;
 mod serving;
 mod settings;
 mod systemd;
+mod trace;
 mod world;

@@ -268,6 +268,10 @@ impl Daemon {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
     /// How it ended, and how long that took.
     pub(crate) async fn ended(&mut self) -> (ExitStatus, Duration) {
         let begun = Instant::now();
