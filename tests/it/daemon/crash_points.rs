@@ -112,7 +112,10 @@ impl Story {
         // Nobody asks it: an answer is a call, too.
         relay.mail_about_shop(self.subject()).await;
         until_within(LONGEST, "the journal has what became of the mail", async || {
-            journal(&world).iter().any(|record| matches!(record.event, Event::Mailed(_)))
+            let id = shop_rows(&world, self.kind()).first().map(|row| row.key.id);
+            let is_it =
+                |record: &Record| matches!(&record.event, Event::Mailed(mailed) if Some(mailed.mail.id) == id);
+            journal(&world).iter().any(is_it)
         })
         .await;
         mailroom::kill(&mut daemon).await;
@@ -192,7 +195,8 @@ fn assert_nothing_is_lost(world: &World, kept: &[Record], rows: &[OutboxRow], po
 }
 
 /// Waits until nobody has the lock of the state directory. A process that is killed just when it starts another one (HAProxy's
-/// check of a configuration) leaves it to that one up to its `exec`, which takes a while under strace.
+/// check of a configuration) leaves it to that one up to its `exec`, which takes a while under strace, or where others
+/// want the processor.
 async fn until_unlocked(world: &World) {
     until_within(LONGEST, "the state directory is unlocked", async || {
         Lock::acquire(&world.path("state")).is_ok()
@@ -306,6 +310,7 @@ async fn what_was_answered_as_durable_outlives_a_kill() {
         }
         // At once: nothing that came after the answer has had time to help.
         mailroom::kill(&mut daemon).await;
+        until_unlocked(&world).await;
         assert!(told > 0, "turn {turn}: no order was durable");
         let kept = journal(&world);
         let known: BTreeSet<&str> = kept
