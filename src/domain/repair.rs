@@ -53,7 +53,7 @@ const FACTS_ARRIVE: Span = Span::seconds(1);
 /// After an engine is back, its own restart policies go first for this long; they start everything at once.
 const ENGINE_STARTS: Span = Span::seconds(5);
 
-/// `oom` comes just before the `die` that it causes.
+/// `oom` comes just before the `die` that it causes, or, on a busy engine, just after it.
 const OOM_ENDS_WITHIN: Span = Span::seconds(2);
 
 /// Docker's first pause before it starts a container again, doubled each time up to a minute.
@@ -455,6 +455,12 @@ impl Repair {
     /// Whether a process in it was killed for want of memory just before `at`.
     pub fn ran_out_of_memory(&self, at: Boot) -> bool {
         self.oom.is_some_and(|oom| at.since(oom) <= OOM_ENDS_WITHIN)
+    }
+
+    /// The death that an `oom` at `at` explains, if it was heard of before that.
+    pub fn explained_by_memory(&self, at: Boot) -> Option<Ending> {
+        let sudden = |ending: &Ending| matches!(ending.who, Ender::Crash) && !ending.oom;
+        self.last.filter(|ending| sudden(ending) && at.since(ending.at) <= OOM_ENDS_WITHIN)
     }
 
     /// Whether the container's budget is spent.

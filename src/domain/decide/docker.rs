@@ -24,6 +24,8 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     let ran_out =
         matches!(&before, Some(ContainerSeen { status: ContainerStatus::Exited { oom: true, .. }, .. }));
     let oom = ran_out || draft.repair(&container).is_some_and(|repair| repair.ran_out_of_memory(event.at));
+    let explains =
+        draft.repair(&container).is_some_and(|repair| repair.explained_by_memory(event.at).is_some());
     let (status, facts) = match event.sign {
         // What its check and its `live` probes said was about the process before.
         ContainerSign::Started => {
@@ -52,6 +54,8 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     }
     let fault = match event.sign {
         ContainerSign::Died { exit } => Some(ContainerFault::Died { exit }),
+        // It may come after the `die` that it explains, and after the start that followed.
+        ContainerSign::OutOfMemory if explains => None,
         ContainerSign::OutOfMemory => Some(ContainerFault::OutOfMemory),
         ContainerSign::Paused => Some(ContainerFault::Paused),
         ContainerSign::Started

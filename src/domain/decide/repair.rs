@@ -8,7 +8,7 @@ use crate::domain::id::{Name, ServerId, SiteId};
 use crate::domain::jitter;
 use crate::domain::policy::{ContainerRef, HealMode, Role};
 use crate::domain::reason::{Reason, Then};
-use crate::domain::repair::{End, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
+use crate::domain::repair::{End, Ending, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
 use crate::domain::time::{Boot, Span, Wall};
 
 /// What cannot be done while its engine is away, or while others are dead too, is looked at again after this.
@@ -203,7 +203,9 @@ fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after:
     let Some(rules) = rules(draft, container, &facts).filter(|rules| rules.mode() != HealMode::Never) else {
         return;
     };
-    if let (Some(ending), true) = (after.last, after.last != before.last) {
+    // Told once: that it was for want of memory may be heard a moment later.
+    let death = |repair: &Repair| repair.last.map(|ending| Ending { oom: false, ..ending });
+    if let (Some(ending), true) = (after.last, death(after) != death(before)) {
         let then = match after.phase {
             Phase::Held { .. } => Then::Hold,
             Phase::Due { .. } if after.is_spent(rules) => Then::GiveUp,

@@ -24,7 +24,10 @@ impl Repair {
         match input {
             Input::Began => self.began(),
             Input::Signal(number) => Repair { signal: Some(self.signal(number, rules)), ..self.heard(rules) },
-            Input::OutOfMemory => Repair { oom: Some(rules.at), ..self.heard(rules) },
+            Input::OutOfMemory => match self.explained_by_memory(rules.at) {
+                Some(last) => Repair { last: Some(Ending { oom: true, ..last }), ..self.heard(rules) },
+                None => Repair { oom: Some(rules.at), ..self.heard(rules) },
+            },
             Input::Died { exit, oom } => self.heard(rules).died(exit, oom, rules),
             Input::Stop => self.heard(rules).stop(rules),
             Input::Start => self.heard(rules).started(rules),

@@ -7,7 +7,7 @@ use super::world::{Daemon, World};
 use crate::haproxy::lab::{until, until_within};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use supervisor::status::{EventLine, EventList};
+use supervisor::status::{EventLine, EventList, View};
 use tokio::time::{Instant, sleep_until};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -111,6 +111,9 @@ async fn every_way_to_end_is_told_from_every_other() {
     let killed = Some("was killed by an operator (docker kill)");
     assert_told(&daemon, "a-killed", ("held", killed, &["container_ended"])).await;
     assert_told(&daemon, "a-crashed", ("runs", Some("crashed (exit 137)"), healed)).await;
+    // A busy engine says so a moment after the death.
+    let starved = |view: &View| of(view, "a-hungry").last.as_deref() != Some("crashed (exit 137)");
+    daemon.until("it is known that memory ran out", starved).await;
     assert_told(&daemon, "a-hungry", ("runs", Some("ran out of memory and was killed"), healed)).await;
     // Where the two halves of a restart are 2 s apart, the first is told as what it is.
     let view = daemon.view().await.unwrap();

@@ -252,6 +252,23 @@ fn running_out_of_memory_is_a_crash_that_is_told_as_such() {
 }
 
 #[test]
+fn that_memory_ran_out_may_be_heard_after_the_death_and_after_the_start() {
+    let mut world = world();
+    let died_of_it = world.container("api-onprem", died(137));
+    assert_eq!(deeds(&died_of_it), started());
+    world.container("api-onprem", ContainerSign::Started);
+    world.ok("api/api-onprem");
+    world.ok("api/api-onprem");
+    world.pass(500);
+    let late = world.container("api-onprem", ContainerSign::OutOfMemory);
+    assert_eq!(codes(&late), Vec::<&str>::new(), "it is no second death, and the server is well");
+    assert!(world.state.repairs[&onprem()].last.is_some_and(|last| last.oom));
+    // Long after it, it is about a process of the one that runs now.
+    world.pass(10_000);
+    assert_ne!(codes(&world.container("api-onprem", ContainerSign::OutOfMemory)), Vec::<&str>::new());
+}
+
+#[test]
 fn an_engine_that_goes_down_is_nobodys_wish_and_what_it_ran_is_started_when_it_is_back() {
     let mut world = world();
     for name in ["api-onprem", "api-cloud"] {
