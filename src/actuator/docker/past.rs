@@ -14,9 +14,9 @@ use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An engine remembers so many events, of all kinds; one that gives fewer remembers all since its start. (moby,
-/// `daemon/events`: `eventsLimit`)
-const REMEMBERED_BY_ENGINE: usize = 256;
+/// An engine remembers 256 events, of all kinds (moby, `daemon/events`: `eventsLimit`). One that gives far fewer remembers all
+/// since its start; what happened while it was asked has pushed out some and is not among them.
+const REMEMBERED_BY_ENGINE: usize = 192;
 
 /// The most that is read: an engine that keeps a long journal of events (Podman) is asked for no more.
 const READ_MAX: usize = 4096;
@@ -27,6 +27,8 @@ pub(super) struct EngineTime {
     nanoseconds: i64,
     at: Boot,
     live_restore: bool,
+    /// The engine said so itself.
+    told: bool,
 }
 
 impl EngineTime {
@@ -40,7 +42,8 @@ impl EngineTime {
         // An engine whose `/info` bollard cannot read; at worst an event of the last second comes twice.
         let nanoseconds =
             told.unwrap_or_else(|| wall_now().0.saturating_sub(1000).saturating_mul(NANOSECONDS_PER_MS));
-        EngineTime { nanoseconds, at, live_restore: info.live_restore_enabled.unwrap_or(false) }
+        let live_restore = info.live_restore_enabled.unwrap_or(false);
+        EngineTime { nanoseconds, at, live_restore, told: told.is_some() }
     }
 
     /// As `since` and `until` want it.
@@ -73,6 +76,10 @@ pub(super) async fn ask(
     names: &BTreeSet<ContainerName>,
     told: &mut Told,
 ) -> Result<Past, EngineError> {
+    // On a guessed clock the recent past may be its future, for which it would make us wait.
+    if !now.told {
+        return Ok(forgotten(now));
+    }
     // Not only containers' events: their number says whether the engine has forgotten some.
     let options = EventsOptionsBuilder::new().since("0").until(&now.text()).build();
     let events = docker.events(Some(options)).take(READ_MAX).try_collect::<Vec<EventMessage>>();

@@ -13,7 +13,7 @@ use crate::domain::event::{
     ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, LastSigns, Past,
 };
 use crate::domain::id::ContainerName;
-use crate::domain::time::Boot;
+use crate::domain::time::{Boot, Span};
 use bollard::Docker;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt;
@@ -103,6 +103,8 @@ impl Session<'_> {
         let (engine, hard) = (self.engine, self.hard);
         let names = self.watched.borrow_and_update().clone();
         let past = past::ask(engine, &docker, &time, &names, self.told).await?;
+        // Whether the next list needs the past, too.
+        let mut missed = false;
         let (at, mut seen) = list(engine, &docker, names, Seen::new()).await?;
         self.tell(at, &seen, past).await?;
 
@@ -140,7 +142,7 @@ impl Session<'_> {
                 }
                 () = reader.overflowed.notified() => {
                     tracing::warn!(engine = %engine.id, "more events than could be taken in time: the list makes up for them");
-                    wanted = true;
+                    (wanted, missed) = (true, true);
                 }
                 done = listed(&mut listing) => {
                     listing = None;
@@ -153,7 +155,16 @@ impl Session<'_> {
                     lists_in_a_row = 0;
                     suspicion = suspicion.or_else(|| Suspicion::of(&seen, &fresh, &heard_since));
                     heard_since.clear();
-                    self.tell(at, &fresh, Past::default()).await?;
+                    // Of what was not watched before, or could not be read, nobody has listened to the end.
+                    let past = if missed || has_strangers(&seen, &fresh) {
+                        let names = fresh.keys().cloned().collect();
+                        let time = EngineTime::ask(engine, &docker).await;
+                        past::ask(engine, &docker, &time, &names, self.told).await?
+                    } else {
+                        Past::default()
+                    };
+                    missed = false;
+                    self.tell(at, &fresh, past).await?;
                     seen = fresh;
                 }
                 beat = &mut heartbeat => return Err(beat.map_or(End::Deaf, End::Lost)),
@@ -229,6 +240,18 @@ async fn listed(listing: &mut Option<Listing<'_>>) -> Result<(Boot, Seen), Engin
     }
 }
 
+/// Whether `fresh` has a container whose name is new, or that could not be read before.
+fn has_strangers(before: &Seen, fresh: &Seen) -> bool {
+    let readable = |seen: &ContainerSeen| !seen.id.is_empty();
+    let stranger = |name: &ContainerName| match before.get(name) {
+        None => true,
+        // It did not exist: all that it did was announced.
+        Some(None) => false,
+        Some(Some(seen)) => !readable(seen),
+    };
+    fresh.iter().any(|(name, seen)| seen.as_ref().is_some_and(readable) && stranger(name))
+}
+
 /// Looks at every one of `names`.
 async fn list(
     engine: &Engine,
@@ -267,6 +290,10 @@ struct Signs {
     last: LastSigns,
 }
 
+/// For how long a signal may be what an engine or a person ends a container with: a minute of patience is long
+/// (`docker stop` gives ten seconds).
+const SIGNAL_AT_WORK: Span = Span::seconds(90);
+
 /// How many signalled containers are remembered: those that live on (`kill -s HUP`) stay among them.
 const SIGNALLED_MAX: usize = 4096;
 
@@ -275,8 +302,14 @@ impl Signs {
         let id = &heard.key.id;
         match heard.sign {
             Some(ContainerSign::Killed { .. }) => {
-                if self.signalled.len() < SIGNALLED_MAX {
-                    self.signalled.entry(id.clone()).or_insert(at);
+                // One that was signalled long ago and lives on (`kill -s HUP`) is signalled for the first time again.
+                let lately = |first: &Boot| at.since(*first) <= SIGNAL_AT_WORK;
+                match self.signalled.get(id).filter(|first| lately(first)) {
+                    Some(_) => {}
+                    None if self.signalled.len() >= SIGNALLED_MAX && !self.signalled.contains_key(id) => {}
+                    None => {
+                        self.signalled.insert(id.clone(), at);
+                    }
                 }
             }
             Some(ContainerSign::Died { .. }) => {

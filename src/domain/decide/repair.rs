@@ -31,17 +31,24 @@ pub(super) fn announced(draft: &mut Draft<'_>, container: &ContainerRef, event: 
 /// Makes up for what happened to `container` while nobody listened, as far as its engine remembers it. Nothing is done yet:
 /// the list that follows says what became of it.
 pub(super) fn recall(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, past: &Past) {
-    let Some(repair) = draft.repair(container) else { return };
+    let Some(repair) = draft.repair(container).cloned() else { return };
     let heard = if repair.id == id { repair.engine_time } else { 0 };
     let of_it = |event: &&ContainerEvent| event.name == container.name && event.id == id;
     let all: Vec<&ContainerEvent> = past.events.iter().filter(of_it).collect();
+    // An engine that remembers what it told us before has not gone down meanwhile.
+    if repair.phase == Phase::WithEngine && all.iter().any(|event| event.nanoseconds <= heard) {
+        draft.set_repair(container, Repair { phase: Phase::Unseen, signal: None, ..repair.clone() });
+    }
+    // What was being found out when we ended, or wrongly, is found out again. A start is known: it was counted then.
+    let again = draft.repair(container).is_some_and(|repair| repair.phase == Phase::Unseen);
     let begun = all.iter().any(|event| event.sign == ContainerSign::Started);
     // An engine that was killed ends, when it is started again, what had gone on without it; it signals it as a person
     // would. What it ended was not started since.
     let by_engine = !begun && past.reaches.is_none() && !past.live_restore;
     let facts = facts(draft, container);
     for event in all {
-        if event.nanoseconds <= heard {
+        let known = event.nanoseconds <= heard;
+        if known && !(again && event.sign != ContainerSign::Started) {
             continue;
         }
         let oom = matches!(
@@ -55,9 +62,12 @@ pub(super) fn recall(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, 
                 input = Input::EndedWithEngine { exit, oom };
             } else if !begun && signals_from.is_some_and(|at| event.at < at) {
                 // The signal that led to it may be what was forgotten.
+                pass(draft, container, event);
                 continue;
             }
         } else if by_engine {
+            // Heard all the same: the next look must not take it for news.
+            pass(draft, container, event);
             continue;
         }
         note_event(draft, container, event, input);
@@ -79,8 +89,14 @@ fn input_of(sign: ContainerSign, oom: bool) -> Option<Input> {
 
 fn note_event(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent, input: Input) {
     note(draft, container, &event.id, input, event.at);
+    pass(draft, container, event);
+}
+
+/// What the engine tells up to `event` is no news any more.
+fn pass(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent) {
     if let Some(repair) = draft.repair(container).filter(|repair| !repair.id.is_empty()).cloned() {
-        draft.set_repair(container, Repair { engine_time: event.nanoseconds, ..repair });
+        let engine_time = event.nanoseconds.max(repair.engine_time);
+        draft.set_repair(container, Repair { engine_time, ..repair });
     }
 }
 

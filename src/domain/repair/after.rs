@@ -241,6 +241,11 @@ impl Repair {
 
     fn ended_with_engine(&self, exit: Option<i32>, oom: bool, rules: Rules<'_>) -> Repair {
         let ending = Ending { who: Ender::Engine, exit, oom, at: rules.at, wall: rules.wall };
+        // A person was stopping it when the engine was killed.
+        if self.was_signalled(rules) {
+            let ending = Ending { who: Ender::Stop, ..ending };
+            return Repair { last: Some(ending), ..self.with(Phase::Held { since: ending.at }) };
+        }
         match self.phase {
             // How our own action ended is about to be known.
             Phase::Acting { .. } => self.clone(),

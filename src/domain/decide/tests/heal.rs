@@ -399,7 +399,9 @@ fn list_with_past(world: &mut World, gap: u64, signs: &[(u64, ContainerSign)], r
     };
     let seen = |status| ContainerSeen { id: "c1".into(), status, facts: Facts::default() };
     let runs = signs.last().is_some_and(|(_, sign)| *sign == ContainerSign::Started);
-    let ended = ContainerStatus::Exited { exit: Some(137), oom: false };
+    let exit_of = |sign: ContainerSign| if let ContainerSign::Died { exit } = sign { exit } else { None };
+    let exit = signs.iter().rev().find_map(|(_, sign)| exit_of(*sign));
+    let ended = ContainerStatus::Exited { exit, oom: false };
     let containers = BTreeMap::from([
         (onprem().name, seen(if runs { ContainerStatus::Running } else { ended })),
         (ContainerName("api-cloud".into()), seen(ContainerStatus::Running)),
@@ -473,6 +475,63 @@ fn what_is_remembered_and_was_heard_is_no_news() {
     let again = list_with_past(&mut world, 1_000, &signs, Reaches::Start { live_restore: false });
     assert!(!codes(&again).contains(&"hold_lifted"), "{:?}", codes(&again));
     assert_eq!((phase(&world), wait(&mut world, 60_000)), ("held", vec![]));
+}
+
+const ENGINE_BEGAN: Reaches = Reaches::Start { live_restore: false };
+
+#[test]
+fn what_was_being_found_out_when_we_ended_is_found_out_from_the_same_events() {
+    let begun = |rest: &[(u64, ContainerSign)]| [&[(50, ContainerSign::Started)], rest].concat();
+    let stop = begun(&[(100, signal(15)), (200, died(1)), (210, ContainerSign::Stopped)]);
+    let crash = begun(&[(200, died(137))]);
+    for (signs, before, after, starts) in [(stop, "stopping", "held", 0), (crash, "acting", "acting", 1)] {
+        let mut world = world();
+        list_with_past(&mut world, 1_000, &signs, ENGINE_BEGAN);
+        assert_eq!(phase(&world), before);
+        let counted = world.state.repairs[&onprem()].starts.len();
+        world.step(Event::Started);
+        let mut decisions = deeds(&list_with_past(&mut world, 1_000, &signs, ENGINE_BEGAN));
+        decisions.extend(wait(&mut world, 10_000));
+        assert_eq!((phase(&world), decisions.len()), (after, starts));
+        assert_eq!(world.state.repairs[&onprem()].starts.len(), counted + starts, "the budget goes on");
+    }
+}
+
+#[test]
+fn an_engine_that_remembers_what_we_heard_did_not_go_down() {
+    let mut world = world();
+    let stop = [(100, signal(15)), (200, died(1)), (210, ContainerSign::Stopped)];
+    let signs = [&[(50, ContainerSign::Started)], &stop[..]].concat();
+    let signalled = world.now.boot + Span(100);
+    list_with_past(&mut world, 1_000, &signs, ENGINE_BEGAN);
+    for sign in [signal(15), died(0), ContainerSign::Stopped] {
+        world.container("api-cloud", sign);
+    }
+    // The way to the engine breaks with the last of what it ran, as if it went down itself.
+    let last = LastSigns { signalled: Some(signalled), ended: Some(world.now.boot) };
+    world.step(Event::EngineLost { engine: engine(), last });
+    assert_eq!(phase(&world), "with_engine");
+    list_with_past(&mut world, 1_000, &signs, Reaches::Back(-1_000));
+    assert_eq!((wait(&mut world, 60_000), phase(&world), who(&world)), (vec![], "held", Some(Ender::Stop)));
+}
+
+#[test]
+fn a_stop_under_way_when_the_engine_is_killed_stays_a_persons() {
+    let mut world = world();
+    world.container("api-onprem", signal(15));
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
+    let by_engine = [(4_000, signal(15)), (4_100, died(1)), (4_110, ContainerSign::Stopped)];
+    list_with_past(&mut world, 5_000, &by_engine, ENGINE_BEGAN);
+    assert_eq!((wait(&mut world, 60_000), phase(&world)), (vec![], "held"));
+}
+
+#[test]
+fn what_the_engine_ended_itself_is_not_a_persons_at_the_next_look() {
+    let mut world = world();
+    world.step(Event::EngineLost { engine: engine(), last: LastSigns::default() });
+    let by_engine = [(40_000, signal(15)), (40_100, died(1)), (40_110, ContainerSign::Stopped)];
+    list_with_past(&mut world, 60_000, &by_engine, ENGINE_BEGAN);
+    assert_eq!(world.state.repairs[&onprem()].engine_time, 40_110_000_000);
 }
 
 #[test]
