@@ -69,7 +69,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         let server_id = ServerId { service: id, server: *name };
         let Some(wanted) = policy.servers.get(name) else { continue };
         let site = wanted.site;
-        if let Health::Down { cause, .. } = server.life {
+        if let (Health::Down { cause, .. }, true) = (server.life, state.runs(server_id)) {
             reasons.push(Reason::ServerDead { server: server_id, site, cause });
         }
         if let Some(container) = &wanted.container {

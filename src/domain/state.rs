@@ -7,7 +7,7 @@ use super::action::{ActionId, Desired, DesiredRoute, Pace};
 use super::change::Change;
 use super::command::{Operator, Pause, Scope};
 use super::delivery::{MAILS_MAX, Peer};
-use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
+use super::event::{ConfigSeen, ContainerSeen, ContainerStatus, ProxyIdentity, StoreHealth};
 use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
@@ -345,6 +345,16 @@ impl State {
             };
             service.paused = pauses.keys().any(site);
         }
+    }
+
+    /// Whether the server's process runs, as far as Docker tells.
+    pub fn runs(&self, server: ServerId) -> bool {
+        let container = self.policy.server(server).and_then(|wanted| wanted.container.as_ref());
+        let seen = container.and_then(|container| {
+            let engine = self.engines.get(&container.engine)?;
+            engine.containers.get(&container.name).filter(|_| engine.found == Some(true))
+        });
+        seen.is_none_or(|seen| seen.status == ContainerStatus::Running)
     }
 
     /// The pause that keeps a container from being healed, if one does.

@@ -3,7 +3,7 @@
 use super::Draft;
 use super::repair;
 use crate::domain::change::Change;
-use crate::domain::event::{ContainerStatus, Probed};
+use crate::domain::event::Probed;
 use crate::domain::failover::Override;
 use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
@@ -96,7 +96,7 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     if before.differs_in_verdict(&after) {
         match (before, after) {
             // Where Docker says that nothing runs, a silent process is no news.
-            (_, Health::Down { cause, .. }) if runs(draft, server) => {
+            (_, Health::Down { cause, .. }) if draft.state.runs(server) => {
                 draft.tell(Reason::ServerDead { server, site, cause });
             }
             (_, Health::Down { .. }) => {}
@@ -104,16 +104,6 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
             (_, Health::Unknown { .. } | Health::Up { .. }) => {}
         }
     }
-}
-
-/// Whether the server's process runs, as far as Docker tells.
-fn runs(draft: &Draft<'_>, server: ServerId) -> bool {
-    let container = draft.state.policy.server(server).and_then(|wanted| wanted.container.as_ref());
-    let seen = container.and_then(|container| {
-        let engine = draft.state.engines.get(&container.engine)?;
-        engine.containers.get(&container.name).filter(|_| engine.found == Some(true))
-    });
-    seen.is_none_or(|seen| seen.status == ContainerStatus::Running)
 }
 
 /// By how much a result is too late to be true: against its plan, or on its way to us.

@@ -280,6 +280,18 @@ fn a_dead_process_is_told_and_moves_no_traffic() {
     assert_eq!(world.serving().as_deref(), Some("onprem"), "that is for `ready` to say");
     let standing = explain(&world.state, service("api"), world.now);
     assert!(standing.iter().any(|reason| reason.code() == "server_dead"), "{standing:?}");
+    // What does not run is not said to run and be dead.
+    let seen = ContainerSeen {
+        id: "c1".into(),
+        status: ContainerStatus::Exited { exit: Some(0), oom: false },
+        facts: Facts::default(),
+    };
+    let containers = [(crate::domain::ContainerName("api-onprem".into()), seen)].into();
+    let mut ended = world.state.clone();
+    let list = ContainerList { engine: engine(), at: world.now.boot, containers, past: Past::default() };
+    ended.apply(&decide(&ended, &Event::Containers(list), world.now).changes);
+    let standing = explain(&ended, service("api"), world.now);
+    assert!(standing.iter().all(|reason| reason.code() != "server_dead"), "{standing:?}");
     assert_eq!(codes(&world.live(ONPREM, ProbeOutcome::Connected { took: Span(1) })), ["server_lives"]);
 }
 
