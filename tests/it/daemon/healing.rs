@@ -242,7 +242,8 @@ impl Served {
     }
 }
 
-/// A daemon in front of one such server at each site.
+/// A daemon in front of one such server at each site. Each gets a moment before it is judged: what has just been started does
+/// not listen yet.
 async fn serving(world: &World, options: &str, live: &str) -> (Daemon, [Served; 2]) {
     std::fs::write(world.path("server.pl"), SERVER).unwrap();
     std::fs::write(world.path("check"), CHECK).unwrap();
@@ -254,7 +255,7 @@ async fn serving(world: &World, options: &str, live: &str) -> (Daemon, [Served; 
         let old = format!("address = \"127.0.0.1:{port}\"");
         let (name, port) = (&served.container.0, served.port);
         let new =
-            format!("address = \"127.0.0.1:{port}\"\ncontainer = \"{name}\"\nheal = {{ grace = \"0s\" }}");
+            format!("address = \"127.0.0.1:{port}\"\ncontainer = \"{name}\"\nheal = {{ grace = \"3s\" }}");
         assert!(settings.contains(&old));
         settings = settings.replace(&old, &new);
     }
