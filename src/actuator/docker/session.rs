@@ -146,7 +146,7 @@ impl Session<'_> {
                 }
                 done = listed(&mut listing) => {
                     listing = None;
-                    let (at, fresh) = done?;
+                    let (mut at, mut fresh) = done?;
                     // Events that came meanwhile are newer than some of what was read: it would take them back.
                     if disturbed && lists_in_a_row < LISTS_IN_A_ROW {
                         wanted = true;
@@ -155,11 +155,14 @@ impl Session<'_> {
                     lists_in_a_row = 0;
                     suspicion = suspicion.or_else(|| Suspicion::of(&seen, &fresh, &heard_since));
                     heard_since.clear();
-                    // Of what was not watched before, or could not be read, nobody has listened to the end.
+                    // Of what was not watched before, or could not be read, nobody has listened to the end. The list comes
+                    // after the past: what the past holds is not announced again, so the list must show it.
                     let past = if missed || has_strangers(&seen, &fresh) {
-                        let names = fresh.keys().cloned().collect();
+                        let names: BTreeSet<ContainerName> = fresh.keys().cloned().collect();
                         let time = EngineTime::ask(engine, &docker).await;
-                        past::ask(engine, &docker, &time, &names, self.told).await?
+                        let past = past::ask(engine, &docker, &time, &names, self.told).await?;
+                        (at, fresh) = list(engine, &docker, names, seen.clone()).await?;
+                        past
                     } else {
                         Past::default()
                     };
