@@ -3,18 +3,24 @@
 //! The state is plain data: it is stored as a snapshot plus the changes since. The [`Index`] beside it is derived, is not
 //! stored, and keeps the cost of an event independent of the number of services.
 
+mod apply;
+mod carry;
+mod index;
+
 use super::action::{ActionId, Desired, DesiredRoute, Pace};
 use super::change::Change;
 use super::command::{Operator, Pause, Scope};
-use super::delivery::{MAILS_MAX, Peer};
+use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ContainerStatus, ProxyIdentity, StoreHealth};
 use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
-use super::incident::{Incident, IncidentId, Trouble};
+use super::incident::{Incident, IncidentId};
 use super::policy::{ContainerRef, Policy, ServicePolicy};
 use super::repair::{Phase, Repair};
-use super::time::{Boot, Now, Wall};
+use super::time::{Boot, Wall};
+pub use apply::FAILBACKS_MAX;
+use index::Index;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +50,7 @@ pub struct State {
     /// The Alertmanagers.
     #[serde(default)]
     pub peers: BTreeMap<PeerId, Peer>,
-    /// When mails were decided lately, oldest first; at most [`MAILS_MAX`].
+    /// When mails were decided lately, oldest first; at most [`MAILS_MAX`](super::delivery::MAILS_MAX).
     #[serde(default)]
     pub mails: Vec<Boot>,
     /// When this process began to watch.
@@ -57,25 +63,6 @@ pub struct State {
     pub next_action: u64,
     #[serde(skip)]
     index: Index,
-}
-
-/// Derived from the rest of the state; rebuilt by [`State::reindex`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Index {
-    /// Every `Service::wake`, soonest first.
-    wakes: BTreeSet<(Boot, ServiceId)>,
-    /// Every deadline of a repair, soonest first.
-    repairs: BTreeSet<(Boot, ContainerRef)>,
-    /// The incident of each trouble; the last one, if it is over.
-    incidents: BTreeMap<Trouble, IncidentId>,
-    /// Every `Incident::wake`, soonest first.
-    incident_wakes: BTreeSet<(Boot, IncidentId)>,
-    /// Which servers run in a container.
-    containers: BTreeMap<ContainerRef, Vec<ServerId>>,
-    /// How many servers are not down and have a run of path errors.
-    path_runs: u32,
-    /// How many servers are not down.
-    not_down: u32,
 }
 
 /// One service.
@@ -244,109 +231,6 @@ impl State {
         }
     }
 
-    fn apply_one(&mut self, change: &Change) {
-        if let Some(id) = change.service() {
-            // A change for a service that is gone was decided before the policy changed: it has nothing to change.
-            let Some(service) = self.services.get_mut(&id) else { return };
-            self.index.forget(id, service, change);
-            service.apply(change);
-            self.index.learn(id, service, change);
-            return;
-        }
-        match change {
-            Change::Began { at } => self.began = *at,
-            Change::Proxy { proxy, link } => {
-                if let Some(known) = self.proxies.get_mut(proxy) {
-                    known.link = link.clone();
-                }
-            }
-            Change::ProxyConfig { proxy, config } => {
-                if let Some(known) = self.proxies.get_mut(proxy) {
-                    known.config = config.clone();
-                }
-            }
-            Change::ProxyIdentity { proxy, identity } => {
-                if let Some(known) = self.proxies.get_mut(proxy) {
-                    known.identity = Some(*identity);
-                }
-            }
-            Change::Engine { engine, found } => {
-                if let Some(known) = self.engines.get_mut(engine) {
-                    known.found = *found;
-                }
-            }
-            Change::Container { engine, name, seen } => {
-                if let Some(known) = self.engines.get_mut(engine) {
-                    match seen {
-                        Some(seen) => known.containers.insert(name.clone(), seen.clone()),
-                        None => known.containers.remove(name),
-                    };
-                }
-            }
-            Change::Repair { container, repair } => {
-                if let Some(known) = self.repairs.get_mut(container) {
-                    let deadline = |repair: &Repair| Some((repair.phase.deadline()?, container.clone()));
-                    if let Some(before) = deadline(known) {
-                        self.index.repairs.remove(&before);
-                    }
-                    self.index.repairs.extend(deadline(repair));
-                    known.clone_from(repair);
-                }
-            }
-            Change::Pause { scope, pause } => {
-                match pause {
-                    Some(pause) => self.pauses.insert(*scope, pause.clone()),
-                    None => self.pauses.remove(scope),
-                };
-                self.derive_paused();
-            }
-            Change::Incident { id, incident } => self.set_incident(*id, incident.as_deref()),
-            Change::Peer { peer, seen } => {
-                if let Some(known) = self.peers.get_mut(peer) {
-                    known.clone_from(seen);
-                }
-            }
-            Change::MailCounted { at } => {
-                if self.mails.len() >= MAILS_MAX {
-                    self.mails.remove(0);
-                }
-                self.mails.push(*at);
-            }
-            Change::CutOff(cut_off) => self.cut_off = *cut_off,
-            Change::Policy(policy) => self.adopt_policy(policy),
-            Change::Store(health) => self.store = *health,
-            Change::Issued { next } => self.next_action = *next,
-            // Handled above: `Change::service` names their service.
-            Change::Health { .. }
-            | Change::Life { .. }
-            | Change::Asked { .. }
-            | Change::Placed { .. }
-            | Change::Confirmed { .. }
-            | Change::Pending { .. }
-            | Change::FailedOver { .. }
-            | Change::FailedBack { .. }
-            | Change::Preference { .. }
-            | Change::Wake { .. }
-            | Change::ServedFrom { .. } => {}
-        }
-    }
-
-    /// Which services a pause is about.
-    fn derive_paused(&mut self) {
-        let pauses = &self.pauses;
-        for (id, service) in &mut self.services {
-            // A site's pause keeps traffic where it is: away from it and to it.
-            let site = |scope: &Scope| match scope {
-                Scope::All => true,
-                Scope::Service(paused) => paused == id,
-                Scope::Site(site) => {
-                    self.policy.services.get(id).is_some_and(|policy| policy.has_site(*site))
-                }
-            };
-            service.paused = pauses.keys().any(site);
-        }
-    }
-
     /// Whether the server's process runs, as far as Docker tells.
     pub fn runs(&self, server: ServerId) -> bool {
         let container = self.policy.server(server).and_then(|wanted| wanted.container.as_ref());
@@ -368,160 +252,6 @@ impl State {
             Scope::Site(paused) => site == Some(*paused),
         };
         self.pauses.keys().find(about).copied()
-    }
-
-    fn set_incident(&mut self, id: IncidentId, incident: Option<&Incident>) {
-        if let Some(before) = self.incidents.remove(&id) {
-            if let Some(at) = before.wake {
-                self.index.incident_wakes.remove(&(at, id));
-            }
-            if self.index.incidents.get(&before.trouble) == Some(&id) {
-                self.index.incidents.remove(&before.trouble);
-            }
-        }
-        if let Some(incident) = incident {
-            self.index.incident_wakes.extend(incident.wake.map(|at| (at, id)));
-            self.index.incidents.insert(incident.trouble.clone(), id);
-            self.incidents.insert(id, incident.clone());
-        }
-    }
-
-    /// Names that stay keep what is known about them; names that are gone take it with them.
-    fn adopt_policy(&mut self, policy: &Policy) {
-        self.policy = policy.clone();
-        let mut old = std::mem::take(&mut self.services);
-        for (id, wanted) in &policy.services {
-            let mut service = old.remove(id).unwrap_or_default();
-            let mut servers = std::mem::take(&mut service.servers);
-            service.servers =
-                wanted.servers.keys().map(|name| (*name, servers.remove(name).unwrap_or_default())).collect();
-            service.preference = service.preference.filter(|over| wanted.has_site(over.site));
-            if let Placement::On(route) = &mut service.placement {
-                route.pending.retain(|proxy, _| wanted.proxies.contains(proxy));
-            }
-            service.served_from.retain(|proxy, _| wanted.proxies.contains(proxy));
-            self.services.insert(*id, service);
-        }
-        let mut proxies = std::mem::take(&mut self.proxies);
-        self.proxies =
-            policy.proxies.iter().map(|id| (*id, proxies.remove(id).unwrap_or_default())).collect();
-        let mut engines = std::mem::take(&mut self.engines);
-        self.engines =
-            policy.engines.iter().map(|id| (*id, engines.remove(id).unwrap_or_default())).collect();
-        let gone = |scope: &Scope| match scope {
-            Scope::All => false,
-            Scope::Service(service) => !policy.services.contains_key(service),
-            Scope::Site(site) => !policy.services.values().any(|service| service.has_site(*site)),
-        };
-        self.pauses.retain(|scope, _| !gone(scope));
-        self.derive_paused();
-        let mut peers = std::mem::take(&mut self.peers);
-        self.peers =
-            policy.alerts.peers.iter().map(|id| (*id, peers.remove(id).unwrap_or_default())).collect();
-        let mut repairs = std::mem::take(&mut self.repairs);
-        let kept = policy.containers.keys();
-        self.repairs = kept
-            .map(|container| (container.clone(), repairs.remove(container).unwrap_or_default()))
-            .collect();
-        self.reindex();
-    }
-
-    /// Rebuilds what is derived: after a snapshot was read, and after a change of policy.
-    pub fn reindex(&mut self) {
-        let mut index = Index::default();
-        for (id, service) in &self.services {
-            index.wakes.extend(service.wake.map(|at| (at, *id)));
-            for server in service.servers.values() {
-                index.count(server.health, 1);
-            }
-        }
-        for (id, incident) in &self.incidents {
-            index.incident_wakes.extend(incident.wake.map(|at| (at, *id)));
-            index.incidents.insert(incident.trouble.clone(), *id);
-        }
-        for (container, repair) in &self.repairs {
-            index.repairs.extend(repair.phase.deadline().map(|at| (at, container.clone())));
-        }
-        for (id, service) in &self.policy.services {
-            for (name, server) in &service.servers {
-                if let Some(container) = &server.container {
-                    let users = index.containers.entry(container.clone()).or_default();
-                    users.push(ServerId { service: *id, server: *name });
-                }
-            }
-        }
-        self.index = index;
-    }
-
-    /// Moves every stored moment onto the clock of a new boot: what was `x` before `stored` is `x` before `now`.
-    pub fn shift_clock(&mut self, stored: Now, now: Now) {
-        let by = now.boot.0.saturating_sub(stored.boot.0);
-        self.began = self.began.shift(by);
-        for service in self.services.values_mut() {
-            service.last_failover = service.last_failover.map(|at| at.shift(by));
-            service.wake = service.wake.map(|at| at.shift(by));
-            service.failbacks.iter_mut().for_each(|at| *at = at.shift(by));
-            if let Some(over) = &mut service.preference {
-                over.until = over.until.map(|at| at.shift(by));
-                over.reminded = over.reminded.shift(by);
-            }
-            match &mut service.placement {
-                Placement::On(route) | Placement::Unmanaged { last: Some(route) } => {
-                    route.since = route.since.shift(by);
-                    route.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
-                }
-                Placement::Unmanaged { last: None } => {}
-            }
-            // Health is not carried over a start (`Event::Started`), so its moments need no shift.
-        }
-        self.repairs.values_mut().for_each(|repair| repair.shift(by));
-        self.incidents.values_mut().for_each(|incident| incident.shift(by));
-        self.mails.iter_mut().for_each(|at| *at = at.shift(by));
-        for pause in self.pauses.values_mut() {
-            pause.until = pause.until.map(|at| at.shift(by));
-        }
-        self.reindex();
-    }
-
-    /// When [`Event::Woke`](super::Event::Woke) is wanted.
-    pub fn next_deadline(&self) -> Option<Boot> {
-        let services = self.index.wakes.first().map(|(at, _)| *at);
-        let repairs = self.index.repairs.first().map(|(at, _)| *at);
-        let incidents = self.index.incident_wakes.first().map(|(at, _)| *at);
-        // People pause few things at a time.
-        let pauses = self.pauses.values().filter_map(|pause| pause.until).min();
-        services.into_iter().chain(repairs).chain(incidents).chain(pauses).min()
-    }
-
-    /// The pauses whose end has come.
-    pub fn due_pauses(&self, now: Boot) -> impl Iterator<Item = Scope> {
-        let ended = move |pause: &Pause| pause.until.is_some_and(|at| at <= now);
-        self.pauses.iter().filter(move |(_, pause)| ended(pause)).map(|(scope, _)| *scope)
-    }
-
-    /// The incidents whose deadline has come, soonest first.
-    pub fn due_incidents(&self, now: Boot) -> impl Iterator<Item = IncidentId> {
-        self.index.incident_wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
-    }
-
-    /// The incident of `trouble`; the last one, if it is over.
-    pub fn incident_of(&self, trouble: &Trouble) -> Option<IncidentId> {
-        self.index.incidents.get(trouble).copied()
-    }
-
-    /// The containers whose deadline has come, soonest first.
-    pub fn due_repairs(&self, now: Boot) -> impl Iterator<Item = &ContainerRef> {
-        self.index.repairs.iter().take_while(move |(at, _)| *at <= now).map(|(_, container)| container)
-    }
-
-    /// The services whose deadline has come, soonest first.
-    pub fn due(&self, now: Boot) -> impl Iterator<Item = ServiceId> {
-        self.index.wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
-    }
-
-    /// The servers that run in a container.
-    pub fn servers_in(&self, container: &ContainerRef) -> &[ServerId] {
-        self.index.containers.get(container).map_or(&[], Vec::as_slice)
     }
 
     /// The watched containers of an engine.
@@ -547,11 +277,6 @@ impl State {
             | Phase::Gone => None,
         };
         self.repairs.values().filter_map(action).collect()
-    }
-
-    /// How many servers are not down, and how many of those fail on the way and only on the way.
-    pub fn path_runs(&self) -> (u32, u32) {
-        (self.index.not_down, self.index.path_runs)
     }
 
     /// A service and its policy.
@@ -619,117 +344,5 @@ impl Server {
     /// Whether it is up, and nothing makes us doubt that we reach it.
     pub fn is_reached(&self) -> bool {
         self.health.is_up() && self.asked.is_none() && self.health.path_run().is_none()
-    }
-}
-
-impl Service {
-    /// Makes one change that is this service's; others are ignored.
-    pub(super) fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Health { server, health } => {
-                if let Some(known) = self.servers.get_mut(&server.server) {
-                    if known.health.differs_in_verdict(health) {
-                        known.epoch += 1;
-                    }
-                    known.health = *health;
-                }
-            }
-            Change::Life { server, life } => {
-                if let Some(known) = self.servers.get_mut(&server.server) {
-                    known.life = *life;
-                }
-            }
-            Change::Asked { server, since } => {
-                if let Some(known) = self.servers.get_mut(&server.server) {
-                    known.asked = *since;
-                }
-            }
-            Change::Placed { placement, .. } => {
-                if let Placement::On(route) = placement {
-                    self.generation = self.generation.max(route.generation);
-                }
-                if self.placement.site() != placement.site() {
-                    // Counters from before a move say nothing about the new route.
-                    self.served_from.clear();
-                }
-                self.placement = placement.clone();
-            }
-            Change::Confirmed { proxy, .. } => {
-                if let Placement::On(route) = &mut self.placement {
-                    route.pending.remove(proxy);
-                }
-            }
-            Change::Pending { proxy, pending, .. } => {
-                if let Placement::On(route) = &mut self.placement {
-                    route.pending.insert(*proxy, *pending);
-                }
-            }
-            Change::FailedOver { at, .. } => self.last_failover = Some(*at),
-            Change::FailedBack { at, .. } => {
-                // `decide` allows `limit` of them in a window; older ones can no longer count.
-                if self.failbacks.len() >= FAILBACKS_MAX {
-                    self.failbacks.remove(0);
-                }
-                self.failbacks.push(*at);
-            }
-            Change::Preference { preference, .. } => self.preference.clone_from(preference),
-            Change::Wake { at, .. } => self.wake = *at,
-            Change::ServedFrom { proxy, elsewhere, .. } => {
-                match elsewhere {
-                    Some(site) => self.served_from.insert(*proxy, *site),
-                    None => self.served_from.remove(proxy),
-                };
-            }
-            Change::Began { .. }
-            | Change::Proxy { .. }
-            | Change::ProxyConfig { .. }
-            | Change::ProxyIdentity { .. }
-            | Change::Engine { .. }
-            | Change::Container { .. }
-            | Change::Repair { .. }
-            | Change::Incident { .. }
-            | Change::Peer { .. }
-            | Change::MailCounted { .. }
-            | Change::Pause { .. }
-            | Change::CutOff(_)
-            | Change::Policy(_)
-            | Change::Store(_)
-            | Change::Issued { .. } => {}
-        }
-    }
-}
-
-/// The most failbacks that are remembered: settings refuse a higher `failback_limit`.
-pub const FAILBACKS_MAX: usize = 32;
-
-impl Index {
-    /// Takes out what `change` is about to change.
-    fn forget(&mut self, id: ServiceId, service: &Service, change: &Change) {
-        if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
-            self.wakes.remove(&(at, id));
-        }
-        self.recount(service, change, -1);
-    }
-
-    /// Puts in what `change` has changed.
-    fn learn(&mut self, id: ServiceId, service: &Service, change: &Change) {
-        if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
-            self.wakes.insert((at, id));
-        }
-        self.recount(service, change, 1);
-    }
-
-    fn recount(&mut self, service: &Service, change: &Change, by: i32) {
-        if let Change::Health { server, .. } = change
-            && let Some(server) = service.servers.get(&server.server)
-        {
-            self.count(server.health, by);
-        }
-    }
-
-    fn count(&mut self, health: Health, by: i32) {
-        let path_run = health.run().is_some_and(|run| run.path_only);
-        self.not_down = self.not_down.saturating_add_signed(if health.is_down() { 0 } else { by });
-        self.path_runs = self.path_runs.saturating_add_signed(if path_run { by } else { 0 });
     }
 }

@@ -1,0 +1,199 @@
+//! One change at a time: what each kind of [`Change`] does to the state, and to what is derived from it.
+
+use super::{Placement, Service, State};
+use crate::domain::change::Change;
+use crate::domain::command::Scope;
+use crate::domain::delivery::MAILS_MAX;
+use crate::domain::incident::{Incident, IncidentId};
+
+/// The most failbacks that are remembered: settings refuse a higher `failback_limit`.
+pub const FAILBACKS_MAX: usize = 32;
+
+impl State {
+    pub(super) fn apply_one(&mut self, change: &Change) {
+        if let Some(id) = change.service() {
+            // A change for a service that is gone was decided before the policy changed: it has nothing to change.
+            let Some(service) = self.services.get_mut(&id) else { return };
+            self.index.forget(id, service, change);
+            service.apply(change);
+            self.index.learn(id, service, change);
+            return;
+        }
+        match change {
+            Change::Began { at } => self.began = *at,
+            Change::Proxy { proxy, link } => {
+                if let Some(known) = self.proxies.get_mut(proxy) {
+                    known.link = link.clone();
+                }
+            }
+            Change::ProxyConfig { proxy, config } => {
+                if let Some(known) = self.proxies.get_mut(proxy) {
+                    known.config = config.clone();
+                }
+            }
+            Change::ProxyIdentity { proxy, identity } => {
+                if let Some(known) = self.proxies.get_mut(proxy) {
+                    known.identity = Some(*identity);
+                }
+            }
+            Change::Engine { engine, found } => {
+                if let Some(known) = self.engines.get_mut(engine) {
+                    known.found = *found;
+                }
+            }
+            Change::Container { engine, name, seen } => {
+                if let Some(known) = self.engines.get_mut(engine) {
+                    match seen {
+                        Some(seen) => known.containers.insert(name.clone(), seen.clone()),
+                        None => known.containers.remove(name),
+                    };
+                }
+            }
+            Change::Repair { container, repair } => {
+                if let Some(known) = self.repairs.get_mut(container) {
+                    self.index.forget_repair(container, known);
+                    known.clone_from(repair);
+                    self.index.learn_repair(container, known);
+                }
+            }
+            Change::Pause { scope, pause } => {
+                match pause {
+                    Some(pause) => self.pauses.insert(*scope, pause.clone()),
+                    None => self.pauses.remove(scope),
+                };
+                self.derive_paused();
+            }
+            Change::Incident { id, incident } => self.set_incident(*id, incident.as_deref()),
+            Change::Peer { peer, seen } => {
+                if let Some(known) = self.peers.get_mut(peer) {
+                    known.clone_from(seen);
+                }
+            }
+            Change::MailCounted { at } => {
+                if self.mails.len() >= MAILS_MAX {
+                    self.mails.remove(0);
+                }
+                self.mails.push(*at);
+            }
+            Change::CutOff(cut_off) => self.cut_off = *cut_off,
+            Change::Policy(policy) => self.adopt_policy(policy),
+            Change::Store(health) => self.store = *health,
+            Change::Issued { next } => self.next_action = *next,
+            // Handled above: `Change::service` names their service.
+            Change::Health { .. }
+            | Change::Life { .. }
+            | Change::Asked { .. }
+            | Change::Placed { .. }
+            | Change::Confirmed { .. }
+            | Change::Pending { .. }
+            | Change::FailedOver { .. }
+            | Change::FailedBack { .. }
+            | Change::Preference { .. }
+            | Change::Wake { .. }
+            | Change::ServedFrom { .. } => {}
+        }
+    }
+
+    fn set_incident(&mut self, id: IncidentId, incident: Option<&Incident>) {
+        if let Some(before) = self.incidents.remove(&id) {
+            self.index.forget_incident(id, &before);
+        }
+        if let Some(incident) = incident {
+            self.index.learn_incident(id, incident);
+            self.incidents.insert(id, incident.clone());
+        }
+    }
+
+    /// Which services a pause is about.
+    pub(super) fn derive_paused(&mut self) {
+        let pauses = &self.pauses;
+        for (id, service) in &mut self.services {
+            // A site's pause keeps traffic where it is: away from it and to it.
+            let site = |scope: &Scope| match scope {
+                Scope::All => true,
+                Scope::Service(paused) => paused == id,
+                Scope::Site(site) => {
+                    self.policy.services.get(id).is_some_and(|policy| policy.has_site(*site))
+                }
+            };
+            service.paused = pauses.keys().any(site);
+        }
+    }
+}
+
+impl Service {
+    /// Makes one change that is this service's; others are ignored.
+    pub(in crate::domain) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Health { server, health } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    if known.health.differs_in_verdict(health) {
+                        known.epoch += 1;
+                    }
+                    known.health = *health;
+                }
+            }
+            Change::Life { server, life } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    known.life = *life;
+                }
+            }
+            Change::Asked { server, since } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    known.asked = *since;
+                }
+            }
+            Change::Placed { placement, .. } => {
+                if let Placement::On(route) = placement {
+                    self.generation = self.generation.max(route.generation);
+                }
+                if self.placement.site() != placement.site() {
+                    // Counters from before a move say nothing about the new route.
+                    self.served_from.clear();
+                }
+                self.placement = placement.clone();
+            }
+            Change::Confirmed { proxy, .. } => {
+                if let Placement::On(route) = &mut self.placement {
+                    route.pending.remove(proxy);
+                }
+            }
+            Change::Pending { proxy, pending, .. } => {
+                if let Placement::On(route) = &mut self.placement {
+                    route.pending.insert(*proxy, *pending);
+                }
+            }
+            Change::FailedOver { at, .. } => self.last_failover = Some(*at),
+            Change::FailedBack { at, .. } => {
+                // `decide` allows `limit` of them in a window; older ones can no longer count.
+                if self.failbacks.len() >= FAILBACKS_MAX {
+                    self.failbacks.remove(0);
+                }
+                self.failbacks.push(*at);
+            }
+            Change::Preference { preference, .. } => self.preference.clone_from(preference),
+            Change::Wake { at, .. } => self.wake = *at,
+            Change::ServedFrom { proxy, elsewhere, .. } => {
+                match elsewhere {
+                    Some(site) => self.served_from.insert(*proxy, *site),
+                    None => self.served_from.remove(proxy),
+                };
+            }
+            Change::Began { .. }
+            | Change::Proxy { .. }
+            | Change::ProxyConfig { .. }
+            | Change::ProxyIdentity { .. }
+            | Change::Engine { .. }
+            | Change::Container { .. }
+            | Change::Repair { .. }
+            | Change::Incident { .. }
+            | Change::Peer { .. }
+            | Change::MailCounted { .. }
+            | Change::Pause { .. }
+            | Change::CutOff(_)
+            | Change::Policy(_)
+            | Change::Store(_)
+            | Change::Issued { .. } => {}
+        }
+    }
+}

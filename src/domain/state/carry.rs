@@ -1,0 +1,78 @@
+//! What is carried over: onto new settings, and onto the clock of a new boot.
+
+use super::{Placement, State};
+use crate::domain::command::Scope;
+use crate::domain::policy::Policy;
+use crate::domain::time::Now;
+
+impl State {
+    /// Names that stay keep what is known about them; names that are gone take it with them.
+    pub(super) fn adopt_policy(&mut self, policy: &Policy) {
+        self.policy = policy.clone();
+        let mut old = std::mem::take(&mut self.services);
+        for (id, wanted) in &policy.services {
+            let mut service = old.remove(id).unwrap_or_default();
+            let mut servers = std::mem::take(&mut service.servers);
+            service.servers =
+                wanted.servers.keys().map(|name| (*name, servers.remove(name).unwrap_or_default())).collect();
+            service.preference = service.preference.filter(|over| wanted.has_site(over.site));
+            if let Placement::On(route) = &mut service.placement {
+                route.pending.retain(|proxy, _| wanted.proxies.contains(proxy));
+            }
+            service.served_from.retain(|proxy, _| wanted.proxies.contains(proxy));
+            self.services.insert(*id, service);
+        }
+        let mut proxies = std::mem::take(&mut self.proxies);
+        self.proxies =
+            policy.proxies.iter().map(|id| (*id, proxies.remove(id).unwrap_or_default())).collect();
+        let mut engines = std::mem::take(&mut self.engines);
+        self.engines =
+            policy.engines.iter().map(|id| (*id, engines.remove(id).unwrap_or_default())).collect();
+        let gone = |scope: &Scope| match scope {
+            Scope::All => false,
+            Scope::Service(service) => !policy.services.contains_key(service),
+            Scope::Site(site) => !policy.services.values().any(|service| service.has_site(*site)),
+        };
+        self.pauses.retain(|scope, _| !gone(scope));
+        self.derive_paused();
+        let mut peers = std::mem::take(&mut self.peers);
+        self.peers =
+            policy.alerts.peers.iter().map(|id| (*id, peers.remove(id).unwrap_or_default())).collect();
+        let mut repairs = std::mem::take(&mut self.repairs);
+        let kept = policy.containers.keys();
+        self.repairs = kept
+            .map(|container| (container.clone(), repairs.remove(container).unwrap_or_default()))
+            .collect();
+        self.reindex();
+    }
+
+    /// Moves every stored moment onto the clock of a new boot: what was `x` before `stored` is `x` before `now`.
+    pub fn shift_clock(&mut self, stored: Now, now: Now) {
+        let by = now.boot.0.saturating_sub(stored.boot.0);
+        self.began = self.began.shift(by);
+        for service in self.services.values_mut() {
+            service.last_failover = service.last_failover.map(|at| at.shift(by));
+            service.wake = service.wake.map(|at| at.shift(by));
+            service.failbacks.iter_mut().for_each(|at| *at = at.shift(by));
+            if let Some(over) = &mut service.preference {
+                over.until = over.until.map(|at| at.shift(by));
+                over.reminded = over.reminded.shift(by);
+            }
+            match &mut service.placement {
+                Placement::On(route) | Placement::Unmanaged { last: Some(route) } => {
+                    route.since = route.since.shift(by);
+                    route.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
+                }
+                Placement::Unmanaged { last: None } => {}
+            }
+            // Health is not carried over a start (`Event::Started`), so its moments need no shift.
+        }
+        self.repairs.values_mut().for_each(|repair| repair.shift(by));
+        self.incidents.values_mut().for_each(|incident| incident.shift(by));
+        self.mails.iter_mut().for_each(|at| *at = at.shift(by));
+        for pause in self.pauses.values_mut() {
+            pause.until = pause.until.map(|at| at.shift(by));
+        }
+        self.reindex();
+    }
+}

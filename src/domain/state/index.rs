@@ -1,0 +1,168 @@
+//! What is derived from the state: not stored, and never more than a look away from what it is derived from.
+//!
+//! It keeps the cost of an event independent of the number of services: who is due, whose incident a trouble is, which
+//! servers a container holds, how many servers fail on the way.
+
+use super::{Service, State};
+use crate::domain::change::Change;
+use crate::domain::command::{Pause, Scope};
+use crate::domain::health::Health;
+use crate::domain::id::{ServerId, ServiceId};
+use crate::domain::incident::{Incident, IncidentId, Trouble};
+use crate::domain::policy::ContainerRef;
+use crate::domain::repair::Repair;
+use crate::domain::time::Boot;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Derived from the rest of the state; rebuilt by [`State::reindex`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Index {
+    /// Every `Service::wake`, soonest first.
+    wakes: BTreeSet<(Boot, ServiceId)>,
+    /// Every deadline of a repair, soonest first.
+    repairs: BTreeSet<(Boot, ContainerRef)>,
+    /// The incident of each trouble; the last one, if it is over.
+    incidents: BTreeMap<Trouble, IncidentId>,
+    /// Every `Incident::wake`, soonest first.
+    incident_wakes: BTreeSet<(Boot, IncidentId)>,
+    /// Which servers run in a container.
+    containers: BTreeMap<ContainerRef, Vec<ServerId>>,
+    /// How many servers are not down and have a run of path errors.
+    path_runs: u32,
+    /// How many servers are not down.
+    not_down: u32,
+}
+
+impl Index {
+    /// Takes out what `change` is about to change.
+    pub(super) fn forget(&mut self, id: ServiceId, service: &Service, change: &Change) {
+        if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
+            self.wakes.remove(&(at, id));
+        }
+        self.recount(service, change, -1);
+    }
+
+    /// Puts in what `change` has changed.
+    pub(super) fn learn(&mut self, id: ServiceId, service: &Service, change: &Change) {
+        if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
+            self.wakes.insert((at, id));
+        }
+        self.recount(service, change, 1);
+    }
+
+    fn recount(&mut self, service: &Service, change: &Change, by: i32) {
+        if let Change::Health { server, .. } = change
+            && let Some(server) = service.servers.get(&server.server)
+        {
+            self.count(server.health, by);
+        }
+    }
+
+    /// Takes out a repair that is about to change.
+    pub(super) fn forget_repair(&mut self, container: &ContainerRef, repair: &Repair) {
+        if let Some(at) = repair.phase.deadline() {
+            self.repairs.remove(&(at, container.clone()));
+        }
+    }
+
+    /// Puts in a repair as it is now.
+    pub(super) fn learn_repair(&mut self, container: &ContainerRef, repair: &Repair) {
+        self.repairs.extend(repair.phase.deadline().map(|at| (at, container.clone())));
+    }
+
+    /// Takes out an incident that is about to change, or to go.
+    pub(super) fn forget_incident(&mut self, id: IncidentId, incident: &Incident) {
+        if let Some(at) = incident.wake {
+            self.incident_wakes.remove(&(at, id));
+        }
+        if self.incidents.get(&incident.trouble) == Some(&id) {
+            self.incidents.remove(&incident.trouble);
+        }
+    }
+
+    /// Puts in an incident as it is now.
+    pub(super) fn learn_incident(&mut self, id: IncidentId, incident: &Incident) {
+        self.incident_wakes.extend(incident.wake.map(|at| (at, id)));
+        self.incidents.insert(incident.trouble.clone(), id);
+    }
+
+    fn count(&mut self, health: Health, by: i32) {
+        let path_run = health.run().is_some_and(|run| run.path_only);
+        self.not_down = self.not_down.saturating_add_signed(if health.is_down() { 0 } else { by });
+        self.path_runs = self.path_runs.saturating_add_signed(if path_run { by } else { 0 });
+    }
+}
+
+impl State {
+    /// Rebuilds what is derived: after a snapshot was read, and after a change of policy.
+    pub fn reindex(&mut self) {
+        let mut index = Index::default();
+        for (id, service) in &self.services {
+            index.wakes.extend(service.wake.map(|at| (at, *id)));
+            for server in service.servers.values() {
+                index.count(server.health, 1);
+            }
+        }
+        for (id, incident) in &self.incidents {
+            index.learn_incident(*id, incident);
+        }
+        for (container, repair) in &self.repairs {
+            index.learn_repair(container, repair);
+        }
+        for (id, service) in &self.policy.services {
+            for (name, server) in &service.servers {
+                if let Some(container) = &server.container {
+                    let users = index.containers.entry(container.clone()).or_default();
+                    users.push(ServerId { service: *id, server: *name });
+                }
+            }
+        }
+        self.index = index;
+    }
+
+    /// When [`Event::Woke`](super::Event::Woke) is wanted.
+    pub fn next_deadline(&self) -> Option<Boot> {
+        let services = self.index.wakes.first().map(|(at, _)| *at);
+        let repairs = self.index.repairs.first().map(|(at, _)| *at);
+        let incidents = self.index.incident_wakes.first().map(|(at, _)| *at);
+        // People pause few things at a time.
+        let pauses = self.pauses.values().filter_map(|pause| pause.until).min();
+        services.into_iter().chain(repairs).chain(incidents).chain(pauses).min()
+    }
+
+    /// The pauses whose end has come.
+    pub fn due_pauses(&self, now: Boot) -> impl Iterator<Item = Scope> {
+        let ended = move |pause: &Pause| pause.until.is_some_and(|at| at <= now);
+        self.pauses.iter().filter(move |(_, pause)| ended(pause)).map(|(scope, _)| *scope)
+    }
+
+    /// The incidents whose deadline has come, soonest first.
+    pub fn due_incidents(&self, now: Boot) -> impl Iterator<Item = IncidentId> {
+        self.index.incident_wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// The incident of `trouble`; the last one, if it is over.
+    pub fn incident_of(&self, trouble: &Trouble) -> Option<IncidentId> {
+        self.index.incidents.get(trouble).copied()
+    }
+
+    /// The containers whose deadline has come, soonest first.
+    pub fn due_repairs(&self, now: Boot) -> impl Iterator<Item = &ContainerRef> {
+        self.index.repairs.iter().take_while(move |(at, _)| *at <= now).map(|(_, container)| container)
+    }
+
+    /// The services whose deadline has come, soonest first.
+    pub fn due(&self, now: Boot) -> impl Iterator<Item = ServiceId> {
+        self.index.wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// The servers that run in a container.
+    pub fn servers_in(&self, container: &ContainerRef) -> &[ServerId] {
+        self.index.containers.get(container).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many servers are not down, and how many of those fail on the way and only on the way.
+    pub fn path_runs(&self) -> (u32, u32) {
+        (self.index.not_down, self.index.path_runs)
+    }
+}
