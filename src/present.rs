@@ -60,6 +60,21 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ServerFailing { server: id, site, cause: why, bad, fall } => {
             format!("{} ({site}) fails its probes, {bad} of {fall} so far: {}", server(*id), cause(*why))
         }
+        Reason::ServerFlaps { server: id, site, left } => format!(
+            "{} ({site}) goes up and down too often: it is trusted again in {left}, if it stays up",
+            server(*id)
+        ),
+        Reason::ServerSteady { server: id, site } => {
+            format!("{} ({site}) has stayed up for long enough: it is trusted again", server(*id))
+        }
+        Reason::ServerDegraded { server: id, site, strain, left } => format!(
+            "{} ({site}) is up, but degraded: {}; traffic is not moved for that; it counts as sound again in {left}, if it answers well",
+            server(*id),
+            pieces::strain(*strain)
+        ),
+        Reason::ServerSound { server: id, site } => {
+            format!("{} ({site}) has answered well for long enough: it is no longer degraded", server(*id))
+        }
         Reason::PathContradicted { server: id, site, cause: why } => format!(
             "{} ({site}) counts as up: our own probe fails ({}), but HAProxy reaches it, so the fault is on our path",
             server(*id),
@@ -78,6 +93,19 @@ pub fn reason(reason: &Reason) -> String {
         Reason::SiteRemoved { service, from, to } => {
             format!("{service}: traffic moved from {from} to {to}: the settings no longer name servers at {from}")
         }
+        Reason::Relief { service, from, to, up, of } => format!(
+            "{service}: traffic moved from {from} to {to}: {from} has only {up} of the {of} servers up that the service needs"
+        ),
+        Reason::LeftTakenOut { service, from, to } => {
+            format!("{service}: traffic moved from {from} to {to}: every server at {from} is out of service by order")
+        }
+        Reason::MovedTogether { service, from, to } => {
+            format!("{service}: traffic moved from {from} to {to}: the services that it moves with are there")
+        }
+        Reason::MovedToFirst { service, from, to, cause } => format!(
+            "{service}: traffic moved from {from} to {to}, the preferred site, because every site is down: {}",
+            site_is_down(*from, *cause)
+        ),
         Reason::Switchover { service, from, to, by, because, forced } => {
             let force = if *forced { format!(", although {to} was not healthy") } else { String::new() };
             let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
@@ -122,6 +150,32 @@ pub fn reason(reason: &Reason) -> String {
                 order::scope(*scope),
                 operator(&pause.by),
                 time(pause.at)
+            )
+        }
+        Reason::TakenOut { server: id, admin, by, because, lasts } => {
+            let until = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();
+            let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
+            format!("{} was {}{until} by {}{words}", server(*id), order::taken_out(*admin), operator(by))
+        }
+        Reason::PutBack { server: id, by: Some(by) } => {
+            format!("{} is in service again, by order of {}", server(*id), operator(by))
+        }
+        Reason::PutBack { server: id, by: None } => {
+            format!("{} is in service again: the time it was taken out for is over", server(*id))
+        }
+        Reason::MaintenanceHolds { server: id, maintenance, left } => {
+            let words = maintenance.because.as_deref();
+            let words = words.map(|text| format!(" ({})", pieces::one_line(text))).unwrap_or_default();
+            let end = match left {
+                Some(left) => format!("it comes back in {left}"),
+                None => "no expiry".to_owned(),
+            };
+            format!(
+                "{} was {} by {} at {}{words}; {end}, `supervisor ready {id}` puts it back",
+                server(*id),
+                order::taken_out(maintenance.admin),
+                operator(&maintenance.by),
+                time(maintenance.at)
             )
         }
         Reason::Adopted { service, site } => {
@@ -240,7 +294,12 @@ pub fn log_level(reason: &Reason) -> Level {
         Reason::ServerDown { .. }
         | Reason::ServerDead { .. }
         | Reason::CutOff { .. }
+        | Reason::ServerFlaps { .. }
+        | Reason::ServerDegraded { .. }
         | Reason::Failover { .. }
+        | Reason::Relief { .. }
+        | Reason::MovedTogether { .. }
+        | Reason::MovedToFirst { .. }
         | Reason::SiteRemoved { .. }
         | Reason::Reasserted { .. }
         | Reason::Evacuated { failed: Some(_), .. }
@@ -265,12 +324,18 @@ pub fn log_level(reason: &Reason) -> Level {
             | Stay::Stateful { .. }
             | Stay::Pinned { .. }
             | Stay::Paused { .. }
+            | Stay::Thin { .. }
+            | Stay::TakenOut
+            | Stay::Scattered { .. }
             | Stay::FailbackLimit { .. } => Level::Warn,
             Stay::Preferred
             | Stay::Unmanaged
             | Stay::BetterSiteDown { .. }
             | Stay::NotStableYet { .. }
             | Stay::HoldDown { .. }
+            | Stay::Flapping { .. }
+            | Stay::BetterSiteDegraded { .. }
+            | Stay::OutOfHours { .. }
             | Stay::FailbackManual { .. }
             | Stay::Forced => Level::Info,
         },
@@ -291,6 +356,12 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ContainerStands { .. }
         | Reason::ServerIsDown { .. }
         | Reason::ServerLives { .. }
+        | Reason::ServerSteady { .. }
+        | Reason::ServerSound { .. }
+        | Reason::TakenOut { .. }
+        | Reason::PutBack { .. }
+        | Reason::MaintenanceHolds { .. }
+        | Reason::LeftTakenOut { .. }
         | Reason::PathContradicted { .. }
         | Reason::Reconnected
         | Reason::Failback { .. }
@@ -348,6 +419,30 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
         Stay::FailbackLimit { better, .. } => format!(
             "{service} stays on {site}: {better} is healthy again, but traffic went to and fro too often{wait}, \
              or at once with `supervisor failback {service}`"
+        ),
+        Stay::Flapping { better, .. } => format!(
+            "{service} stays on {site}: {better} is healthy again, but goes up and down too often{wait}, if it stays up"
+        ),
+        Stay::BetterSiteDegraded { better, .. } => format!(
+            "{service} stays on {site}: {better} is up, but answers slowly or not always{wait}, if that ends"
+        ),
+        Stay::OutOfHours { better, .. } => format!(
+            "{service} stays on {site}: {better} is healthy, but traffic returns only in the hours that the settings name{wait}, \
+             or at once with `supervisor failback {service}`"
+        ),
+        Stay::Thin { up, of, .. } => {
+            let next = match left {
+                Some(left) => format!("it moves in {left} to a site that has enough"),
+                None => "no other site has enough, or a person wants it here".to_owned(),
+            };
+            format!("{service} stays on {site}, with only {up} of the {of} servers up that it needs: {next}")
+        }
+        Stay::TakenOut => format!(
+            "{service} stays on {site}, though every server there is out of service by order: no other site serves"
+        ),
+        Stay::Scattered { most } => format!(
+            "{service} stays on {site}, apart from the services that it moves with: {most}, where most of them are, \
+             is not healthy for all of them"
         ),
         Stay::FailbackManual { better } => format!(
             "{service} stays on {site}: {better} is healthy, but a person decides about failback: \

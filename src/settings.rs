@@ -17,6 +17,7 @@
 mod check;
 mod check_alerts;
 mod check_engine;
+mod check_failover;
 mod check_heal;
 mod check_probe;
 mod check_proxy;
@@ -33,6 +34,7 @@ mod source;
 mod strict;
 mod value;
 pub mod watch;
+mod zone;
 
 #[cfg(test)]
 mod tests;

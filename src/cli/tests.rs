@@ -10,7 +10,7 @@ use crate::domain::command::{Command as Ordered, CommandId};
 use crate::domain::event::{Event, Routed};
 use crate::domain::health::Health;
 use crate::domain::id::{NameError, ServerId};
-use crate::domain::policy::{FailbackMode, FailbackPolicy, Policy, ServerPolicy, ServicePolicy};
+use crate::domain::policy::{FailbackPolicy, Policy, ServerPolicy, ServicePolicy};
 use crate::domain::state::{Placement, Route};
 use crate::domain::time::{Boot, Now, Span, Wall};
 use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
@@ -177,25 +177,12 @@ fn now() -> Now {
 /// api, served from onprem (generation 1), both sites healthy; shop has a cloud that is down.
 fn world() -> State {
     let service = |prefix: &str| {
-        let at =
-            |site: &str| ServerPolicy { site: name(site), container: None, rise: 1, fall: 1, live_fall: 3 };
+        let at = |site: &str| ServerPolicy { rise: 1, fall: 1, ..ServerPolicy::at(name(site)) };
         let servers = ["onprem", "cloud"].map(|site| (name(&format!("{prefix}-{site}")), at(site)));
         let (after, hold_down) = (Span::seconds(5), Span::seconds(60));
-        let limits = (2, Span::seconds(600));
-        ServicePolicy {
-            proxies: BTreeSet::from([name("edge")]),
-            prefer: vec![name("onprem"), name("cloud")],
-            servers: BTreeMap::from(servers),
-            stateful: false,
-            failback: FailbackPolicy {
-                mode: FailbackMode::Auto,
-                after,
-                hold_down,
-                limit: limits.0,
-                limit_window: limits.1,
-            },
-            check_age: Span::seconds(2),
-        }
+        let failback = FailbackPolicy { after, hold_down, ..FailbackPolicy::auto() };
+        let prefer = vec![name("onprem"), name("cloud")];
+        ServicePolicy { failback, ..ServicePolicy::of([name("edge")].into(), prefer, servers.into()) }
     };
     let mut state = State::new(Policy {
         services: BTreeMap::from([(name("api"), service("api")), (name("shop"), service("shop"))]),

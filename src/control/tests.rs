@@ -38,7 +38,7 @@ impl Daemon {
                 let Request { order, because, by, dry_run, reply } = request;
                 let verdict = match &order {
                     Order::Failover { .. } | Order::Pause { .. } | Order::TestAlert => Answer::Accepted,
-                    Order::Failback { .. } | Order::Resume { .. } => Answer::Denied,
+                    Order::Failback { .. } | Order::Resume { .. } | Order::Maintain { .. } => Answer::Denied,
                 };
                 let words = "as the loop says".to_owned();
                 let plan = vec!["move api from onprem to cloud".to_owned()];

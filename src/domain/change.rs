@@ -1,12 +1,14 @@
 //! The delta of one decision: what [`State::apply`](super::State::apply) does, and what the journal keeps.
 
 use super::command::{Pause, Scope};
+use super::damping::Damped;
 use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
 use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId};
 use super::incident::{Incident, IncidentId};
+use super::maintenance::Maintenance;
 use super::policy::{ContainerRef, Policy};
 use super::repair::Repair;
 use super::state::{Pending, Placement, ProxyLink};
@@ -35,6 +37,27 @@ pub enum Change {
         server: ServerId,
         /// The verdict of its `live` probes.
         life: Health,
+    },
+    /// How often a server has gone down lately.
+    Flaps {
+        /// Which server.
+        server: ServerId,
+        /// So often.
+        flaps: Damped,
+    },
+    /// How often a server that is up has answered badly or slowly lately.
+    Strain {
+        /// Which server.
+        server: ServerId,
+        /// So often.
+        strain: Damped,
+    },
+    /// A person takes a server out of service; none: it is put back.
+    Maintenance {
+        /// Which server.
+        server: ServerId,
+        /// What was ordered.
+        maintenance: Option<Maintenance>,
     },
     /// Since when an answer of the server is waited for, to know that we reach it; none: it came.
     Asked {
@@ -190,9 +213,12 @@ impl Change {
     /// The service whose part of the state changes, if it is one service's.
     pub fn service(&self) -> Option<ServiceId> {
         match self {
-            Change::Health { server, .. } | Change::Life { server, .. } | Change::Asked { server, .. } => {
-                Some(server.service)
-            }
+            Change::Health { server, .. }
+            | Change::Life { server, .. }
+            | Change::Flaps { server, .. }
+            | Change::Strain { server, .. }
+            | Change::Maintenance { server, .. }
+            | Change::Asked { server, .. } => Some(server.service),
             Change::Placed { service, .. }
             | Change::Confirmed { service, .. }
             | Change::Pending { service, .. }

@@ -1,6 +1,7 @@
 //! What people order, and the answer they get: accepted, already so, or denied with a reason.
 
-use super::id::{ServiceId, SiteId};
+use super::id::{Name, ServerId, ServiceId, SiteId};
+use super::maintenance::Admin;
 use super::time::{Boot, Span, Wall};
 use super::witness::Cause;
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,19 @@ pub enum Order {
     Resume {
         /// About what.
         scope: Scope,
+    },
+    /// Take a server out of service, or put it back.
+    Maintain {
+        /// Which.
+        server: ServerId,
+        /// How far out; ready: back.
+        admin: Admin,
+        /// It is put back by itself after this; none: when a person does.
+        #[serde(default)]
+        lasts: Option<Span>,
+        /// Even though no site would serve then.
+        #[serde(default)]
+        force: bool,
     },
     /// Raise an alert about nothing and send a mail about nothing, to see whether they arrive.
     TestAlert,
@@ -194,6 +208,32 @@ pub enum Denial {
     TargetUnknown {
         /// The site.
         site: SiteId,
+    },
+    /// Fewer servers of the target are up than the service needs.
+    TargetThin {
+        /// The site.
+        site: SiteId,
+        /// So many are up.
+        up: u16,
+        /// So many are needed.
+        of: u16,
+    },
+    /// People have taken all servers of the target out of service.
+    TargetOut {
+        /// The site.
+        site: SiteId,
+    },
+    /// The service has no such server.
+    UnknownServer {
+        /// What was asked for.
+        server: ServerId,
+        /// The servers it has.
+        known: Vec<Name>,
+    },
+    /// It is the last server that serves.
+    LastServing {
+        /// Which.
+        server: ServerId,
     },
     /// Somebody, or supervisor itself, moved the service since the person looked.
     ChangedSince {

@@ -2,7 +2,7 @@
 
 use super::command::Scope;
 use super::event::ConfigSeen;
-use super::failover::{Plan, Stay, left, plan};
+use super::failover::{Plan, Stay, left};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
@@ -26,7 +26,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
             reasons.push(Reason::RouteLags { service: id, site: route.site, proxy });
         }
     }
-    if let Plan::Stay(stay) = plan(service, policy, now.boot) {
+    if let Some(Plan::Stay(stay)) = state.plan(id, now) {
         let wait = stay.until().map(|until| left(until, now.boot));
         reasons.push(Reason::Stays { service: id, site: service.placement.site(), stay, left: wait });
     }
@@ -65,6 +65,11 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     if state.cut_off {
         reasons.push(Reason::CutOff { servers: state.path_runs().1 });
     }
+    for (name, held) in &service.maintenance {
+        let server = ServerId { service: id, server: *name };
+        let left = held.until.map(|until| left(until, now.boot));
+        reasons.push(Reason::MaintenanceHolds { server, maintenance: held.clone(), left });
+    }
     for (name, server) in &service.servers {
         let server_id = ServerId { service: id, server: *name };
         let Some(wanted) = policy.servers.get(name) else { continue };
@@ -74,6 +79,10 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
         if let Some(container) = &wanted.container {
             reasons.extend(container_stands(state, container, now));
+        }
+        if let Some(until) = server.flaps.until {
+            let left = left(until, now.boot);
+            reasons.push(Reason::ServerFlaps { server: server_id, site, left });
         }
         match server.health {
             Health::Down { since, cause, .. } => {
@@ -125,14 +134,15 @@ pub enum Grade {
 
 /// Grades one service.
 pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
-    let Some((service, policy)) = state.service(id) else { return Grade::Down };
+    let Some((service, _)) = state.service(id) else { return Grade::Down };
     let up = service.servers.values().filter(|server| server.health.is_up()).count();
+    let doubtful = service.servers.values().any(|server| server.is_doubtful(now.boot));
     let down = service.servers.values().filter(|server| server.health.is_down()).count();
     let late = service.placement.route().is_some_and(|route| route.late().next().is_some());
     let strays = late || !service.served_from.is_empty();
-    let stay = match plan(service, policy, now.boot) {
-        Plan::Stay(stay) => Some(stay),
-        Plan::Move { .. } => None,
+    let stay = match state.plan(id, now) {
+        Some(Plan::Stay(stay)) => Some(stay),
+        Some(Plan::Move { .. }) | None => None,
     };
     let unserved = matches!(
         stay,
@@ -141,12 +151,13 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
                 | Stay::NoneProven { .. }
                 | Stay::Stateful { .. }
                 | Stay::Forced
+                | Stay::TakenOut
                 | Stay::Pinned { .. }
         )
     );
     if down == service.servers.len() || (up == 0 && down > 0) || unserved {
         Grade::Down
-    } else if up == service.servers.len() && stay == Some(Stay::Preferred) && !strays {
+    } else if up == service.servers.len() && stay == Some(Stay::Preferred) && !strays && !doubtful {
         Grade::Well
     } else {
         Grade::Degraded

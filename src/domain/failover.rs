@@ -3,13 +3,17 @@
 //! [`plan`] is a pure question about one service at one moment. [`decide`](super::decide()) acts on its answer and
 //! [`explain`](super::explain()) tells it, so that what is done and what is said cannot differ.
 
+mod group;
+
+pub use group::{Group, Member, Standing, standing};
+
 use super::command::Operator;
-use super::health::Health;
 use super::id::SiteId;
-use super::policy::{FailbackMode, ServicePolicy};
-use super::state::{Placement, Server, Service};
-use super::time::{Boot, Span, Wall};
+use super::policy::{AllDown, FailbackMode, ServicePolicy};
+use super::state::Service;
+use super::time::{Boot, Now, Span, Wall};
 use super::witness::Cause;
+use group::Worth;
 use serde::{Deserialize, Serialize};
 
 /// What [`plan`] finds.
@@ -36,6 +40,19 @@ pub enum Why {
     Return,
     /// The settings no longer give the service servers at the serving site.
     SiteRemoved,
+    /// The serving site has fewer servers up than the service needs, and another has enough.
+    Relief {
+        /// So many are up.
+        up: u16,
+        /// So many are needed.
+        of: u16,
+    },
+    /// People have taken all servers of the serving site out.
+    TakenOut,
+    /// Its group is there.
+    Together,
+    /// Every site is down, and the settings want the first one to be tried then.
+    AllDown(Cause),
 }
 
 /// Why traffic stays.
@@ -72,6 +89,43 @@ pub enum Stay {
         /// When the oldest failback no longer counts.
         until: Boot,
     },
+    /// A better site is healthy, but has gone up and down too often.
+    Flapping {
+        /// The better site.
+        better: SiteId,
+        /// When it is believed again, if it stays up.
+        until: Boot,
+    },
+    /// A better site is healthy, but answers slowly, or not always.
+    BetterSiteDegraded {
+        /// The better site.
+        better: SiteId,
+        /// When it is believed again, if it answers well.
+        until: Boot,
+    },
+    /// A better site is healthy, but traffic returns only at certain hours.
+    OutOfHours {
+        /// The better site.
+        better: SiteId,
+        /// When they begin.
+        until: Boot,
+    },
+    /// The serving site has fewer servers up than the service needs.
+    Thin {
+        /// So many.
+        up: u16,
+        /// So many are needed.
+        of: u16,
+        /// When another site takes over; none: there is none that has enough, or a person wants it here.
+        until: Option<Boot>,
+    },
+    /// People have taken all servers of the serving site out, and no other site serves.
+    TakenOut,
+    /// The services of the group are at different sites, and the one where most are is not proven healthy for all.
+    Scattered {
+        /// Where most of them are.
+        most: SiteId,
+    },
     /// A better site is healthy; a person decides.
     FailbackManual {
         /// The better site.
@@ -106,23 +160,6 @@ pub enum Stay {
     },
 }
 
-/// How a site stands for one service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// At least one of its servers is up.
-    Healthy {
-        /// The longest-lasting of them since then.
-        since: Boot,
-    },
-    /// None is up, and not all are known to be down.
-    Unproven,
-    /// All its servers are down.
-    Down {
-        /// Why the last of them went.
-        cause: Cause,
-    },
-}
-
 /// A person's preference; it beats the configured order, not reachability.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
@@ -147,129 +184,169 @@ pub struct Override {
     pub forced: bool,
 }
 
-/// Decides where the traffic of `service` belongs at `now`.
-pub fn plan(service: &Service, policy: &ServicePolicy, now: Boot) -> Plan {
-    match unpaused(service, policy, now) {
-        Plan::Move { to, .. } if service.paused => Plan::Stay(Stay::Paused { to }),
+/// Decides where the traffic of a service, or of a group of them, belongs at `now`.
+pub fn plan(group: &Group<'_>, now: Now) -> Plan {
+    match unpaused(group, now) {
+        Plan::Move { to, .. } if group.is_paused() => Plan::Stay(Stay::Paused { to }),
         plan @ (Plan::Move { .. } | Plan::Stay(_)) => plan,
     }
 }
 
 /// The same, as if nothing were paused.
-fn unpaused(service: &Service, policy: &ServicePolicy, now: Boot) -> Plan {
-    let Placement::On(route) = &service.placement else { return Plan::Stay(Stay::Unmanaged) };
-    let serving = route.site;
-    if !policy.has_site(serving) {
-        let healthy = |site: &SiteId| matches!(standing(service, policy, *site), Standing::Healthy { .. });
-        let to = order(service, policy).find(healthy).or_else(|| order(service, policy).next());
+fn unpaused(group: &Group<'_>, now: Now) -> Plan {
+    let Some(serving) = group.serving() else { return Plan::Stay(Stay::Unmanaged) };
+    if !group.policy().has_site(serving) {
+        let to = refuge(group, serving, now.boot, false).or_else(|| group.order().next());
         return to.map_or(Plan::Stay(Stay::Unmanaged), |to| Plan::Move { to, why: Why::SiteRemoved });
     }
-    match standing(service, policy, serving) {
-        Standing::Down { cause } => escape(service, policy, serving, cause),
-        Standing::Healthy { .. } | Standing::Unproven => better(service, policy, serving, now),
+    match group.standing(serving) {
+        Standing::Down { cause } => escape(group, serving, cause, now.boot),
+        Standing::Out => leave(group, serving, now.boot),
+        Standing::Thin { up, of, since } => relieve(group, serving, (up, of, since), now),
+        Standing::Healthy { .. } | Standing::Unproven => better(group, serving, now),
     }
 }
 
 /// The serving site is down: the best other site that is healthy takes over, at once.
-fn escape(service: &Service, policy: &ServicePolicy, serving: SiteId, cause: Cause) -> Plan {
-    if service.preference.as_ref().is_some_and(|over| over.forced && over.site == serving) {
-        return Plan::Stay(Stay::Forced);
+fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
+    if let Some(stay) = kept_there(group, serving, cause) {
+        return Plan::Stay(stay);
     }
-    if service.preference.as_ref().is_some_and(|over| over.pin && over.site == serving) {
-        return Plan::Stay(Stay::Pinned { cause });
-    }
-    if policy.stateful {
-        return Plan::Stay(Stay::Stateful { cause });
-    }
-    let others = || order(service, policy).filter(|site| *site != serving);
-    let healthy = |site: &SiteId| matches!(standing(service, policy, *site), Standing::Healthy { .. });
-    let failing = |site: &SiteId| up_at(service, policy, *site).all(|up| up.health.path_run().is_some());
-    let reached = |site: &SiteId| up_at(service, policy, *site).any(|up| up.is_reached());
-    let to = if cause.is_path() {
-        // Perhaps it is our own way that is broken: only to where it is not.
-        others().find(reached)
-    } else {
-        others().find(|site| healthy(site) && !failing(site)).or_else(|| others().find(healthy))
-    };
-    if let Some(to) = to {
+    // Perhaps it is our own way that is broken: only to where it is not.
+    if let Some(to) = refuge(group, serving, now, cause.is_path()) {
         return Plan::Move { to, why: Why::Escape(cause) };
     }
-    let all_down = others().all(|site| matches!(standing(service, policy, site), Standing::Down { .. }));
-    Plan::Stay(if all_down { Stay::AllDown { cause } } else { Stay::NoneProven { cause } })
+    let mut others = group.order().filter(|site| *site != serving);
+    if !others.all(|site| group.standing(site).is_down()) {
+        return Plan::Stay(Stay::NoneProven { cause });
+    }
+    match (group.policy().all_down, group.order().next()) {
+        (AllDown::First, Some(first)) if first != serving => {
+            Plan::Move { to: first, why: Why::AllDown(cause) }
+        }
+        (AllDown::First | AllDown::Keep, _) => Plan::Stay(Stay::AllDown { cause }),
+    }
 }
 
-/// The serving site is not down: traffic moves only to a better site, and only when it is calm enough.
-fn better(service: &Service, policy: &ServicePolicy, serving: SiteId, now: Boot) -> Plan {
-    let above = || order(service, policy).take_while(|site| *site != serving);
+/// Why traffic stays at a site that is down, whatever there is elsewhere: a person's word, or state.
+fn kept_there(group: &Group<'_>, serving: SiteId, cause: Cause) -> Option<Stay> {
+    let mut wishes = group.members().filter_map(|(service, _)| service.preference.as_ref());
+    match wishes.find(|over| over.site == serving) {
+        Some(over) if over.forced => Some(Stay::Forced),
+        Some(over) if over.pin => Some(Stay::Pinned { cause }),
+        Some(_) | None => group.is_stateful().then_some(Stay::Stateful { cause }),
+    }
+}
+
+/// People have taken out every server of the serving site: traffic goes where it can.
+fn leave(group: &Group<'_>, serving: SiteId, now: Boot) -> Plan {
+    match refuge(group, serving, now, false) {
+        Some(to) => Plan::Move { to, why: Why::TakenOut },
+        None => Plan::Stay(Stay::TakenOut),
+    }
+}
+
+/// The serving site answers with fewer servers than the service needs: after a grace, in which a restart is over, a site
+/// with enough takes over. If there is none, a few servers are better than nothing.
+fn relieve(group: &Group<'_>, serving: SiteId, (up, of, since): (u16, u16, Boot), now: Now) -> Plan {
+    let thin = |until| Plan::Stay(Stay::Thin { up, of, until });
+    let mut wishes = group.members().filter_map(|(service, _)| service.preference.as_ref());
+    if group.is_stateful() || wishes.any(|over| over.site == serving && (over.forced || over.pin)) {
+        return thin(None);
+    }
+    let sound = |site: &SiteId| group.worth(*site, now.boot, false) == Some(Worth::Sound);
+    let Some(to) = group.order().filter(|site| *site != serving).find(sound) else { return thin(None) };
+    match since + group.thin_grace() {
+        until if until > now.boot => thin(Some(until)),
+        _ => Plan::Move { to, why: Why::Relief { up, of } },
+    }
+}
+
+/// The best site that can take over from `serving`, if one can: soundness before preference.
+fn refuge(group: &Group<'_>, serving: SiteId, now: Boot, reached: bool) -> Option<SiteId> {
+    let others = group.order().filter(|site| *site != serving);
+    let worths = others.filter_map(|site| Some((group.worth(site, now, reached)?, site)));
+    // Of the same worth, the first is preferred: `min_by_key` gives back the first.
+    worths.min_by_key(|(worth, _)| *worth).map(|(_, site)| site)
+}
+
+/// The serving site does its work: traffic moves only to a better site, and only when it is calm enough.
+fn better(group: &Group<'_>, serving: SiteId, now: Now) -> Plan {
+    if group.members().any(|(service, _)| service.placement.site() != Some(serving)) {
+        // A member is elsewhere: it was found there.
+        return match group.standing(serving) {
+            Standing::Healthy { .. } => Plan::Move { to: serving, why: Why::Together },
+            Standing::Thin { .. } | Standing::Unproven | Standing::Out | Standing::Down { .. } => {
+                Plan::Stay(Stay::Scattered { most: serving })
+            }
+        };
+    }
+    let above = || group.order().take_while(|site| *site != serving);
     let Some(first) = above().next() else { return Plan::Stay(Stay::Preferred) };
-    let healthy = above().find_map(|site| match standing(service, policy, site) {
+    let healthy = above().find_map(|site| match group.standing(site) {
         Standing::Healthy { since } => Some((site, since)),
-        Standing::Unproven | Standing::Down { .. } => None,
+        Standing::Thin { .. } | Standing::Unproven | Standing::Out | Standing::Down { .. } => None,
     });
     let Some((better, since)) = healthy else { return Plan::Stay(Stay::BetterSiteDown { better: first }) };
-    let rules = &policy.failback;
-    if policy.stateful || rules.mode == FailbackMode::Manual {
+    if group.is_stateful() || group.failback().mode == FailbackMode::Manual {
         return Plan::Stay(Stay::FailbackManual { better });
     }
-    // The longest wait is told, so that what people read does not change its reason half-way.
-    let stable = since + rules.after;
-    let calm = service.last_failover.map_or(stable, |at| at + rules.hold_down);
-    if stable > now && stable >= calm {
-        return Plan::Stay(Stay::NotStableYet { better, until: stable });
-    }
-    if calm > now {
-        return Plan::Stay(Stay::HoldDown { better, until: calm });
-    }
-    if let Some(until) = failback_limit_until(service, policy, now) {
-        return Plan::Stay(Stay::FailbackLimit { better, until });
+    if let Some(stay) = failback_waits(group, better, since, now) {
+        return Plan::Stay(stay);
     }
     // Nothing hurries a return: not while the better site has begun to fail again.
-    if !up_at(service, policy, better).any(|up| up.health.run().is_none() && up.asked.is_none()) {
+    if !group.is_undisturbed(better) {
         return Plan::Stay(Stay::BetterSiteDown { better });
     }
     Plan::Move { to: better, why: Why::Return }
 }
 
-/// The servers at `site` that are up.
-fn up_at(service: &Service, policy: &ServicePolicy, site: SiteId) -> impl Iterator<Item = Server> {
-    let known = policy.servers_at(site).filter_map(|name| service.servers.get(&name).copied());
-    known.filter(|server| server.health.is_up())
+/// What a failback to `better`, healthy since then, waits for; none: for nothing. Of several, the one that lasts longest
+/// is told, so that what people read does not change its reason half-way.
+fn failback_waits(group: &Group<'_>, better: SiteId, since: Boot, now: Now) -> Option<Stay> {
+    let rules = group.failback();
+    let stable = since + group.stable_after();
+    let calm = group.last_failover().map(|at| at + rules.hold_down);
+    let limit = failback_limit_until(group, now.boot);
+    let flapping = group.troubled_until(better, |server| server.flaps.until);
+    let degraded = group.troubled_until(better, |server| server.strain.until);
+    let waits = [
+        Some(Stay::NotStableYet { better, until: stable }),
+        calm.map(|until| Stay::HoldDown { better, until }),
+        limit.map(|until| Stay::FailbackLimit { better, until }),
+        flapping.map(|until| Stay::Flapping { better, until }),
+        degraded.map(|until| Stay::BetterSiteDegraded { better, until }),
+    ];
+    let longest = waits.into_iter().flatten().rev().max_by_key(|stay| stay.until());
+    let longest = longest.filter(|stay| stay.until().is_some_and(|until| until > now.boot));
+    let FailbackMode::Hours(hours) = &rules.mode else { return longest };
+    // What counts is whether the hours are open when nothing else stands in the way any more.
+    let free = longest.and_then(|stay| stay.until()).unwrap_or(now.boot);
+    match hours.open_in(now.wall_at(free)) {
+        Some(Span::ZERO) => longest,
+        Some(wait) => Some(Stay::OutOfHours { better, until: free + wait }),
+        // The settings refuse hours that never come.
+        None => Some(Stay::FailbackManual { better }),
+    }
 }
 
 /// When the next automatic failback is within its limit again; none if it is now.
-fn failback_limit_until(service: &Service, policy: &ServicePolicy, now: Boot) -> Option<Boot> {
-    let rules = &policy.failback;
-    let counted: Vec<Boot> =
-        service.failbacks.iter().copied().filter(|at| *at + rules.limit_window > now).collect();
-    let over = (counted.len() + 1).checked_sub(usize::from(rules.limit))?;
-    (over > 0).then(|| counted.get(over - 1).map_or(now + rules.limit_window, |at| *at + rules.limit_window))
+fn failback_limit_until(group: &Group<'_>, now: Boot) -> Option<Boot> {
+    let of_member = |(service, policy): Member<'_>| {
+        let rules = &policy.failback;
+        let counted: Vec<Boot> =
+            service.failbacks.iter().copied().filter(|at| *at + rules.limit_window > now).collect();
+        let over = (counted.len() + 1).checked_sub(usize::from(rules.limit))?;
+        (over > 0)
+            .then(|| counted.get(over - 1).map_or(now + rules.limit_window, |at| *at + rules.limit_window))
+    };
+    group.members().filter_map(of_member).max()
 }
 
 /// The sites in the order of preference: a person's first, then as configured.
 pub fn order<'a>(service: &'a Service, policy: &'a ServicePolicy) -> impl Iterator<Item = SiteId> + 'a {
     let first = service.preference.as_ref().map(|over| over.site);
     first.into_iter().chain(policy.prefer.iter().copied().filter(move |site| Some(*site) != first))
-}
-
-/// How `site` stands for `service`.
-pub fn standing(service: &Service, policy: &ServicePolicy, site: SiteId) -> Standing {
-    let mut since: Option<Boot> = None;
-    let mut last_down: Option<(Boot, Cause)> = None;
-    let mut unproven = false;
-    for name in policy.servers_at(site) {
-        match service.servers.get(&name).map(|server| server.health) {
-            Some(Health::Up { since: up, .. }) => since = Some(since.map_or(up, |earliest| earliest.min(up))),
-            Some(Health::Down { since: down, cause, .. }) => {
-                last_down = last_down.max(Some((down, cause)));
-            }
-            Some(Health::Unknown { .. }) | None => unproven = true,
-        }
-    }
-    match (since, last_down) {
-        (Some(since), _) => Standing::Healthy { since },
-        (None, Some((_, cause))) if !unproven => Standing::Down { cause },
-        (None, _) => Standing::Unproven,
-    }
 }
 
 /// How often people are reminded of an override that does not end by itself.
@@ -288,7 +365,11 @@ impl Stay {
         match self {
             Stay::NotStableYet { until, .. }
             | Stay::HoldDown { until, .. }
-            | Stay::FailbackLimit { until, .. } => Some(*until),
+            | Stay::FailbackLimit { until, .. }
+            | Stay::Flapping { until, .. }
+            | Stay::BetterSiteDegraded { until, .. }
+            | Stay::OutOfHours { until, .. } => Some(*until),
+            Stay::Thin { until, .. } => *until,
             Stay::Preferred
             | Stay::Unmanaged
             | Stay::BetterSiteDown { .. }
@@ -298,6 +379,8 @@ impl Stay {
             | Stay::Stateful { .. }
             | Stay::Forced
             | Stay::Pinned { .. }
+            | Stay::TakenOut
+            | Stay::Scattered { .. }
             | Stay::Paused { .. } => None,
         }
     }

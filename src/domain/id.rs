@@ -140,6 +140,10 @@ name_type! {
     ServiceId
 }
 name_type! {
+    /// Services that move together.
+    GroupId
+}
+name_type! {
     /// One HAProxy: a process with its own sockets and state.
     ProxyId
 }

@@ -7,7 +7,7 @@ use super::action::Action;
 use super::change::Change;
 use super::decide::Decision;
 use super::event::Event;
-use super::failover::{Standing, standing};
+use super::failover::standing;
 use super::id::ServiceId;
 use super::policy::ContainerRef;
 use super::reason::Reason;
@@ -114,19 +114,28 @@ fn check_route(
         breaches.push(Breach::NoReason { service: id });
         return;
     };
-    let healthy = |site| matches!(standing(service, policy, site), Standing::Healthy { .. });
+    let healthy = |site| standing(service, policy, site).is_healthy();
+    let serves = |site| standing(service, policy, site).serves();
     let old = before.services.get(&id);
     let from = old.and_then(|old| old.placement.site()).filter(|from| *from != to && policy.has_site(*from));
     let forced = matches!(reason, Reason::Switchover { forced: true, .. });
     if let Some(from) = from
-        && healthy(from)
-        && !healthy(to)
+        && serves(from)
+        && !serves(to)
         && !forced
     {
         breaches.push(Breach::LeftServingSite { service: id });
     }
-    let automatic = matches!(reason, Reason::Failover { .. } | Reason::Failback { .. });
-    if automatic && !healthy(to) {
+    let automatic = matches!(
+        reason,
+        Reason::Failover { .. }
+            | Reason::Failback { .. }
+            | Reason::Relief { .. }
+            | Reason::LeftTakenOut { .. }
+    );
+    // An escape may have to make do with too few servers; a move that nothing forces may not.
+    let hurried = matches!(reason, Reason::Failover { .. } | Reason::LeftTakenOut { .. });
+    if automatic && !healthy(to) && !(hurried && serves(to)) {
         breaches.push(Breach::EscapedToUnhealthy { service: id });
     }
     if let (true, Some(from)) = (automatic, from)
@@ -159,6 +168,10 @@ fn moves(reason: &Reason) -> bool {
         Reason::Failover { .. }
             | Reason::Failback { .. }
             | Reason::SiteRemoved { .. }
+            | Reason::Relief { .. }
+            | Reason::LeftTakenOut { .. }
+            | Reason::MovedTogether { .. }
+            | Reason::MovedToFirst { .. }
             | Reason::Switchover { .. }
             | Reason::Adopted { .. }
             | Reason::Placed { .. }

@@ -21,6 +21,7 @@
 pub mod action;
 pub mod change;
 pub mod command;
+pub mod damping;
 pub mod decide;
 pub mod delivery;
 pub mod event;
@@ -31,6 +32,7 @@ pub mod id;
 pub mod incident;
 pub mod invariants;
 pub mod jitter;
+pub mod maintenance;
 pub mod policy;
 pub mod reason;
 pub mod repair;
@@ -39,6 +41,7 @@ pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;
+pub mod window;
 pub mod witness;
 
 pub use action::{Action, ActionId, Desired, Evacuation, Finished, Outcome, Pace};

@@ -3,9 +3,11 @@
 //! Made by `settings` from the validated file; a part of the [`State`](super::State), because a reload is an event like
 //! any other. What only the edges need (URLs, sockets, TLS, listen addresses) never enters.
 
+use super::damping::Damper;
 use super::delivery::AlertPolicy;
-use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
+use super::id::{ContainerName, EngineId, GroupId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::time::Span;
+use super::window::Hours;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,6 +48,26 @@ pub struct ServicePolicy {
     pub servers: BTreeMap<Name, ServerPolicy>,
     /// A stateful service is never moved but by a person: two sites cannot both be right about its data.
     pub stateful: bool,
+    /// The services of the same group move together; all of them have the same sites in the same order, and the same
+    /// rules of failback.
+    #[serde(default)]
+    pub group: Option<GroupId>,
+    /// A pool does the service's work from so many servers up; at least 1.
+    #[serde(default = "one")]
+    pub min_servers: u16,
+    /// How long a pool may have fewer before its traffic looks for a better one: a restart is over by then.
+    #[serde(default)]
+    pub thin_grace: Span,
+    /// A server that came back gets its share of the traffic only by and by, within this; a site is not returned to
+    /// before.
+    #[serde(default)]
+    pub slow_start: Span,
+    /// Which falls of a server are too many.
+    #[serde(default)]
+    pub flapping: Damper,
+    /// Where traffic is when every site is down.
+    #[serde(default)]
+    pub all_down: AllDown,
     /// When traffic returns to a better site.
     pub failback: FailbackPolicy,
     /// How old HAProxy's check of a server may be when we read it: its interval plus its timeout. So long a run of path
@@ -68,6 +90,12 @@ pub struct ServerPolicy {
     /// Bad `live` probes in a row until its process counts as dead; at least 1.
     #[serde(default = "one")]
     pub live_fall: u16,
+    /// A good answer that takes longer counts as slow; none: no answer does.
+    #[serde(default)]
+    pub slow_after: Option<Span>,
+    /// Which bad and slow answers of a server that is up are too many.
+    #[serde(default)]
+    pub strain: Damper,
 }
 
 /// A container on an engine: `engine/name`.
@@ -164,13 +192,26 @@ pub struct FailbackPolicy {
 }
 
 /// Who decides about a failback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailbackMode {
     /// Supervisor, after the stable time and the hold-down.
     Auto,
+    /// The same, but only in these hours.
+    Hours(Hours),
     /// A person, with `supervisor failback`.
     Manual,
+}
+
+/// Where traffic is when every site is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllDown {
+    /// Where it was.
+    #[default]
+    Keep,
+    /// At the site that is preferred: where people look first, and bring back first.
+    First,
 }
 
 /// A state that was stored before the key existed is replaced by the settings' policy at the start.
@@ -208,6 +249,34 @@ impl<'de> Deserialize<'de> for ContainerRef {
     }
 }
 
+impl ServerPolicy {
+    /// A server at `site` that is down after two bad probes and up after two good ones, in no container.
+    pub fn at(site: SiteId) -> ServerPolicy {
+        ServerPolicy {
+            site,
+            container: None,
+            rise: 2,
+            fall: 2,
+            live_fall: 3,
+            slow_after: None,
+            strain: Damper::default(),
+        }
+    }
+}
+
+impl FailbackPolicy {
+    /// By itself, a minute after the better site is healthy, five after the last failover, twice in ten at most.
+    pub fn auto() -> FailbackPolicy {
+        FailbackPolicy {
+            mode: FailbackMode::Auto,
+            after: Span::seconds(60),
+            hold_down: Span::seconds(300),
+            limit: 2,
+            limit_window: Span::seconds(600),
+        }
+    }
+}
+
 impl Policy {
     /// The policy of one server, if there is such a server.
     pub fn server(&self, id: ServerId) -> Option<&ServerPolicy> {
@@ -216,9 +285,36 @@ impl Policy {
 }
 
 impl ServicePolicy {
+    /// A service that moves alone, and needs one server of a pool; `prefer` and `servers` are as the fields want them.
+    pub fn of(
+        proxies: BTreeSet<ProxyId>,
+        prefer: Vec<SiteId>,
+        servers: BTreeMap<Name, ServerPolicy>,
+    ) -> ServicePolicy {
+        ServicePolicy {
+            proxies,
+            prefer,
+            servers,
+            stateful: false,
+            group: None,
+            min_servers: 1,
+            thin_grace: Span::ZERO,
+            slow_start: Span::ZERO,
+            flapping: Damper::default(),
+            all_down: AllDown::Keep,
+            failback: FailbackPolicy::auto(),
+            check_age: Span::seconds(2),
+        }
+    }
+
     /// The names of the servers at `site`.
     pub fn servers_at(&self, site: SiteId) -> impl Iterator<Item = Name> {
         self.servers.iter().filter(move |(_, server)| server.site == site).map(|(name, _)| *name)
+    }
+
+    /// How many servers of a pool must be up for it to do the service's work.
+    pub fn needed(&self) -> usize {
+        usize::from(self.min_servers.max(1))
     }
 
     /// Whether the service has a pool at `site`.

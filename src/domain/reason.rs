@@ -9,10 +9,11 @@ use super::event::MailEnd;
 use super::failover::{Override, Stay};
 use super::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::{IncidentId, Trouble};
+use super::maintenance::{Admin, Maintenance};
 use super::policy::ContainerRef;
 use super::repair::{Ending, HealWait, Phase};
 use super::time::{Span, Wall};
-use super::witness::Cause;
+use super::witness::{Cause, Strain};
 use serde::{Deserialize, Serialize};
 
 /// One reason.
@@ -83,6 +84,40 @@ pub enum Reason {
         /// Needed.
         fall: u16,
     },
+    /// A server has gone down too often lately: a site is not returned to for its sake.
+    ServerFlaps {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// It is believed again after this, if it stays up.
+        left: Span,
+    },
+    /// A server has stayed up for long enough after it had gone down too often.
+    ServerSteady {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+    },
+    /// A server that is up answers slowly, or not always.
+    ServerDegraded {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+        /// The latest answer of that kind.
+        strain: Strain,
+        /// It is believed again after this, if it answers well.
+        left: Span,
+    },
+    /// A server has answered well for long enough after it had been degraded.
+    ServerSound {
+        /// Which.
+        server: ServerId,
+        /// Where.
+        site: SiteId,
+    },
     /// Our probes fail on the way, but HAProxy reaches the server.
     PathContradicted {
         /// Which.
@@ -129,6 +164,48 @@ pub enum Reason {
         from: SiteId,
         /// To there.
         to: SiteId,
+    },
+    /// Traffic moved to a site with enough servers.
+    Relief {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+        /// So many servers are up at `from`.
+        up: u16,
+        /// So many are needed.
+        of: u16,
+    },
+    /// Traffic left a site whose servers people have taken out.
+    LeftTakenOut {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+    },
+    /// Traffic moved to where the rest of its group is.
+    MovedTogether {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+    },
+    /// Every site is down: traffic moved to the first one, as the settings want.
+    MovedToFirst {
+        /// Whose.
+        service: ServiceId,
+        /// From there.
+        from: SiteId,
+        /// To there.
+        to: SiteId,
+        /// Why `from` is down.
+        cause: Cause,
     },
     /// A person moved traffic.
     Switchover {
@@ -209,6 +286,35 @@ pub enum Reason {
         /// The pause.
         pause: Pause,
         /// Until it ends by itself.
+        left: Option<Span>,
+    },
+    /// A person took a server out of service.
+    TakenOut {
+        /// Which.
+        server: ServerId,
+        /// How far out.
+        admin: Admin,
+        /// Who.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+        /// For how long; none: until a person puts it back.
+        lasts: Option<Span>,
+    },
+    /// A server is in service again.
+    PutBack {
+        /// Which.
+        server: ServerId,
+        /// Who wanted it; none: its time was over.
+        by: Option<Operator>,
+    },
+    /// A server is out of service because a person wants it so.
+    MaintenanceHolds {
+        /// Which.
+        server: ServerId,
+        /// What was ordered.
+        maintenance: Maintenance,
+        /// How long it lasts; none: until a person ends it.
         left: Option<Span>,
     },
     /// The route that HAProxy had became ours, unchanged.
@@ -543,12 +649,20 @@ impl Reason {
             Reason::ServerDead { .. } => "server_dead",
             Reason::ServerLives { .. } => "server_lives",
             Reason::ServerFailing { .. } => "server_failing",
+            Reason::ServerFlaps { .. } => "server_flaps",
+            Reason::ServerSteady { .. } => "server_steady",
+            Reason::ServerDegraded { .. } => "server_degraded",
+            Reason::ServerSound { .. } => "server_sound",
             Reason::PathContradicted { .. } => "path_contradicted",
             Reason::CutOff { .. } => "cut_off",
             Reason::Reconnected => "reconnected",
             Reason::Failover { .. } => "failover",
             Reason::Failback { .. } => "failback",
             Reason::SiteRemoved { .. } => "site_removed",
+            Reason::Relief { .. } => "relief",
+            Reason::LeftTakenOut { .. } => "left_taken_out",
+            Reason::MovedTogether { .. } => "moved_together",
+            Reason::MovedToFirst { .. } => "moved_to_first",
             Reason::Switchover { .. } => "switchover",
             Reason::PreferenceSet { .. } => "preference_set",
             Reason::PreferenceVoid { .. } => "preference_void",
@@ -558,6 +672,9 @@ impl Reason {
             Reason::Resumed { .. } => "resumed",
             Reason::TestOrdered { .. } => "test_ordered",
             Reason::PauseHolds { .. } => "pause_holds",
+            Reason::TakenOut { .. } => "taken_out",
+            Reason::PutBack { .. } => "put_back",
+            Reason::MaintenanceHolds { .. } => "maintenance_holds",
             Reason::Adopted { .. } => "adopted",
             Reason::Placed { .. } => "placed",
             Reason::Reasserted { .. } => "reasserted",
@@ -608,6 +725,13 @@ impl Reason {
             | Reason::ServerDead { server, .. }
             | Reason::ServerLives { server, .. }
             | Reason::ServerFailing { server, .. }
+            | Reason::ServerFlaps { server, .. }
+            | Reason::ServerSteady { server, .. }
+            | Reason::ServerDegraded { server, .. }
+            | Reason::ServerSound { server, .. }
+            | Reason::TakenOut { server, .. }
+            | Reason::PutBack { server, .. }
+            | Reason::MaintenanceHolds { server, .. }
             | Reason::PathContradicted { server, .. }
             | Reason::Evacuated { server, .. }
             | Reason::Late { server, .. }
@@ -615,6 +739,10 @@ impl Reason {
             Reason::Failover { service, .. }
             | Reason::Failback { service, .. }
             | Reason::SiteRemoved { service, .. }
+            | Reason::Relief { service, .. }
+            | Reason::LeftTakenOut { service, .. }
+            | Reason::MovedTogether { service, .. }
+            | Reason::MovedToFirst { service, .. }
             | Reason::Switchover { service, .. }
             | Reason::PreferenceSet { service, .. }
             | Reason::PreferenceVoid { service, .. }

@@ -10,15 +10,17 @@ mod index;
 use super::action::{ActionId, Desired, DesiredRoute, Pace};
 use super::change::Change;
 use super::command::{Operator, Pause, Scope};
+use super::damping::Damped;
 use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ContainerStatus, ProxyIdentity, StoreHealth};
-use super::failover::Override;
+use super::failover::{Group, Member, Override, Plan, plan};
 use super::health::Health;
 use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::{Incident, IncidentId};
+use super::maintenance::{Admin, Maintenance};
 use super::policy::{ContainerRef, Policy, ServicePolicy};
 use super::repair::{Phase, Repair};
-use super::time::{Boot, Wall};
+use super::time::{Boot, Now, Wall};
 pub use apply::FAILBACKS_MAX;
 use index::Index;
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,9 @@ pub struct Service {
     pub servers: BTreeMap<Name, Server>,
     /// A person's preference.
     pub preference: Option<Override>,
+    /// The servers that people have taken out of service.
+    #[serde(default)]
+    pub maintenance: BTreeMap<Name, Maintenance>,
     /// A pause is about it: nothing moves by itself. Derived from [`State::pauses`].
     #[serde(default)]
     pub paused: bool,
@@ -98,6 +103,15 @@ pub struct Server {
     /// The verdict of its `live` probes: whether its process does anything at all.
     #[serde(default)]
     pub life: Health,
+    /// Whether it is in service. Derived from [`Service::maintenance`].
+    #[serde(default)]
+    pub admin: Admin,
+    /// How often it has gone down lately.
+    #[serde(default)]
+    pub flaps: Damped,
+    /// How often it has answered badly or slowly lately, while it was up.
+    #[serde(default)]
+    pub strain: Damped,
     /// Since then we want to know whether we still reach it, because another server of the service fails on the way.
     #[serde(default)]
     pub asked: Option<Boot>,
@@ -198,6 +212,16 @@ impl Route {
     }
 }
 
+impl Service {
+    /// When time alone changes something about it, its plan excepted.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Boot> {
+        let preference = self.preference.iter().map(Override::wake);
+        let maintenance = self.maintenance.values().filter_map(|held| held.until);
+        let damped = self.servers.values().flat_map(|server| [server.flaps.until, server.strain.until]);
+        preference.chain(maintenance).chain(damped.flatten())
+    }
+}
+
 impl Placement {
     /// The site that serves, if it is known.
     pub fn site(&self) -> Option<SiteId> {
@@ -284,6 +308,13 @@ impl State {
         Some((self.services.get(&id)?, self.policy.services.get(&id)?))
     }
 
+    /// Where the traffic of a service, and of those that move with it, belongs.
+    pub fn plan(&self, id: ServiceId, now: Now) -> Option<Plan> {
+        let others = self.moving_with(id).iter().filter(|other| **other != id);
+        let rest: Vec<Member<'_>> = others.filter_map(|other| self.service(*other)).collect();
+        Some(plan(&Group::of(self.service(id)?, rest), now))
+    }
+
     /// A server.
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         self.services.get(&id.service)?.servers.get(&id.server)
@@ -339,6 +370,12 @@ impl Server {
     /// Whether it counts as up, and we wait to hear that we still reach it.
     pub fn is_asked(&self) -> bool {
         self.asked.is_some() && self.health.is_up()
+    }
+
+    /// Whether something speaks against it although it is up: it goes up and down, answers badly or slowly, or has begun
+    /// to fail on the way.
+    pub fn is_doubtful(&self, now: Boot) -> bool {
+        self.health.path_run().is_some() || self.flaps.is_troubled(now) || self.strain.is_troubled(now)
     }
 
     /// Whether it is up, and nothing makes us doubt that we reach it.

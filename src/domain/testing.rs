@@ -13,8 +13,7 @@ use super::event::{
 use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::invariants;
 use super::policy::{
-    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, HealLimits, HealMode, OnKill, Policy, Role,
-    ServerPolicy, ServicePolicy,
+    ContainerPolicy, ContainerRef, HealLimits, HealMode, OnKill, Policy, Role, ServerPolicy, ServicePolicy,
 };
 use super::state::State;
 use super::time::{Boot, Now, Span, Wall};
@@ -50,29 +49,11 @@ pub(crate) fn engine() -> EngineId {
 pub(crate) fn service_policy(id: &str, sites: &[&str]) -> ServicePolicy {
     let servers = sites.iter().map(|place| {
         let container = format!("{id}-{place}");
-        let server = ServerPolicy {
-            site: site(place),
-            container: Some(ContainerRef { engine: engine(), name: ContainerName(container.clone()) }),
-            rise: 2,
-            fall: 2,
-            live_fall: 3,
-        };
-        (name(&container), server)
+        let known = ContainerRef { engine: engine(), name: ContainerName(container.clone()) };
+        (name(&container), ServerPolicy { container: Some(known), ..ServerPolicy::at(site(place)) })
     });
-    ServicePolicy {
-        proxies: [proxy()].into(),
-        prefer: sites.iter().map(|place| site(place)).collect(),
-        servers: servers.collect(),
-        stateful: false,
-        failback: FailbackPolicy {
-            mode: FailbackMode::Auto,
-            after: Span::seconds(60),
-            hold_down: Span::seconds(300),
-            limit: 2,
-            limit_window: Span::seconds(600),
-        },
-        check_age: Span::seconds(2),
-    }
+    let prefer = sites.iter().map(|place| site(place)).collect();
+    ServicePolicy::of([proxy()].into(), prefer, servers.collect())
 }
 
 /// Nothing is healed: tests of traffic look at traffic. See [`healing`].

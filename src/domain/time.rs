@@ -31,6 +31,13 @@ pub struct Now {
     pub wall: Wall,
 }
 
+impl Now {
+    /// What the wall clock will show at `boot`, if nobody sets it meanwhile.
+    pub fn wall_at(self, boot: Boot) -> Wall {
+        Wall(self.wall.0.saturating_add(boot.0.saturating_sub(self.boot.0)))
+    }
+}
+
 impl Boot {
     /// The time from `earlier` to `self`; zero when `earlier` is later.
     pub fn since(self, earlier: Boot) -> Span {

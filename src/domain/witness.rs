@@ -77,6 +77,19 @@ pub enum Cause {
     Container(ContainerFault),
 }
 
+/// What speaks against a server that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strain {
+    /// A good answer that took too long.
+    Slow {
+        /// So long.
+        took: Span,
+    },
+    /// An answer that was not good.
+    Bad(ProbeFault),
+}
+
 /// What evidence is worth: how many times it must be heard before it acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
@@ -93,6 +106,20 @@ pub enum Evidence {
 }
 
 impl ProbeOutcome {
+    /// What speaks against the server although it is up, where a good answer may take `slow_after`. What may be our own
+    /// path does not.
+    pub fn strain(self, slow_after: Option<Span>) -> Option<Strain> {
+        match self {
+            ProbeOutcome::Healthy { took, .. } | ProbeOutcome::Connected { took } => {
+                slow_after.filter(|bound| took > *bound).map(|_| Strain::Slow { took })
+            }
+            ProbeOutcome::Failed(fault) => match self.evidence() {
+                Evidence::Full(_) | Evidence::Hard(_) => Some(Strain::Bad(fault)),
+                Evidence::Good | Evidence::Path(_) | Evidence::Void => None,
+            },
+        }
+    }
+
     /// The weight of this outcome when it arrives in time.
     pub fn evidence(self) -> Evidence {
         let fault = match self {

@@ -4,6 +4,7 @@ use super::pieces::{cause, list, operator, server, time};
 use crate::domain::Decision;
 use crate::domain::action::Action;
 use crate::domain::command::{Denial, Order, Scope, Verdict};
+use crate::domain::maintenance::Admin;
 use crate::domain::reason::Reason;
 
 /// Why an order is not carried out, and what would help.
@@ -30,6 +31,20 @@ pub fn denial(denial: &Denial) -> String {
         Denial::TargetUnknown { site } => {
             format!("{site} has not proved yet that it is healthy; --force moves traffic there all the same")
         }
+        Denial::TargetThin { site, up, of } => format!(
+            "{site} has only {up} of the {of} servers up that the service needs; --force moves traffic there all the same"
+        ),
+        Denial::TargetOut { site } => format!(
+            "every server at {site} is out of service by order; `supervisor ready SERVER` puts one back"
+        ),
+        Denial::UnknownServer { server: id, known } => {
+            format!("{} has no server {}; it has {}", id.service, id.server, list(known))
+        }
+        Denial::LastServing { server: id } => format!(
+            "{} is the last server of {} that serves: nobody could take over; --force takes it out all the same",
+            server(*id),
+            id.service
+        ),
         Denial::ChangedSince { site, at, by } => {
             let whom = by.as_ref().map_or("supervisor".to_owned(), operator);
             format!(
@@ -90,6 +105,19 @@ pub fn verdict(order: &Order, verdict: &Verdict) -> String {
         (Order::Resume { scope: paused }, Verdict::AlreadySo) => {
             format!("{} is not paused; nothing to do", scope(*paused))
         }
+        (Order::Maintain { server: id, admin: Admin::Ready, .. }, Verdict::Accepted { durable }) => {
+            format!("{} is in service again{}", server(*id), not_durable(*durable))
+        }
+        (Order::Maintain { server: id, admin: Admin::Ready, .. }, Verdict::AlreadySo) => {
+            format!("{} is in service already; nothing to do", server(*id))
+        }
+        (Order::Maintain { server: id, admin, lasts, .. }, Verdict::Accepted { durable }) => {
+            let until = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();
+            format!("{} is {}{until}{}", server(*id), taken_out(*admin), not_durable(*durable))
+        }
+        (Order::Maintain { server: id, admin, .. }, Verdict::AlreadySo) => {
+            format!("{} is {} already; nothing to do", server(*id), taken_out(*admin))
+        }
         (Order::Failback { service, .. }, Verdict::Accepted { durable }) => {
             format!("{service} goes back to its best healthy site{}", not_durable(*durable))
         }
@@ -106,6 +134,15 @@ pub fn verdict(order: &Order, verdict: &Verdict) -> String {
             "a test lasts already, for two minutes; try again when it is over".to_owned()
         }
         (_, Verdict::Denied(why)) => denial(why),
+    }
+}
+
+/// What was done to a server, in words.
+pub(super) fn taken_out(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Ready => "put back into service",
+        Admin::Drain => "drained (no new clients)",
+        Admin::Maint => "taken out of service",
     }
 }
 
@@ -148,6 +185,11 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         }
         Reason::Paused { scope: paused, .. } => Some(format!("pause {}", scope(*paused))),
         Reason::Resumed { scope: paused, .. } => Some(format!("act on {} again", scope(*paused))),
+        Reason::TakenOut { server: id, admin, .. } => Some(match admin {
+            Admin::Drain => format!("drain {}: no new clients", server(*id)),
+            Admin::Ready | Admin::Maint => format!("take {} out of service", server(*id)),
+        }),
+        Reason::PutBack { server: id, .. } => Some(format!("put {} back into service", server(*id))),
         Reason::TestOrdered { .. } => Some("raise an alert about nothing, and mail it".to_owned()),
         Reason::PreferenceDropped { service, site, .. } => {
             Some(format!("end the override that prefers {site} for {service}"))
@@ -155,6 +197,10 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         // These follow from the same event by themselves; with an order they say what happens next.
         Reason::Failover { service, from, to, .. }
         | Reason::Failback { service, from, to, .. }
+        | Reason::Relief { service, from, to, .. }
+        | Reason::LeftTakenOut { service, from, to }
+        | Reason::MovedTogether { service, from, to }
+        | Reason::MovedToFirst { service, from, to, .. }
         | Reason::SiteRemoved { service, from, to } => Some(format!("move {service} from {from} to {to}")),
         Reason::Adopted { service, site } => Some(format!("leave {service} on {site}, as HAProxy has it")),
         Reason::Placed { service, site } => {
@@ -167,6 +213,11 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::ServerDead { .. }
         | Reason::ServerLives { .. }
         | Reason::ServerFailing { .. }
+        | Reason::ServerFlaps { .. }
+        | Reason::ServerSteady { .. }
+        | Reason::ServerDegraded { .. }
+        | Reason::ServerSound { .. }
+        | Reason::MaintenanceHolds { .. }
         | Reason::PathContradicted { .. }
         | Reason::CutOff { .. }
         | Reason::Reconnected

@@ -4,7 +4,7 @@ use crate::domain::command::Operator;
 use crate::domain::event::ContainerStatus;
 use crate::domain::id::{ServerId, SiteId};
 use crate::domain::time::Wall;
-use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome};
+use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome, Strain};
 use std::fmt::Display;
 
 /// The longest text of somebody else (HAProxy, Docker, a person) inside one of our sentences, in characters. Enough for
@@ -24,6 +24,14 @@ pub fn site_is_down(site: SiteId, cause: Cause) -> String {
     match cause {
         Cause::Container(fault) => format!("{site}'s container {}", container_fault(fault)),
         Cause::Probe(fault) => format!("{site} is down ({})", probe_fault(fault)),
+    }
+}
+
+/// What speaks against a server that is up.
+pub(super) fn strain(strain: Strain) -> String {
+    match strain {
+        Strain::Slow { took } => format!("it answers slowly ({took})"),
+        Strain::Bad(fault) => format!("it fails again and again ({})", probe_fault(fault)),
     }
 }
 

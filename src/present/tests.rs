@@ -6,11 +6,12 @@ use crate::domain::event::{ContainerStatus, MailEnd};
 use crate::domain::failover::{Override, Stay};
 use crate::domain::id::{ContainerName, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{IncidentId, Trouble};
+use crate::domain::maintenance::{Admin, Maintenance};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Then;
 use crate::domain::repair::{Ender, Ending, HealWait, Phase};
 use crate::domain::time::{Boot, Span, Wall};
-use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome};
+use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome, Strain};
 use crate::domain::{Decision, Reason};
 use std::collections::BTreeSet;
 
@@ -491,6 +492,139 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api stays on cloud, though it would move to onprem: a person has paused that; `supervisor resume` ends it",
         ),
         (
+            stays(Stay::Flapping { better, until }, Some(300_000)),
+            Level::Info,
+            "api stays on cloud: onprem is healthy again, but goes up and down too often; failback in 5 min, if it stays up",
+        ),
+        (
+            stays(Stay::BetterSiteDegraded { better, until }, Some(9_000)),
+            Level::Info,
+            "api stays on cloud: onprem is up, but answers slowly or not always; failback in 9 s, if that ends",
+        ),
+        (
+            stays(Stay::OutOfHours { better, until }, Some(3_600_000)),
+            Level::Info,
+            "api stays on cloud: onprem is healthy, but traffic returns only in the hours that the settings name; \
+             failback in 1 h, or at once with `supervisor failback api`",
+        ),
+        (
+            stays(Stay::Thin { up: 1, of: 2, until: Some(until) }, Some(10_000)),
+            Level::Warn,
+            "api stays on cloud, with only 1 of the 2 servers up that it needs: it moves in 10 s to a site that has enough",
+        ),
+        (
+            stays(Stay::Thin { up: 1, of: 2, until: None }, None),
+            Level::Warn,
+            "api stays on cloud, with only 1 of the 2 servers up that it needs: no other site has enough, or a person \
+             wants it here",
+        ),
+        (
+            stays(Stay::TakenOut, None),
+            Level::Warn,
+            "api stays on cloud, though every server there is out of service by order: no other site serves",
+        ),
+        (
+            stays(Stay::Scattered { most: onprem() }, None),
+            Level::Warn,
+            "api stays on cloud, apart from the services that it moves with: onprem, where most of them are, \
+             is not healthy for all of them",
+        ),
+        (
+            Reason::ServerFlaps { server, site: onprem(), left: Span::seconds(480) },
+            Level::Warn,
+            "api-onprem (onprem) goes up and down too often: it is trusted again in 8 min, if it stays up",
+        ),
+        (
+            Reason::ServerSteady { server, site: onprem() },
+            Level::Info,
+            "api-onprem (onprem) has stayed up for long enough: it is trusted again",
+        ),
+        (
+            Reason::ServerDegraded {
+                server,
+                site: onprem(),
+                strain: Strain::Slow { took: Span(800) },
+                left: Span::seconds(12),
+            },
+            Level::Warn,
+            "api-onprem (onprem) is up, but degraded: it answers slowly (800 ms); traffic is not moved for that; \
+             it counts as sound again in 12 s, if it answers well",
+        ),
+        (
+            Reason::ServerDegraded {
+                server,
+                site: onprem(),
+                strain: Strain::Bad(ProbeFault::Status(500)),
+                left: Span::seconds(12),
+            },
+            Level::Warn,
+            "api-onprem (onprem) is up, but degraded: it fails again and again (its health check answers with status 500); \
+             traffic is not moved for that; it counts as sound again in 12 s, if it answers well",
+        ),
+        (
+            Reason::ServerSound { server, site: onprem() },
+            Level::Info,
+            "api-onprem (onprem) has answered well for long enough: it is no longer degraded",
+        ),
+        (
+            Reason::Relief { service, from: onprem(), to: cloud(), up: 1, of: 2 },
+            Level::Warn,
+            "api: traffic moved from onprem to cloud: onprem has only 1 of the 2 servers up that the service needs",
+        ),
+        (
+            Reason::LeftTakenOut { service, from: onprem(), to: cloud() },
+            Level::Info,
+            "api: traffic moved from onprem to cloud: every server at onprem is out of service by order",
+        ),
+        (
+            Reason::MovedTogether { service, from: onprem(), to: cloud() },
+            Level::Warn,
+            "api: traffic moved from onprem to cloud: the services that it moves with are there",
+        ),
+        (
+            Reason::MovedToFirst { service, from: cloud(), to: onprem(), cause: silent() },
+            Level::Warn,
+            "api: traffic moved from cloud to onprem, the preferred site, because every site is down: \
+             cloud is down (connected, but no answer in time)",
+        ),
+        (
+            Reason::TakenOut {
+                server,
+                admin: Admin::Drain,
+                by: alice(),
+                because: Some("kernel update".to_owned()),
+                lasts: Some(Span::seconds(3600)),
+            },
+            Level::Info,
+            "api-onprem was drained (no new clients) for 1 h by alice: kernel update",
+        ),
+        (
+            Reason::PutBack { server, by: Some(alice()) },
+            Level::Info,
+            "api-onprem is in service again, by order of alice",
+        ),
+        (
+            Reason::PutBack { server, by: None },
+            Level::Info,
+            "api-onprem is in service again: the time it was taken out for is over",
+        ),
+        (
+            Reason::MaintenanceHolds {
+                server,
+                maintenance: Maintenance {
+                    admin: Admin::Maint,
+                    by: alice(),
+                    because: Some("kernel update".to_owned()),
+                    at: AT,
+                    until: None,
+                },
+                left: None,
+            },
+            Level::Info,
+            "api-onprem was taken out of service by alice at 2026-08-21T08:15:02.123Z (kernel update); no expiry, \
+             `supervisor ready api/api-onprem` puts it back",
+        ),
+        (
             Reason::Evacuated { server, failed: None },
             Level::Info,
             "api-onprem: the requests it held were freed",
@@ -720,6 +854,25 @@ fn golden_denials() -> Vec<(Denial, &'static str)> {
             "cloud has not proved yet that it is healthy; --force moves traffic there all the same",
         ),
         (
+            Denial::TargetThin { site: cloud(), up: 1, of: 2 },
+            "cloud has only 1 of the 2 servers up that the service needs; --force moves traffic there all the same",
+        ),
+        (
+            Denial::TargetOut { site: cloud() },
+            "every server at cloud is out of service by order; `supervisor ready SERVER` puts one back",
+        ),
+        (
+            Denial::UnknownServer {
+                server: ServerId { service: api(), server: "api-mars".parse().unwrap() },
+                known: vec!["api-cloud".parse().unwrap(), "api-onprem".parse().unwrap()],
+            },
+            "api has no server api-mars; it has api-cloud, api-onprem",
+        ),
+        (
+            Denial::LastServing { server: api_onprem() },
+            "api-onprem is the last server of api that serves: nobody could take over; --force takes it out all the same",
+        ),
+        (
             Denial::ChangedSince { site: cloud(), at, by: Some(alice()) },
             "alice moved the traffic to cloud at 2026-08-21T08:15:02.123Z, after you looked; \
              look again and repeat the order if it still stands",
@@ -770,9 +923,13 @@ fn every_denial_reads_as_written_here() {
             Denial::Paused { .. } => 9,
             Denial::NoSuchSite { .. } => 10,
             Denial::NobodyToTell => 11,
+            Denial::TargetThin { .. } => 12,
+            Denial::TargetOut { .. } => 13,
+            Denial::UnknownServer { .. } => 14,
+            Denial::LastServing { .. } => 15,
         });
     }
-    assert_eq!(seen.len(), 12);
+    assert_eq!(seen.len(), 16);
 }
 
 #[test]

@@ -83,6 +83,7 @@ pub(crate) fn probe(
     let interval = checker.span(&interval_key, interval, interval_limit);
     let (key, timeout) = layers.pick("timeout", |raw| raw.timeout.as_ref());
     let timeout = checker.span(&key, timeout, timeout_limit);
+    let slow_after = slow_after(checker, kind, layers, timeout);
     let fast_interval = fast_interval(checker, layers, interval);
     let (key, jitter) = layers.pick("jitter_percent", |raw| raw.jitter_percent);
     let jitter = checker.number(&key, jitter, &limits::JITTER_PERCENT);
@@ -101,7 +102,19 @@ pub(crate) fn probe(
         jitter_percent: u8::try_from(jitter).unwrap_or(u8::MAX),
         rise: u16::try_from(rise).unwrap_or(u16::MAX),
         fall: u16::try_from(fall).unwrap_or(u16::MAX),
+        slow_after,
     }
+}
+
+/// Half of the timeout, unless it is written: what comes so near to failing is worth a word.
+fn slow_after(checker: &mut Checker<'_>, kind: Kind, layers: &Layers<'_>, timeout: Span) -> Span {
+    let (key, raw) = layers.pick("slow_after", |raw| raw.slow_after.as_ref());
+    if kind == Kind::Live && raw.is_some() {
+        checker.unfit(&key, "says nothing to a live probe: only `ready` knows slow answers");
+    }
+    let why = "a slower answer has failed already; with the timeout itself, no answer is slow";
+    let limit = SpanLimit { default: Span(timeout.0 / 2), min: Span(1), max: timeout, why };
+    checker.span(&key, raw, &limit)
 }
 
 /// Not longer than `interval`: the default follows a short interval, a written one must fit.

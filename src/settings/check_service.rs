@@ -1,16 +1,19 @@
 //! `[services.NAME]`: raw → checked.
 
 use super::check_engine::Engines;
+use super::check_failover;
 use super::check_probe::{self, Kind, Layers};
 use super::check_proxy;
 use super::checker::{Checker, list};
 use super::key::Key;
 use super::limits;
 use super::model::{Address, Bind, Mode, ProxySettings, ServerSettings, ServiceSettings};
-use super::raw::{Raw, RawFailback, RawServer, RawService};
+use super::raw::{Raw, RawServer, RawService};
 use super::value;
+use crate::domain::damping::Damper;
 use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
-use crate::domain::policy::{FailbackMode, FailbackPolicy, ServerPolicy, ServicePolicy};
+use crate::domain::policy::{ServerPolicy, ServicePolicy};
+use crate::domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the services come to.
@@ -56,12 +59,10 @@ pub(crate) fn services(
             }
         }
         let prefer = prefer(checker, &key, raw_service);
-        let failback = failback(checker, &key.at("failback"), &raw_service.failback);
         if let Some(id) = checker.name::<ServiceId>(&key, name) {
-            let stateful = raw_service.stateful.unwrap_or(false);
             let check_age = ready.check_interval() + ready.check_timeout();
-            let (proxies, servers) = (routed_by, policies);
-            let policy = ServicePolicy { proxies, prefer, servers, stateful, failback, check_age };
+            let policy = ServicePolicy { check_age, ..ServicePolicy::of(routed_by, prefer, policies) };
+            let policy = check_failover::service(checker, &key, raw_service, policy);
             services.policies.insert(id, policy);
             services.servers.extend(
                 settings.into_iter().map(|(name, server)| (ServerId { service: id, server: name }, server)),
@@ -76,6 +77,7 @@ pub(crate) fn services(
         }
     }
     separate_binds(checker, &services, proxies, &ids);
+    check_failover::groups(checker, &services.policies, &ids);
     services
 }
 
@@ -219,21 +221,11 @@ fn server(
         rise: ready.rise,
         fall: ready.fall,
         live_fall: live.fall,
+        slow_after: Some(ready.slow_after),
+        strain: Damper::nth(limits::STRAIN_TIMES, Span(ready.interval.0 * limits::STRAIN_INTERVALS)),
     });
     let address = address.unwrap_or_else(|| Address { host: String::new(), port: 0 });
     (policy, ServerSettings { address, maxconn, ready, live })
-}
-
-fn failback(checker: &mut Checker<'_>, key: &Key, raw: &RawFailback) -> FailbackPolicy {
-    let modes = [("auto", FailbackMode::Auto), ("manual", FailbackMode::Manual)];
-    let limit = checker.number(&key.at("limit"), raw.limit, &limits::FAILBACK_LIMIT);
-    FailbackPolicy {
-        mode: checker.word(&key.at("mode"), raw.mode.as_ref(), &modes).unwrap_or(FailbackMode::Auto),
-        after: checker.span(&key.at("after"), raw.after.as_ref(), &limits::FAILBACK_AFTER),
-        hold_down: checker.span(&key.at("hold_down"), raw.hold_down.as_ref(), &limits::HOLD_DOWN),
-        limit: u16::try_from(limit).unwrap_or(u16::MAX),
-        limit_window: checker.span(&key.at("limit_window"), raw.limit_window.as_ref(), &limits::LIMIT_WINDOW),
-    }
 }
 
 /// On one HAProxy, services share a bind only if a request's host tells them apart.

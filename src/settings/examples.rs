@@ -41,6 +41,7 @@ pub(crate) fn of(key: &Key) -> Option<&'static str> {
         ["services"] | ["services", _] => "[services.api]",
         ["services", _, "ready" | "live", key] => probe(key)?,
         ["services", _, "failback", key] => failback(key)?,
+        ["services", _, "flapping", key] => flapping(key)?,
         ["services", _, "servers"] | ["services", _, "servers", _] => "[services.api.servers.api-onprem]",
         ["services", _, "servers", _, "ready" | "live", key] => probe(key)?,
         ["services", _, "servers", _, "heal", key] => heal(key)?,
@@ -58,6 +59,7 @@ pub(crate) fn is_list(key: &Key) -> bool {
         ["proxies", _, "resolvers"]
             | ["mail", "to"]
             | ["services", _, "prefer" | "proxies"]
+            | ["services", _, "failback", "hours"]
             | ["services", _, "ready" | "live", "status"]
             | ["services", _, "servers", _, "ready" | "live", "status"]
     )
@@ -177,6 +179,12 @@ fn service(key: &str) -> Option<&'static str> {
         "prefer" => r#"prefer = ["onprem", "cloud"]"#,
         "proxies" => r#"proxies = ["haproxy-server"]"#,
         "stateful" => "stateful = true",
+        "group" => r#"group = "shop""#,
+        "min_servers" => "min_servers = 1",
+        "thin_grace" => r#"thin_grace = "10s""#,
+        "slow_start" => r#"slow_start = "30s""#,
+        "all_down" => r#"all_down = "keep""#,
+        "flapping" => r#"flapping = { falls = 3, half_life = "5m" }"#,
         "retry_reads_after" => r#"retry_reads_after = "1200ms""#,
         "ready" => r#"ready = { path = "/health" }"#,
         "live" => r#"live = { path = "/live" }"#,
@@ -192,6 +200,16 @@ fn failback(key: &str) -> Option<&'static str> {
         "hold_down" => r#"hold_down = "5m""#,
         "limit" => "limit = 2",
         "limit_window" => r#"limit_window = "10m""#,
+        "hours" => r#"hours = ["mon-fri 02:00-05:00"]"#,
+        "time_zone" => r#"time_zone = "Europe/Berlin""#,
+        _ => return None,
+    })
+}
+
+fn flapping(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "falls" => "falls = 3",
+        "half_life" => r#"half_life = "5m""#,
         _ => return None,
     })
 }
@@ -226,6 +244,7 @@ fn probe(key: &str) -> Option<&'static str> {
         "jitter_percent" => "jitter_percent = 10",
         "rise" => "rise = 2",
         "fall" => "fall = 3",
+        "slow_after" => r#"slow_after = "500ms""#,
         _ => return None,
     })
 }

@@ -184,6 +184,41 @@ pub(crate) const FAILBACK_LIMIT: NumberLimit = NumberLimit {
 pub(crate) const LIMIT_WINDOW: SpanLimit =
     span(10 * MINUTE, MINUTE, 24 * HOUR, "shorter limits nothing; longer outlives the trouble");
 
+/// One: a service that has several servers at a site for their number says so.
+pub(crate) const MIN_SERVERS: NumberLimit =
+    NumberLimit { default: 1, min: 1, max: 1000, why: "with 0 a site without a server would be healthy" };
+
+/// Ten seconds: a container that is restarted is back within them, and moved sessions are no cure for that.
+pub(crate) const THIN_GRACE: SpanLimit = span(
+    10 * SECOND,
+    0,
+    HOUR,
+    "shorter moves all traffic for every restart of one server; longer leaves too few servers alone",
+);
+
+/// None: HAProxy gives a server its whole share at once.
+pub(crate) const SLOW_START: SpanLimit =
+    span(0, 0, HOUR, "a server that needs longer to get warm is better brought back by hand");
+
+/// Three within about a half-life: a crash and a deployment are two.
+pub(crate) const FLAPPING_FALLS: NumberLimit = NumberLimit {
+    default: 3,
+    min: 0,
+    max: 100,
+    why: "0 trusts every server again at once, however often it fell",
+};
+
+/// Five minutes: trusted again some eight minutes after the third of three falls in a row.
+pub(crate) const FLAPPING_HALF_LIFE: SpanLimit =
+    span(5 * MINUTE, SECOND, 24 * HOUR, "shorter forgets before it can count; longer remembers what is over");
+
+/// A server's slow and bad answers are forgotten with a half-life of so many of its probes' intervals: three in a row, or
+/// every third of many, make it degraded.
+pub(crate) const STRAIN_INTERVALS: u64 = 5;
+
+/// See [`STRAIN_INTERVALS`].
+pub(crate) const STRAIN_TIMES: u16 = 3;
+
 /// 4096: enough for the demo and for most, within the usual 8192 descriptors (two for each connection).
 pub(crate) const PROXY_MAXCONN: NumberLimit = NumberLimit {
     default: 4096,

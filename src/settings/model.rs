@@ -317,6 +317,8 @@ pub struct ProbeSettings {
     pub rise: u16,
     /// Bad ones in a row until it is down; the policy has the same for the core.
     pub fall: u16,
+    /// A good answer that takes longer is slow; the timeout at most.
+    pub slow_after: Span,
 }
 
 /// HAProxy's own checks are the safety net for when we are gone, not the first to know: they need not be as eager as our

@@ -189,6 +189,12 @@ pub(crate) struct RawService {
     pub(crate) prefer: Option<Vec<String>>,
     pub(crate) proxies: Option<Vec<String>>,
     pub(crate) stateful: Option<bool>,
+    pub(crate) group: Option<String>,
+    pub(crate) min_servers: Option<i64>,
+    pub(crate) thin_grace: Option<RawSpan>,
+    pub(crate) slow_start: Option<RawSpan>,
+    pub(crate) all_down: Option<String>,
+    pub(crate) flapping: RawFlapping,
     pub(crate) retry_reads_after: Option<RawSpan>,
     pub(crate) ready: RawProbe,
     pub(crate) live: RawProbe,
@@ -205,6 +211,16 @@ pub(crate) struct RawFailback {
     pub(crate) hold_down: Option<RawSpan>,
     pub(crate) limit: Option<i64>,
     pub(crate) limit_window: Option<RawSpan>,
+    pub(crate) hours: Option<Vec<String>>,
+    pub(crate) time_zone: Option<String>,
+}
+
+/// `[services.NAME.flapping]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawFlapping {
+    pub(crate) falls: Option<i64>,
+    pub(crate) half_life: Option<RawSpan>,
 }
 
 /// `[services.NAME.servers.NAME]`
@@ -239,6 +255,7 @@ pub(crate) struct RawProbe {
     pub(crate) jitter_percent: Option<i64>,
     pub(crate) rise: Option<i64>,
     pub(crate) fall: Option<i64>,
+    pub(crate) slow_after: Option<RawSpan>,
 }
 
 /// A duration as written; its own type so that a bare number is refused by name.

@@ -1,6 +1,7 @@
 use super::*;
+use crate::domain::damping::Damper;
 use crate::domain::id::{ServerId, ServiceId};
-use crate::domain::policy::FailbackMode;
+use crate::domain::policy::{AllDown, FailbackMode};
 use crate::domain::time::Span;
 use proptest::prelude::*;
 use std::fs;
@@ -191,7 +192,7 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
             "an unknown key",
             smallest("bind", "bimd"),
             "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, mode, host, \
-             prefer, proxies, stateful, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
+             prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
         ),
         (
             "an unknown key in a probe",
@@ -348,6 +349,41 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
             "keep-alive with a long interval",
             service("ready = { keep_alive = true, interval = \"10s\", fast_interval = \"1s\" }"),
             "supervisor.toml:6: services.api.ready.keep_alive: needs an interval of at most 4 s, not 10 s",
+        ),
+        (
+            "more servers needed than a site has",
+            service("min_servers = 2"),
+            "supervisor.toml:6: services.api.min_servers: is 2, but onprem has only 1: it could never serve",
+        ),
+        (
+            "hours that are none",
+            service("failback = { hours = [\"2-5\"] }"),
+            "supervisor.toml:6: services.api.failback.hours: \"2\" is no time of day",
+        ),
+        (
+            "the mode hours without hours",
+            service("failback = { mode = \"hours\" }"),
+            "supervisor.toml:6: services.api.failback.hours: is empty or missing",
+        ),
+        (
+            "hours with another mode",
+            service("failback = { mode = \"auto\", hours = [\"02:00-05:00\"] }"),
+            "supervisor.toml:6: services.api.failback.hours: says nothing with mode = \"auto\"",
+        ),
+        (
+            "a time zone that is none",
+            service("failback = { hours = [\"02:00-05:00\"], time_zone = \"Mars/Olympus\" }"),
+            "supervisor.toml:6: services.api.failback.time_zone: \"Mars/Olympus\" is no time zone",
+        ),
+        (
+            "slower than the timeout",
+            service("ready = { slow_after = \"2s\" }"),
+            "supervisor.toml:6: services.api.ready.slow_after: 2 s is not within 1 ms and 1 s",
+        ),
+        (
+            "a live probe's slowness",
+            service("live = { slow_after = \"1s\" }"),
+            "supervisor.toml:6: services.api.live.slow_after: says nothing to a live probe",
         ),
         (
             "fast retries that are slow",
@@ -735,6 +771,41 @@ fn each_example_would_be_taken() {
         }
     }
     assert!(tried > 60, "{tried}");
+}
+
+#[test]
+fn what_decides_about_a_move_is_read() {
+    let text = service(
+        "min_servers = 1\nthin_grace = \"20s\"\nslow_start = \"30s\"\nall_down = \"first\"\ngroup = \"shop\"\n\
+         flapping = { falls = 4, half_life = \"1m\" }\nready = { timeout = \"800ms\" }\n\
+         failback = { hours = [\"sat-sun 02:00-05:00\"], time_zone = \"CET-1CEST,M3.5.0,M10.5.0/3\" }",
+    );
+    let settings = Site::with(&text).settings();
+    let policy = &settings.policy.services[&"api".parse().unwrap()];
+    assert_eq!((policy.thin_grace, policy.slow_start), (Span::seconds(20), Span::seconds(30)));
+    assert_eq!(policy.all_down, AllDown::First);
+    assert_eq!(policy.group, Some("shop".parse().unwrap()));
+    assert_eq!(policy.flapping, Damper::nth(4, Span::seconds(60)));
+    let onprem = &policy.servers[&"api-onprem".parse().unwrap()];
+    assert_eq!(onprem.slow_after, Some(Span(400)), "half of the timeout");
+    assert_eq!(onprem.strain, Damper::nth(3, Span::seconds(5)), "three within five intervals");
+    let FailbackMode::Hours(hours) = &policy.failback.mode else { panic!("{:?}", policy.failback.mode) };
+    assert_eq!(hours.to_string(), "sat-sun 02:00-05:00 CET-1CEST,M3.5.0,M10.5.0/3");
+}
+
+#[test]
+fn services_of_a_group_agree_on_where_and_when() {
+    let second = "[services.web]\nbind = \"*:8081\"\nprefer = [\"cloud\", \"onprem\"]\ngroup = \"shop\"\n\
+        failback = { mode = \"manual\" }\n\
+        [services.web.servers.web-onprem]\nsite = \"onprem\"\naddress = \"web-onprem:5000\"\n\
+        [services.web.servers.web-cloud]\nsite = \"cloud\"\naddress = \"web-cloud:5000\"\n";
+    let problems = Site::with(&service("group = \"shop\"")).drop_in("1.toml", second).problems();
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(
+        problems[0].contains("services.web.prefer: is not as api has it (onprem, cloud)"),
+        "{problems:#?}"
+    );
+    assert!(problems[1].contains("services.web.failback: is not as api has it"), "{problems:#?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
     })?;
     let ordered = match order {
         Order::Failover { service, .. } | Order::Failback { service, .. } => Some(*service),
+        Order::Maintain { server, .. } => Some(server.service),
         Order::Pause { .. } | Order::Resume { .. } | Order::TestAlert => None,
     };
     let route = decision.actions.iter().rev().find_map(|action| match action {

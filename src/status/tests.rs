@@ -12,8 +12,7 @@ use crate::domain::health::Health;
 use crate::domain::id::{ContainerName, ServerId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
 use crate::domain::policy::{
-    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, OnKill, Policy, Role, ServerPolicy,
-    ServicePolicy,
+    ContainerPolicy, ContainerRef, FailbackPolicy, OnKill, Policy, Role, ServerPolicy, ServicePolicy,
 };
 use crate::domain::repair::{Ender, Ending, Phase, Repair};
 use crate::domain::state::{Placement, ProxyLink, Route};
@@ -42,33 +41,19 @@ fn server(text: &str) -> ServerId {
 }
 
 fn policy() -> Policy {
-    let at = |site: &str, container: Option<&str>| ServerPolicy {
-        site: name(site),
-        container: container.map(|container| ContainerRef {
-            engine: name("docker"),
-            name: ContainerName(container.to_owned()),
-        }),
-        rise: 2,
-        fall: 2,
-        live_fall: 3,
+    let at = |site: &str, container: Option<&str>| {
+        let engine = name("docker");
+        let container =
+            container.map(|container| ContainerRef { engine, name: ContainerName(container.to_owned()) });
+        ServerPolicy { container, ..ServerPolicy::at(name(site)) }
     };
-    let failback = FailbackPolicy {
-        mode: FailbackMode::Auto,
-        after: Span::seconds(5),
-        hold_down: Span::seconds(60),
-        limit: 2,
-        limit_window: Span::seconds(600),
-    };
+    let (after, hold_down) = (Span::seconds(5), Span::seconds(60));
+    let servers =
+        [(name("api-onprem"), at("onprem", Some("api-onprem"))), (name("api-cloud"), at("cloud", None))];
+    let prefer = vec![name("onprem"), name("cloud")];
     let service = ServicePolicy {
-        proxies: BTreeSet::from([name("edge")]),
-        prefer: vec![name("onprem"), name("cloud")],
-        servers: BTreeMap::from([
-            (name("api-onprem"), at("onprem", Some("api-onprem"))),
-            (name("api-cloud"), at("cloud", None)),
-        ]),
-        stateful: false,
-        failback,
-        check_age: Span::seconds(2),
+        failback: FailbackPolicy { after, hold_down, ..FailbackPolicy::auto() },
+        ..ServicePolicy::of([name("edge")].into(), prefer, servers.into())
     };
     let container = service.servers.values().find_map(|server| server.container.clone());
     let looked_after = ContainerPolicy {

@@ -28,8 +28,8 @@ use supervisor::domain::event::{
     ProxyIdentity, ProxySeen, Routed,
 };
 use supervisor::domain::policy::{
-    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, HealLimits, HealMode, OnKill, Role,
-    ServerPolicy, ServicePolicy,
+    ContainerPolicy, ContainerRef, FailbackMode, HealLimits, HealMode, OnKill, Role, ServerPolicy,
+    ServicePolicy,
 };
 use supervisor::domain::witness::{ProbeFault, ProbeOutcome};
 use supervisor::domain::{
@@ -298,22 +298,10 @@ fn add_service(policy: &mut Policy, id: &str, sites: &[&str]) {
     let servers = sites.iter().map(|site| {
         let server = format!("{id}-{site}");
         let container = Some(ContainerRef { engine, name: ContainerName(server.clone()) });
-        (name(&server), ServerPolicy { site: SiteId(name(site)), container, rise: 2, fall: 2, live_fall: 3 })
+        (name(&server), ServerPolicy { container, ..ServerPolicy::at(SiteId(name(site))) })
     });
-    let service = ServicePolicy {
-        proxies: policy.proxies.clone(),
-        prefer: sites.iter().map(|site| SiteId(name(site))).collect(),
-        servers: servers.collect(),
-        stateful: false,
-        failback: FailbackPolicy {
-            mode: FailbackMode::Auto,
-            after: Span::seconds(60),
-            hold_down: Span::seconds(300),
-            limit: 2,
-            limit_window: Span::seconds(600),
-        },
-        check_age: Span::seconds(2),
-    };
+    let prefer = sites.iter().map(|site| SiteId(name(site))).collect();
+    let service = ServicePolicy::of(policy.proxies.clone(), prefer, servers.collect());
     for server in service.servers.values() {
         let container = ContainerPolicy {
             heal: None,

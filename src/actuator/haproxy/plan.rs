@@ -127,6 +127,7 @@ fn service_model(
         stateful: policy.stateful,
         observe: observe == Observe::Layer4,
         retry_reads_after: service.retry_reads_after.map(Span::duration),
+        slow_start: policy.slow_start.duration(),
     })
 }
 

@@ -5,11 +5,12 @@ use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::command::{Command, Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::event::StoreHealth;
-use crate::domain::failover::{Override, Standing, standing};
-use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::failover::{Override, Standing};
+use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::incident::Trouble;
+use crate::domain::maintenance::{Admin, Maintenance};
 use crate::domain::reason::Reason;
-use crate::domain::state::{Placement, ProxyLink, Route};
+use crate::domain::state::{Placement, ProxyLink, Route, Service};
 use crate::domain::time::Span;
 
 pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
@@ -21,6 +22,9 @@ pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
         Order::Failback { service, seen } => failback(draft, command, *service, *seen),
         Order::Pause { scope, lasts } => pause(draft, command, *scope, *lasts),
         Order::Resume { scope } => resume(draft, command, *scope),
+        Order::Maintain { server, admin, lasts, force } => {
+            maintain(draft, command, *server, (*admin, *lasts, *force))
+        }
         Order::TestAlert => test_alert(draft, command),
     };
     let verdict = match verdict {
@@ -67,10 +71,12 @@ fn failover(
         return Err(Denial::Paused { scope, by: pause.by.clone() });
     }
     nobody_in_between(draft, &route, seen)?;
-    let sick = match standing(service, policy, to) {
-        Standing::Healthy { .. } => None,
-        Standing::Unproven => Some(Denial::TargetUnknown { site: to }),
-        Standing::Down { cause } => Some(Denial::TargetDown { site: to, cause }),
+    let sick = match draft.group(id).map(|group| group.standing(to)) {
+        Some(Standing::Healthy { .. }) => None,
+        Some(Standing::Thin { up, of, .. }) => Some(Denial::TargetThin { site: to, up, of }),
+        Some(Standing::Unproven) | None => Some(Denial::TargetUnknown { site: to }),
+        Some(Standing::Out) => Some(Denial::TargetOut { site: to }),
+        Some(Standing::Down { cause }) => Some(Denial::TargetDown { site: to, cause }),
     };
     let forced = match sick {
         Some(denial) if !force => return Err(denial),
@@ -87,14 +93,22 @@ fn failover(
         reminded: draft.now.boot,
         forced,
     };
-    draft.push(Change::Preference { service: id, preference: Some(preference) });
-    if route.site == to {
-        draft.tell(Reason::PreferenceSet { service: id, site: to, by: command.by.clone() });
-    } else {
-        switch(draft, command, id, &route, to, forced);
+    // What moves together is ordered together.
+    for member in draft.moving_with(id) {
+        draft.push(Change::Preference { service: member, preference: Some(preference.clone()) });
+        match routed_to(draft, member) {
+            Some(route) if route.site != to => switch(draft, command, member, &route, to, forced),
+            Some(_) | None => {
+                draft.tell(Reason::PreferenceSet { service: member, site: to, by: command.by.clone() });
+            }
+        }
     }
     draft.settle(id);
     Ok(accepted(draft))
+}
+
+fn routed_to(draft: &Draft<'_>, id: ServiceId) -> Option<Route> {
+    draft.service(id)?.0.placement.route().cloned()
 }
 
 fn failback(
@@ -106,22 +120,72 @@ fn failback(
     let (service, policy) = draft.service(id).ok_or_else(|| unknown_service(draft, id))?;
     let route = driven_route(draft, id)?;
     let preference = service.preference.clone();
-    let healthy = |site: &SiteId| matches!(standing(service, policy, *site), Standing::Healthy { .. });
-    let best = policy.prefer.iter().copied().find(healthy);
+    let group = draft.group(id).ok_or_else(|| unknown_service(draft, id))?;
+    let best = policy.prefer.iter().copied().find(|site| group.standing(*site).is_healthy());
     if preference.is_none() && (policy.prefer.first() == Some(&route.site) || best == Some(route.site)) {
         return Ok(Verdict::AlreadySo);
     }
     nobody_in_between(draft, &route, seen)?;
     let to = best.ok_or(Denial::NobodyServes)?;
-    if let Some(over) = preference {
-        draft.push(Change::Preference { service: id, preference: None });
-        draft.tell(Reason::PreferenceDropped { service: id, site: over.site, by: command.by.clone() });
-    }
-    if to != route.site {
-        switch(draft, command, id, &route, to, false);
+    for member in draft.moving_with(id) {
+        if let Some(over) = draft.service(member).and_then(|(service, _)| service.preference.clone()) {
+            let (service, site, by) = (member, over.site, command.by.clone());
+            draft.push(Change::Preference { service, preference: None });
+            draft.tell(Reason::PreferenceDropped { service, site, by });
+        }
+        if let Some(route) = routed_to(draft, member).filter(|route| route.site != to) {
+            switch(draft, command, member, &route, to, false);
+        }
     }
     draft.settle(id);
     Ok(accepted(draft))
+}
+
+/// A person takes a server out of service, or puts it back.
+fn maintain(
+    draft: &mut Draft<'_>,
+    command: &Command,
+    server: ServerId,
+    wish: (Admin, Option<Span>, bool),
+) -> Result<Verdict, Denial> {
+    let (admin, lasts, force) = wish;
+    let (service, policy) =
+        draft.service(server.service).ok_or_else(|| unknown_service(draft, server.service))?;
+    let Some(wanted) = policy.servers.get(&server.server) else {
+        return Err(Denial::UnknownServer { server, known: policy.servers.keys().copied().collect() });
+    };
+    let (by, because) = (command.by.clone(), command.because.clone());
+    let held = service.maintenance.get(&server.server);
+    if admin == Admin::Ready {
+        if held.is_none() {
+            return Ok(Verdict::AlreadySo);
+        }
+        draft.push(Change::Maintenance { server, maintenance: None });
+        draft.tell(Reason::PutBack { server, by: Some(by) });
+        draft.settle(server.service);
+        return Ok(accepted(draft));
+    }
+    if held.is_some_and(|held| held.admin == admin && held.until.is_none() && lasts.is_none()) {
+        return Ok(Verdict::AlreadySo);
+    }
+    // The last server that serves is not taken away by mistake: of its pool, where nobody else could take over.
+    let serves_here = service.placement.site() == Some(wanted.site) && serving(service, server.server);
+    let others = |name: &Name| *name != server.server && serving(service, *name);
+    if serves_here && !force && !policy.servers.keys().any(others) {
+        return Err(Denial::LastServing { server });
+    }
+    let until = lasts.map(|lasts| draft.now.boot + lasts);
+    draft.tell(Reason::TakenOut { server, admin, by: by.clone(), because: because.clone(), lasts });
+    let maintenance = Some(Maintenance { admin, by, because, at: draft.now.wall, until });
+    draft.push(Change::Maintenance { server, maintenance });
+    draft.settle(server.service);
+    draft.tell_if_stuck(server.service);
+    Ok(accepted(draft))
+}
+
+/// Whether a server is up and in service.
+fn serving(service: &Service, name: Name) -> bool {
+    service.servers.get(&name).is_some_and(|server| server.health.is_up() && server.admin == Admin::Ready)
 }
 
 /// The pause that is about a service, if one is.

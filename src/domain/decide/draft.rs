@@ -6,16 +6,17 @@ use crate::domain::change::Change;
 use crate::domain::command::Operator;
 use crate::domain::delivery::Peer;
 use crate::domain::event::{ConfigSeen, ContainerSeen, StoreHealth};
-use crate::domain::failover::{Override, Plan, Stay, Why, plan, standing};
+use crate::domain::failover::{Group, Member, Override, Plan, Standing, Stay, Why, plan, standing};
 use crate::domain::health::Health;
-use crate::domain::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::id::{EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
+use crate::domain::maintenance::Maintenance;
 use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::repair::Repair;
 use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, State};
 use crate::domain::time::{Boot, Now, Span};
-use crate::domain::{failover, witness::Cause};
+use crate::domain::witness::Cause;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A decision in the making.
@@ -279,25 +280,87 @@ impl<'a> Draft<'a> {
         Some(before)
     }
 
-    /// Asks where the service's traffic belongs, and sends it there.
+    /// The services that move with `id`, itself included.
+    pub(super) fn moving_with(&self, id: ServiceId) -> Vec<ServiceId> {
+        match self.state.moving_with(id) {
+            [] => vec![id],
+            group => group.to_vec(),
+        }
+    }
+
+    /// The service and those that move with it, as they will be.
+    pub(super) fn group(&self, id: ServiceId) -> Option<Group<'_>> {
+        let alone = self.service(id)?;
+        let others = self.state.moving_with(id).iter().filter(|other| **other != id);
+        let rest: Vec<Member<'_>> = others.filter_map(|other| self.service(*other)).collect();
+        Some(Group::of(alone, rest))
+    }
+
+    /// Where their traffic belongs.
+    pub(super) fn plan(&self, id: ServiceId) -> Option<Plan> {
+        Some(plan(&self.group(id)?, self.now))
+    }
+
+    /// Asks where the service's traffic belongs, and sends it there; that of those that move with it, too.
     pub(super) fn settle(&mut self, id: ServiceId) {
-        self.attend_preference(id);
-        let Some((service, policy)) = self.service(id) else { return };
-        let reminder = service.preference.as_ref().map(Override::wake);
-        let wake = match plan(service, policy, self.now.boot) {
-            Plan::Stay(stay) => stay.until(),
-            Plan::Move { to, why } => {
-                self.relocate(id, to, why);
-                // The new place may have something to wait for, too: a return.
-                match self.service(id).map(|(service, policy)| plan(service, policy, self.now.boot)) {
-                    Some(Plan::Stay(stay)) => stay.until(),
-                    Some(Plan::Move { .. }) | None => None,
-                }
+        let group = self.moving_with(id);
+        for member in &group {
+            self.attend_preference(*member);
+            self.attend_servers(*member);
+        }
+        let mut planned = self.plan(id);
+        if let Some(Plan::Move { to, why }) = planned {
+            for member in &group {
+                self.relocate(*member, to, why);
             }
+            // The new place may have something to wait for, too: a return.
+            planned = self.plan(id);
+        }
+        let stay = match planned {
+            Some(Plan::Stay(stay)) => stay.until(),
+            Some(Plan::Move { .. }) | None => None,
         };
-        let wake = wake.into_iter().chain(reminder).min();
-        if self.service(id).is_some_and(|(service, _)| service.wake != wake) {
-            self.push(Change::Wake { service: id, at: wake });
+        for member in &group {
+            let Some((service, _)) = self.service(*member) else { continue };
+            let wake = service.deadlines().chain(stay).min();
+            if service.wake != wake {
+                self.push(Change::Wake { service: *member, at: wake });
+            }
+        }
+    }
+
+    /// What is held against the servers of a service is over when its time is, and so is what takes them out of service.
+    fn attend_servers(&mut self, id: ServiceId) {
+        let now = self.now.boot;
+        let Some((service, policy)) = self.service(id) else { return };
+        let due = |server: &&Server| {
+            let dampers = [server.flaps, server.strain];
+            dampers.into_iter().filter_map(|damped| damped.until).any(|until| until <= now)
+        };
+        let calmed: Vec<(Name, Server, SiteId)> = service
+            .servers
+            .iter()
+            .filter(|(_, server)| due(server))
+            .filter_map(|(name, server)| Some((*name, *server, policy.servers.get(name)?.site)))
+            .collect();
+        let over = |maintenance: &Maintenance| maintenance.until.is_some_and(|until| until <= now);
+        let back: Vec<Name> =
+            service.maintenance.iter().filter(|(_, held)| over(held)).map(|(name, _)| *name).collect();
+        for (name, before, site) in calmed {
+            let server = ServerId { service: id, server: name };
+            if let Some(flaps) = before.flaps.calmed(now) {
+                self.push(Change::Flaps { server, flaps });
+                self.tell(Reason::ServerSteady { server, site });
+            }
+            if let Some(strain) = before.strain.calmed(now) {
+                self.push(Change::Strain { server, strain });
+                self.tell(Reason::ServerSound { server, site });
+            }
+        }
+        for name in back {
+            let server = ServerId { service: id, server: name };
+            self.push(Change::Maintenance { server, maintenance: None });
+            self.tell(Reason::PutBack { server, by: None });
         }
     }
 
@@ -317,27 +380,35 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Moves traffic for a reason of our own.
+    /// Moves traffic for a reason of our own, unless it is there.
     fn relocate(&mut self, id: ServiceId, to: SiteId, why: Why) {
         let Some((service, policy)) = self.service(id) else { return };
-        let Some(from) = service.placement.site() else { return };
+        let Some(from) = service.placement.site().filter(|from| *from != to) else { return };
         let healthy = match standing(service, policy, to) {
-            failover::Standing::Healthy { since } => self.now.boot.since(since),
-            failover::Standing::Unproven | failover::Standing::Down { .. } => Span::ZERO,
+            Standing::Healthy { since } => self.now.boot.since(since),
+            Standing::Thin { .. } | Standing::Unproven | Standing::Out | Standing::Down { .. } => Span::ZERO,
         };
         self.route(id, to, None);
-        let at = self.now.boot;
+        let (service, at) = (id, self.now.boot);
         match why {
             Why::Escape(cause) => {
-                self.push(Change::FailedOver { service: id, at });
-                self.tell(Reason::Failover { service: id, from, to, cause });
+                self.push(Change::FailedOver { service, at });
+                self.tell(Reason::Failover { service, from, to, cause });
+                self.evacuate_site(id, from, to);
+            }
+            Why::Relief { up, of } => {
+                self.push(Change::FailedOver { service, at });
+                self.tell(Reason::Relief { service, from, to, up, of });
                 self.evacuate_site(id, from, to);
             }
             Why::Return => {
-                self.push(Change::FailedBack { service: id, at });
-                self.tell(Reason::Failback { service: id, from, to, healthy });
+                self.push(Change::FailedBack { service, at });
+                self.tell(Reason::Failback { service, from, to, healthy });
             }
-            Why::SiteRemoved => self.tell(Reason::SiteRemoved { service: id, from, to }),
+            Why::SiteRemoved => self.tell(Reason::SiteRemoved { service, from, to }),
+            Why::TakenOut => self.tell(Reason::LeftTakenOut { service, from, to }),
+            Why::Together => self.tell(Reason::MovedTogether { service, from, to }),
+            Why::AllDown(cause) => self.tell(Reason::MovedToFirst { service, from, to, cause }),
         }
     }
 
@@ -385,8 +456,7 @@ impl<'a> Draft<'a> {
     /// A server of the serving site went down and its pool goes on without it: what it holds goes to its neighbours.
     pub(super) fn evacuate_within_pool(&mut self, server: ServerId, site: SiteId, cause: Cause) {
         let Some((service, policy)) = self.service(server.service) else { return };
-        let pool_serves = service.placement.site() == Some(site)
-            && matches!(standing(service, policy, site), failover::Standing::Healthy { .. });
+        let pool_serves = service.placement.site() == Some(site) && standing(service, policy, site).serves();
         if pool_serves && cause.strands_requests() {
             self.evacuate(server, site, None);
         }
@@ -417,27 +487,34 @@ impl<'a> Draft<'a> {
     /// Tells why traffic stays although its site is down. Asked for when a verdict changed and nothing moved.
     pub(super) fn tell_if_stuck(&mut self, id: ServiceId) {
         let Some((service, policy)) = self.service(id) else { return };
-        let Plan::Stay(stay) = plan(service, policy, self.now.boot) else { return };
+        let Some(Plan::Stay(stay)) = self.plan(id) else { return };
         let stuck = match stay {
             Stay::AllDown { .. }
             | Stay::NoneProven { .. }
             | Stay::Stateful { .. }
             | Stay::Forced
+            | Stay::Thin { .. }
+            | Stay::TakenOut
+            | Stay::Scattered { .. }
             | Stay::Pinned { .. } => true,
-            Stay::Paused { .. } => service.placement.site().is_some_and(|site| {
-                matches!(standing(service, policy, site), failover::Standing::Down { .. })
-            }),
+            Stay::Paused { .. } => {
+                service.placement.site().is_some_and(|site| !standing(service, policy, site).serves())
+            }
             Stay::Preferred
             | Stay::Unmanaged
             | Stay::BetterSiteDown { .. }
             | Stay::NotStableYet { .. }
             | Stay::HoldDown { .. }
             | Stay::FailbackLimit { .. }
+            | Stay::Flapping { .. }
+            | Stay::BetterSiteDegraded { .. }
+            | Stay::OutOfHours { .. }
             | Stay::FailbackManual { .. } => false,
         };
         if stuck {
             let site = service.placement.site();
-            self.tell(Reason::Stays { service: id, site, stay, left: None });
+            let left = stay.until().map(|until| until.since(self.now.boot));
+            self.tell(Reason::Stays { service: id, site, stay, left });
         }
     }
 }

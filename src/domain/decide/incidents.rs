@@ -83,7 +83,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
     let mut containers = BTreeSet::new();
     for change in &draft.decision.changes {
         match change {
-            Change::Health { server, .. } => {
+            Change::Health { server, .. } | Change::Maintenance { server, .. } => {
                 services.insert(server.service);
             }
             Change::Placed { service, .. }
@@ -115,6 +115,8 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Policy(_)
             | Change::Began { .. }
             | Change::Life { .. }
+            | Change::Flaps { .. }
+            | Change::Strain { .. }
             | Change::Asked { .. }
             | Change::FailedOver { .. }
             | Change::FailedBack { .. }
@@ -245,10 +247,15 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         all
     };
     match reason {
-        Reason::ServerDown { server, site, .. } | Reason::ServerDead { server, site, .. } => {
-            of_site(server.service, *site)
-        }
+        Reason::ServerDown { server, site, .. }
+        | Reason::ServerDead { server, site, .. }
+        | Reason::ServerFlaps { server, site, .. }
+        | Reason::ServerDegraded { server, site, .. } => of_site(server.service, *site),
         Reason::Failover { service, .. }
+        | Reason::Relief { service, .. }
+        | Reason::LeftTakenOut { service, .. }
+        | Reason::MovedTogether { service, .. }
+        | Reason::MovedToFirst { service, .. }
         | Reason::Failback { service, .. }
         | Reason::Switchover { service, .. }
         | Reason::Stays { service, .. }
@@ -274,6 +281,11 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::ServerLives { .. }
         | Reason::ServerFailing { .. }
         | Reason::PathContradicted { .. }
+        | Reason::ServerSteady { .. }
+        | Reason::ServerSound { .. }
+        | Reason::TakenOut { .. }
+        | Reason::PutBack { .. }
+        | Reason::MaintenanceHolds { .. }
         | Reason::Reconnected
         | Reason::SiteRemoved { .. }
         | Reason::PreferenceSet { .. }
@@ -362,9 +374,9 @@ fn standings(draft: &Draft<'_>, id: ServiceId) -> Option<BTreeMap<SiteId, Standi
 
 fn service_is(draft: &Draft<'_>, service: ServiceId) -> Is {
     let Some(sites) = standings(draft, service) else { return Is::Right };
-    if sites.values().all(|site| matches!(site, Standing::Down { .. })) {
+    if sites.values().all(|site| matches!(site, Standing::Down { .. } | Standing::Out)) {
         Is::Wrong
-    } else if sites.values().any(|site| matches!(site, Standing::Healthy { .. })) {
+    } else if sites.values().any(|site| site.serves()) {
         Is::Right
     } else {
         Is::Open
@@ -374,9 +386,10 @@ fn service_is(draft: &Draft<'_>, service: ServiceId) -> Is {
 fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
     let Some(sites) = standings(draft, service) else { return Is::Right };
     match sites.get(&site) {
-        None => Is::Right,
+        // What a person took out is missing because they want it so.
+        None | Some(Standing::Out) => Is::Right,
         Some(Standing::Unproven) => Is::Open,
-        Some(Standing::Healthy { .. }) => match shaky_until(draft, service, site) {
+        Some(Standing::Healthy { .. } | Standing::Thin { .. }) => match shaky_until(draft, service, site) {
             Some(at) if at > draft.now.boot => Is::RightFrom(at),
             Some(_) | None => Is::Right,
         },

@@ -3,6 +3,7 @@
 use super::Draft;
 use super::repair;
 use crate::domain::change::Change;
+use crate::domain::damping::Damped;
 use crate::domain::event::Probed;
 use crate::domain::failover::Override;
 use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
@@ -10,7 +11,7 @@ use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::reason::Reason;
 use crate::domain::state::{ProxyLink, Server};
 use crate::domain::time::{Boot, Span};
-use crate::domain::witness::Evidence;
+use crate::domain::witness::{Evidence, Strain};
 
 /// HAProxy is looked at each second: the check that ends a `check_age` after our first failure is seen within this.
 const LOOKED_AT_EVERY: Span = Span::seconds(1);
@@ -28,8 +29,12 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
         answered(draft, server, probed.started);
         end_cut_off(draft);
     }
+    let strain = match late_by {
+        Some(_) => None,
+        None => probed.outcome.strain(slow_after(draft, server)),
+    };
     // Most probes of most days: a server that is up answered.
-    if matches!((before, evidence), (Health::Up { bad: None, .. }, Evidence::Good)) {
+    if matches!((before, evidence, strain), (Health::Up { bad: None, .. }, Evidence::Good, None)) {
         return;
     }
     // A good answer to a probe that began before the server went down is an answer from before.
@@ -43,6 +48,44 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     }
     let bar = bar(draft, server, before, evidence);
     judge(draft, server, before.after(evidence, probed.ended, bar));
+    if let Some(strain) = strain {
+        strained(draft, server, strain, probed.ended);
+    }
+}
+
+fn slow_after(draft: &Draft<'_>, server: ServerId) -> Option<Span> {
+    draft.state.policy.server(server)?.slow_after
+}
+
+/// A server that is up answered badly or slowly: done too often, it is degraded.
+fn strained(draft: &mut Draft<'_>, server: ServerId, strain: Strain, at: Boot) {
+    let Some(before) = draft.server(server).filter(|server| server.health.is_up()) else { return };
+    let Some(policy) = draft.state.policy.server(server) else { return };
+    let after = before.strain.again(at, policy.strain);
+    draft.push(Change::Strain { server, strain: after });
+    if let (None, Some(until)) = (before.strain.until, after.until) {
+        let left = until.since(draft.now.boot);
+        draft.tell(Reason::ServerDegraded { server, site: policy.site, strain, left });
+    }
+    if before.strain.until != after.until {
+        draft.settle(server.service);
+    }
+}
+
+/// A server that was up went down: done too often, it is not believed so soon when it comes back.
+fn fell(draft: &mut Draft<'_>, server: ServerId, site: SiteId, at: Boot) {
+    let Some(before) = draft.server(server) else { return };
+    let Some((_, policy)) = draft.service(server.service) else { return };
+    let flaps = before.flaps.again(at, policy.flapping);
+    draft.push(Change::Flaps { server, flaps });
+    if let (None, Some(until)) = (before.flaps.until, flaps.until) {
+        let left = until.since(draft.now.boot);
+        draft.tell(Reason::ServerFlaps { server, site, left });
+    }
+    // What it answered before it fell says nothing about how it will answer.
+    if before.strain != Damped::default() {
+        draft.push(Change::Strain { server, strain: Damped::default() });
+    }
 }
 
 /// A probe of `server` that began at `started` got through: if that was the question, it is answered.
@@ -224,6 +267,9 @@ pub(super) fn judge(draft: &mut Draft<'_>, server: ServerId, after: Health) {
             let bad = run.map_or(1, |run| run.count.saturating_add(1).min(fall));
             let took = run.map_or(Span::ZERO, |run| since.since(run.first));
             draft.tell(Reason::ServerDown { server, site, cause, bad, took });
+            if before.is_up() {
+                fell(draft, server, site, since);
+            }
             draft.evacuate_within_pool(server, site, cause);
         }
         Health::Unknown { .. } => {}

@@ -17,6 +17,7 @@ mod heal;
 mod incidents;
 mod path;
 mod pauses;
+mod pools;
 mod proxies;
 
 const ONPREM: &str = "api/api-onprem";

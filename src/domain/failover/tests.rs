@@ -1,8 +1,9 @@
 //! The plan for one service, over every standing of its sites.
 
 use super::*;
+use crate::domain::health::Health;
 use crate::domain::id::Name;
-use crate::domain::state::{Route, Server};
+use crate::domain::state::{Placement, Route, Server};
 use crate::domain::testing::{name, service_policy, site};
 use crate::domain::witness::ProbeFault;
 
@@ -30,6 +31,10 @@ fn on(place: &str, healths: &[(&str, Health)]) -> Service {
 
 fn api(place: &str, onprem: Health, cloud: Health) -> Service {
     on(place, &[("api-onprem", onprem), ("api-cloud", cloud)])
+}
+
+fn planned(service: &Service, policy: &ServicePolicy, now: Boot) -> Plan {
+    plan(&Group::of((service, policy), Vec::new()), Now { boot: now, wall: Wall(now.0) })
 }
 
 #[test]
@@ -60,7 +65,7 @@ fn the_plan_follows_the_standing_of_both_sites() {
     ];
     for (place, at_onprem, at_cloud, expected) in table {
         let service = api(place, at_onprem, at_cloud);
-        assert_eq!(plan(&service, &policy, LATER), expected, "on {place}, {at_onprem:?}, {at_cloud:?}");
+        assert_eq!(planned(&service, &policy, LATER), expected, "on {place}, {at_onprem:?}, {at_cloud:?}");
     }
 }
 
@@ -68,7 +73,7 @@ fn the_plan_follows_the_standing_of_both_sites() {
 fn an_unmanaged_service_is_left_alone() {
     let policy = service_policy("api", &["onprem", "cloud"]);
     let service = Service { placement: Placement::default(), ..api("onprem", DOWN, UP) };
-    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Unmanaged));
+    assert_eq!(planned(&service, &policy, LATER), Plan::Stay(Stay::Unmanaged));
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn failback_waits_for_the_later_of_stability_and_hold_down() {
     let better = site("onprem");
     let recovered = Health::Up { since: Boot(100_000), bad: None };
     let mut service = api("cloud", recovered, UP);
-    let at = |service: &Service, now| plan(service, &policy, Boot(now));
+    let at = |service: &Service, now| planned(service, &policy, Boot(now));
     assert_eq!(
         at(&service, 100_000),
         Plan::Stay(Stay::NotStableYet { better, until: Boot(160_000) }),
@@ -96,10 +101,10 @@ fn failback_stops_at_its_limit_until_the_oldest_no_longer_counts() {
     let mut service = api("cloud", UP, UP);
     service.failbacks = vec![Boot(1_000_000), Boot(1_400_000)];
     assert_eq!(
-        plan(&service, &policy, Boot(1_500_000)),
+        planned(&service, &policy, Boot(1_500_000)),
         Plan::Stay(Stay::FailbackLimit { better, until: Boot(1_600_000) })
     );
-    assert_eq!(plan(&service, &policy, Boot(1_600_000)), Plan::Move { to: better, why: Why::Return });
+    assert_eq!(planned(&service, &policy, Boot(1_600_000)), Plan::Move { to: better, why: Why::Return });
 }
 
 #[test]
@@ -108,7 +113,7 @@ fn hold_down_and_limit_never_delay_an_escape() {
     let mut service = api("onprem", DOWN, UP);
     service.last_failover = Some(Boot(9_999_999));
     service.failbacks = vec![Boot(9_999_998); 2];
-    assert_eq!(plan(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::Escape(CAUSE) });
+    assert_eq!(planned(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::Escape(CAUSE) });
 }
 
 #[test]
@@ -116,11 +121,14 @@ fn manual_failback_and_stateful_services_wait_for_a_person() {
     let mut policy = service_policy("api", &["onprem", "cloud"]);
     policy.failback.mode = FailbackMode::Manual;
     let better = site("onprem");
-    assert_eq!(plan(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
+    assert_eq!(planned(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
     policy.failback.mode = FailbackMode::Auto;
     policy.stateful = true;
-    assert_eq!(plan(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
-    assert_eq!(plan(&api("onprem", DOWN, UP), &policy, LATER), Plan::Stay(Stay::Stateful { cause: CAUSE }));
+    assert_eq!(planned(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
+    assert_eq!(
+        planned(&api("onprem", DOWN, UP), &policy, LATER),
+        Plan::Stay(Stay::Stateful { cause: CAUSE })
+    );
 }
 
 #[test]
@@ -141,12 +149,12 @@ fn a_preference_beats_the_order_but_not_reachability() {
     };
     let mut service = api("cloud", UP, UP);
     service.preference = preference(false);
-    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Preferred));
+    assert_eq!(planned(&service, &policy, LATER), Plan::Stay(Stay::Preferred));
     let mut service = api("cloud", UP, DOWN);
     service.preference = preference(false);
-    assert_eq!(plan(&service, &policy, LATER), Plan::Move { to: site("onprem"), why: Why::Escape(CAUSE) });
+    assert_eq!(planned(&service, &policy, LATER), Plan::Move { to: site("onprem"), why: Why::Escape(CAUSE) });
     service.preference = preference(true);
-    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Forced));
+    assert_eq!(planned(&service, &policy, LATER), Plan::Stay(Stay::Forced));
 }
 
 #[test]
@@ -156,11 +164,15 @@ fn a_pool_serves_while_one_of_its_servers_does() {
     policy.servers.insert(name("api-onprem-2"), second);
     let mut service = api("onprem", DOWN, UP);
     service.servers.insert(name("api-onprem-2"), Server { health: UP, ..Server::default() });
-    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Preferred));
+    assert_eq!(planned(&service, &policy, LATER), Plan::Stay(Stay::Preferred));
     service.servers.insert(name("api-onprem-2"), Server { health: UNKNOWN, ..Server::default() });
-    assert_eq!(plan(&service, &policy, LATER), Plan::Stay(Stay::Preferred), "silence of one is no evidence");
+    assert_eq!(
+        planned(&service, &policy, LATER),
+        Plan::Stay(Stay::Preferred),
+        "silence of one is no evidence"
+    );
     service.servers.insert(name("api-onprem-2"), Server { health: DOWN, ..Server::default() });
-    assert!(matches!(plan(&service, &policy, LATER), Plan::Move { .. }));
+    assert!(matches!(planned(&service, &policy, LATER), Plan::Move { .. }));
 }
 
 #[test]
@@ -168,11 +180,11 @@ fn the_best_healthy_site_takes_over() {
     let policy = service_policy("api", &["onprem", "cloud", "edge"]);
     let three = |cloud, edge| on("onprem", &[("api-onprem", DOWN), ("api-cloud", cloud), ("api-edge", edge)]);
     assert_eq!(
-        plan(&three(UP, UP), &policy, LATER),
+        planned(&three(UP, UP), &policy, LATER),
         Plan::Move { to: site("cloud"), why: Why::Escape(CAUSE) }
     );
     assert_eq!(
-        plan(&three(DOWN, UP), &policy, LATER),
+        planned(&three(DOWN, UP), &policy, LATER),
         Plan::Move { to: site("edge"), why: Why::Escape(CAUSE) }
     );
 }
@@ -181,5 +193,5 @@ fn the_best_healthy_site_takes_over() {
 fn a_site_that_the_settings_no_longer_have_is_left_at_once() {
     let policy = service_policy("api", &["onprem", "cloud"]);
     let service = on("edge", &[("api-onprem", DOWN), ("api-cloud", UP)]);
-    assert_eq!(plan(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::SiteRemoved });
+    assert_eq!(planned(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::SiteRemoved });
 }

@@ -5,6 +5,7 @@ use crate::domain::change::Change;
 use crate::domain::command::Scope;
 use crate::domain::delivery::MAILS_MAX;
 use crate::domain::incident::{Incident, IncidentId};
+use crate::domain::maintenance::Admin;
 
 /// The most failbacks that are remembered: settings refuse a higher `failback_limit`.
 pub const FAILBACKS_MAX: usize = 32;
@@ -82,6 +83,9 @@ impl State {
             // Handled above: `Change::service` names their service.
             Change::Health { .. }
             | Change::Life { .. }
+            | Change::Flaps { .. }
+            | Change::Strain { .. }
+            | Change::Maintenance { .. }
             | Change::Asked { .. }
             | Change::Placed { .. }
             | Change::Confirmed { .. }
@@ -122,6 +126,13 @@ impl State {
 }
 
 impl Service {
+    /// Which servers are out of service.
+    pub(super) fn derive_admin(&mut self) {
+        for (name, server) in &mut self.servers {
+            server.admin = self.maintenance.get(name).map_or(Admin::Ready, |held| held.admin);
+        }
+    }
+
     /// Makes one change that is this service's; others are ignored.
     pub(in crate::domain) fn apply(&mut self, change: &Change) {
         match change {
@@ -137,6 +148,23 @@ impl Service {
                 if let Some(known) = self.servers.get_mut(&server.server) {
                     known.life = *life;
                 }
+            }
+            Change::Flaps { server, flaps } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    known.flaps = *flaps;
+                }
+            }
+            Change::Strain { server, strain } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    known.strain = *strain;
+                }
+            }
+            Change::Maintenance { server, maintenance } => {
+                match maintenance {
+                    Some(held) => self.maintenance.insert(server.server, held.clone()),
+                    None => self.maintenance.remove(&server.server),
+                };
+                self.derive_admin();
             }
             Change::Asked { server, since } => {
                 if let Some(known) = self.servers.get_mut(&server.server) {

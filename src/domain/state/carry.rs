@@ -15,6 +15,8 @@ impl State {
             let mut servers = std::mem::take(&mut service.servers);
             service.servers =
                 wanted.servers.keys().map(|name| (*name, servers.remove(name).unwrap_or_default())).collect();
+            service.maintenance.retain(|name, _| wanted.servers.contains_key(name));
+            service.derive_admin();
             service.preference = service.preference.filter(|over| wanted.has_site(over.site));
             if let Placement::On(route) = &mut service.placement {
                 route.pending.retain(|proxy, _| wanted.proxies.contains(proxy));
@@ -64,6 +66,13 @@ impl State {
                     route.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
                 }
                 Placement::Unmanaged { last: None } => {}
+            }
+            for server in service.servers.values_mut() {
+                server.flaps.shift(by);
+                server.strain.shift(by);
+            }
+            for held in service.maintenance.values_mut() {
+                held.until = held.until.map(|at| at.shift(by));
             }
             // Health is not carried over a start (`Event::Started`), so its moments need no shift.
         }

@@ -7,7 +7,7 @@ use super::{Service, State};
 use crate::domain::change::Change;
 use crate::domain::command::{Pause, Scope};
 use crate::domain::health::Health;
-use crate::domain::id::{ServerId, ServiceId};
+use crate::domain::id::{GroupId, ServerId, ServiceId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
 use crate::domain::policy::ContainerRef;
 use crate::domain::repair::Repair;
@@ -27,6 +27,8 @@ pub(super) struct Index {
     incident_wakes: BTreeSet<(Boot, IncidentId)>,
     /// Which servers run in a container.
     containers: BTreeMap<ContainerRef, Vec<ServerId>>,
+    /// The services of each group.
+    groups: BTreeMap<GroupId, Vec<ServiceId>>,
     /// How many servers are not down and have a run of path errors.
     path_runs: u32,
     /// How many servers are not down.
@@ -110,6 +112,9 @@ impl State {
             index.learn_repair(container, repair);
         }
         for (id, service) in &self.policy.services {
+            if let Some(group) = service.group {
+                index.groups.entry(group).or_default().push(*id);
+            }
             for (name, server) in &service.servers {
                 if let Some(container) = &server.container {
                     let users = index.containers.entry(container.clone()).or_default();
@@ -159,6 +164,12 @@ impl State {
     /// The servers that run in a container.
     pub fn servers_in(&self, container: &ContainerRef) -> &[ServerId] {
         self.index.containers.get(container).map_or(&[], Vec::as_slice)
+    }
+
+    /// The services that move together with a service, itself included; none if it moves alone.
+    pub fn moving_with(&self, id: ServiceId) -> &[ServiceId] {
+        let group = self.policy.services.get(&id).and_then(|policy| policy.group);
+        group.and_then(|group| self.index.groups.get(&group)).map_or(&[], Vec::as_slice)
     }
 
     /// How many servers are not down, and how many of those fail on the way and only on the way.

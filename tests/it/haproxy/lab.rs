@@ -221,6 +221,7 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
             timeouts: Timeouts::default(),
         },
         services: vec![ServiceModel {
+            slow_start: Duration::ZERO,
             name: ident("api"),
             mode: Mode::Http,
             bind: format!("127.0.0.1:{port}"),

@@ -102,6 +102,8 @@ pub struct ServiceModel {
     /// any request. What a hung server holds is freed by this, so it must leave a client time for the second try; but a
     /// healthy server that needs longer is asked four times and the client gets an error.
     pub retry_reads_after: Option<Duration>,
+    /// A server that came back gets its share of the traffic by and by, within this; zero: at once.
+    pub slow_start: Duration,
     /// Whether a failed connection marks a server down at once (`observe layer4`), before its next check.
     pub observe: bool,
 }

@@ -29,6 +29,7 @@ fn service(name: &str, bind: &str, pools: Vec<PoolModel>) -> ServiceModel {
         },
         stateful: false,
         retry_reads_after: Some(Duration::from_millis(1200)),
+        slow_start: Duration::ZERO,
         observe: true,
     }
 }
@@ -127,6 +128,25 @@ fn a_haproxy_of_roots_becomes_the_user_that_is_named() {
     assert!(!text(&model).contains("\n    user ") && !text(&model).contains("\n    group "));
     (model.proxy.user, model.proxy.group) = (Some(ident("haproxy")), Some(ident("www")));
     assert!(text(&model).contains("\n    user haproxy\n    group www\n    server-state-file "));
+}
+
+#[test]
+fn a_servers_own_line_starts_slowly_and_its_backup_lines_do_not() {
+    let mut model = demo();
+    assert!(!text(&model).contains("slowstart"));
+    model.services[0].slow_start = Duration::from_secs(30);
+    let slow: Vec<String> = text(&model)
+        .lines()
+        .filter(|line| line.contains("slowstart"))
+        .map(|line| line.trim().to_owned())
+        .collect();
+    assert_eq!(
+        slow,
+        [
+            "server api-onprem api-onprem:5000 slowstart 30000ms",
+            "server api-cloud api-cloud:5000 slowstart 30000ms"
+        ]
+    );
 }
 
 #[test]
