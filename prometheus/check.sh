@@ -73,6 +73,8 @@ check() {
 readonly ROUTES=(
     "email-notifications|alertname=PoolDown service=api site=onprem severity=critical source=supervisor"
     "email-notifications|alertname=ServiceDown service=api severity=critical source=supervisor"
+    "email-notifications|alertname=SiteDown site=onprem severity=critical source=supervisor"
+    "email-notifications|alertname=FailbackLocked service=api severity=warning source=supervisor"
     "email-notifications|alertname=ContainerDown engine=local container=api-onprem severity=warning source=supervisor"
     "email-notifications|alertname=StoreDegraded severity=warning source=supervisor"
     "no-mail|alertname=PoolDown service=api site=onprem severity=critical source=supervisor delivered_by=supervisor-email"

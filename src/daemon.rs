@@ -181,6 +181,10 @@ impl Daemon {
         }
         self.hands.note_changes(&step.record.decision.changes);
         self.batch.push(step.record);
+        // People hear of it as of any other trouble. Such an event moves nothing, so it cannot lead to another one.
+        for breach in step.breaches {
+            self.take(Event::Breached { breach: breach.to_string() });
+        }
     }
 
     /// One order: rehearsed on a copy, or given.

@@ -216,6 +216,12 @@ pub fn reason(reason: &Reason) -> String {
         Reason::IncidentEnded { incident: _, trouble: what, lasted } => {
             format!("incident ended after {lasted}: {}", trouble(what))
         }
+        Reason::IncidentMerged { incident: _, trouble: what, into } => {
+            format!("incident is part of a larger one now: {}; larger: {}", trouble(what), trouble(into))
+        }
+        Reason::InvariantBroken { breach } => {
+            format!("supervisor broke a rule of its own, which is a bug: {}", pieces::one_line(breach))
+        }
         Reason::ToldByAlertmanager { incident: _, trouble: what } => {
             format!("Alertmanager tells of it: {}", trouble(what))
         }
@@ -294,6 +300,7 @@ pub fn log_level(reason: &Reason) -> Level {
         Reason::ServerDown { .. }
         | Reason::ServerDead { .. }
         | Reason::CutOff { .. }
+        | Reason::InvariantBroken { .. }
         | Reason::ServerFlaps { .. }
         | Reason::ServerDegraded { .. }
         | Reason::Failover { .. }
@@ -350,6 +357,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::HoldLifted { .. }
         | Reason::IncidentOpened { .. }
         | Reason::IncidentEnded { .. }
+        | Reason::IncidentMerged { .. }
         | Reason::ToldByAlertmanager { .. }
         | Reason::Mailed { end: MailEnd::Accepted { .. } | MailEnd::NotNeeded, .. }
         | Reason::PeerFound { .. }

@@ -101,6 +101,7 @@ impl Hands {
                 | Change::Pause { .. }
                 | Change::CutOff(_)
                 | Change::Store(_)
+                | Change::Breached { .. }
                 | Change::Issued { .. } => {}
             }
         }

@@ -202,6 +202,11 @@ pub enum Change {
     Policy(Box<Policy>),
     /// Whether decisions reach the disk in time.
     Store(StoreHealth),
+    /// Something was decided that must not be.
+    Breached {
+        /// When that was found.
+        at: Boot,
+    },
     /// A guarded action was numbered.
     Issued {
         /// The number after it.
@@ -241,6 +246,7 @@ impl Change {
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)
+            | Change::Breached { .. }
             | Change::Issued { .. } => None,
         }
     }

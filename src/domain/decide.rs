@@ -11,6 +11,7 @@ mod probed;
 mod proxy;
 mod repair;
 mod telling;
+mod troubles;
 
 use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;
@@ -24,7 +25,7 @@ use super::policy::{ContainerRef, Policy};
 use super::reason::Reason;
 use super::repair::Input;
 use super::state::{Placement, ProxyLink, State};
-use super::time::Now;
+use super::time::{Now, Span};
 use draft::Draft;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Commanded(command) => commanded::commanded(&mut draft, command),
         Event::PolicyChanged(policy) => policy_changed(&mut draft, policy),
         Event::Store(health) => store(&mut draft, *health),
+        Event::Breached { breach } => breached(&mut draft, breach),
         Event::Woke => {
             let due: Vec<ServiceId> = state.due(now.boot).take(WOKE_BATCH).collect();
             due.into_iter().for_each(|service| draft.settle(service));
@@ -188,6 +190,15 @@ fn repause(draft: &mut Draft<'_>, scope: Scope, pause: Option<Pause>) {
         .collect();
     changed.into_iter().for_each(|id| rest.settle(id));
     draft.append(rest);
+}
+
+/// A bug that repeats itself with every event must not fill the journal as well: it is counted by the daemon.
+fn breached(draft: &mut Draft<'_>, breach: &str) {
+    const TOLD_EVERY: Span = Span::seconds(60);
+    if draft.state.breached.is_none_or(|last| draft.now.boot.since(last) >= TOLD_EVERY) {
+        draft.push(Change::Breached { at: draft.now.boot });
+        draft.tell(Reason::InvariantBroken { breach: breach.to_owned() });
+    }
 }
 
 fn store(draft: &mut Draft<'_>, health: StoreHealth) {

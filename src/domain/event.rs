@@ -67,6 +67,11 @@ pub enum Event {
     PolicyChanged(Box<Policy>),
     /// The store fell behind its deadline, failed, or recovered.
     Store(StoreHealth),
+    /// Our own check of a decision found that it must not be ([`invariants`](super::invariants)).
+    Breached {
+        /// What, in words.
+        breach: String,
+    },
     /// A deadline of ours came: [`State::next_deadline`](super::State::next_deadline).
     Woke,
 }

@@ -330,6 +330,16 @@ fn failback_waits(group: &Group<'_>, better: SiteId, since: Boot, now: Now) -> O
     }
 }
 
+/// Whether a better site is healthy, and only the limit of failbacks keeps traffic away from it.
+pub fn failback_is_locked(group: &Group<'_>, now: Now) -> bool {
+    let Some(serving) = group.serving() else { return false };
+    let mut above = group.order().take_while(|site| *site != serving);
+    let by_itself = !group.is_stateful() && group.failback().mode != FailbackMode::Manual;
+    by_itself
+        && above.any(|site| group.standing(site).is_healthy())
+        && failback_limit_until(group, now.boot).is_some()
+}
+
 /// When the next automatic failback is within its limit again; none if it is now.
 fn failback_limit_until(group: &Group<'_>, now: Boot) -> Option<Boot> {
     let of_member = |(service, policy): Member<'_>| {

@@ -5,7 +5,7 @@
 //! How people are told is in [`delivery`](super::delivery).
 
 use super::delivery::Telling;
-use super::id::{EngineId, ProxyId, ServiceId, SiteId};
+use super::id::{EngineId, ProxyId, ServerId, ServiceId, SiteId};
 use super::policy::ContainerRef;
 use super::reason::Reason;
 use super::time::{Boot, Span, Wall};
@@ -35,6 +35,10 @@ pub struct Incident {
     pub opened_wall: Wall,
     /// When it ended, if it did.
     pub ended: Option<Ended>,
+    /// It has ended because a larger trouble, of which it is a part, is told instead. It lasts all the same: when the larger
+    /// one is over first, this one goes on from where it began.
+    #[serde(default)]
+    pub part_of: Option<Trouble>,
     /// What is wrong seems right again, and counts as right from then on, if it stays so.
     pub trusted_from: Option<Boot>,
     /// What led to it and what was done since, oldest first; at most [`STORY_MAX`].
@@ -70,6 +74,26 @@ pub enum Trouble {
         /// Where.
         site: SiteId,
     },
+    /// Nothing serves at a site any more: one cause, whatever the number of services.
+    SiteDown {
+        /// Which.
+        site: SiteId,
+    },
+    /// A server is down while its pool still serves.
+    ServerDown {
+        /// Which.
+        server: ServerId,
+    },
+    /// A server that is up answers slowly, or not always.
+    ServerDegraded {
+        /// Which.
+        server: ServerId,
+    },
+    /// Traffic went to and fro too often: it stays where it is until a person, or time, says otherwise.
+    FailbackLocked {
+        /// Whose.
+        service: ServiceId,
+    },
     /// A container that is to run does not, and is not brought back soon.
     ContainerDown {
         /// Which.
@@ -101,6 +125,8 @@ pub enum Trouble {
     StoreDegraded,
     /// No probe reaches anything: supervisor itself is cut off.
     CutOff,
+    /// Something was decided that must not be: a bug of ours.
+    InvariantBroken,
     /// Nothing: a person wants to see whether alerts arrive.
     Test,
 }
@@ -131,6 +157,10 @@ impl Trouble {
         match self {
             Trouble::ServiceDown { .. } => "ServiceDown",
             Trouble::PoolDown { .. } => "PoolDown",
+            Trouble::SiteDown { .. } => "SiteDown",
+            Trouble::ServerDown { .. } => "ServerDown",
+            Trouble::ServerDegraded { .. } => "ServerDegraded",
+            Trouble::FailbackLocked { .. } => "FailbackLocked",
             Trouble::ContainerDown { .. } => "ContainerDown",
             Trouble::ProxyLost { .. } => "ProxyLost",
             Trouble::RouteLags { .. } => "RouteLags",
@@ -138,6 +168,7 @@ impl Trouble {
             Trouble::EngineLost { .. } => "EngineLost",
             Trouble::StoreDegraded => "StoreDegraded",
             Trouble::CutOff => "CutOff",
+            Trouble::InvariantBroken => "InvariantBroken",
             Trouble::Test => "SupervisorTest",
         }
     }
@@ -145,13 +176,20 @@ impl Trouble {
     /// How bad it is; the same for the whole life of an incident, because it is a label.
     pub fn severity(&self) -> Severity {
         match self {
-            Trouble::ServiceDown { .. } | Trouble::ProxyLost { .. } | Trouble::CutOff => Severity::Critical,
+            Trouble::ServiceDown { .. }
+            | Trouble::SiteDown { .. }
+            | Trouble::ProxyLost { .. }
+            | Trouble::CutOff => Severity::Critical,
             Trouble::PoolDown { .. }
+            | Trouble::ServerDown { .. }
+            | Trouble::ServerDegraded { .. }
+            | Trouble::FailbackLocked { .. }
             | Trouble::ContainerDown { .. }
             | Trouble::RouteLags { .. }
             | Trouble::ConfigRefused { .. }
             | Trouble::EngineLost { .. }
             | Trouble::StoreDegraded
+            | Trouble::InvariantBroken
             // As loud as what is to be seen to arrive.
             | Trouble::Test => Severity::Warning,
         }
@@ -162,8 +200,12 @@ impl Trouble {
         match self {
             Trouble::ServiceDown { service }
             | Trouble::PoolDown { service, .. }
+            | Trouble::FailbackLocked { service }
             | Trouble::RouteLags { service, .. } => Some(*service),
-            Trouble::ContainerDown { .. }
+            Trouble::ServerDown { server } | Trouble::ServerDegraded { server } => Some(server.service),
+            Trouble::SiteDown { .. }
+            | Trouble::InvariantBroken
+            | Trouble::ContainerDown { .. }
             | Trouble::ProxyLost { .. }
             | Trouble::ConfigRefused { .. }
             | Trouble::EngineLost { .. }
@@ -185,7 +227,14 @@ impl Trouble {
             labels.insert(name.to_owned(), value);
         };
         match self {
-            Trouble::ServiceDown { service } => add("service", service.to_string()),
+            Trouble::ServiceDown { service } | Trouble::FailbackLocked { service } => {
+                add("service", service.to_string());
+            }
+            Trouble::SiteDown { site } => add("site", site.to_string()),
+            Trouble::ServerDown { server } | Trouble::ServerDegraded { server } => {
+                add("service", server.service.to_string());
+                add("server", server.server.to_string());
+            }
             Trouble::PoolDown { service, site } => {
                 add("service", service.to_string());
                 add("site", site.to_string());
@@ -202,7 +251,7 @@ impl Trouble {
                 add("proxy", proxy.to_string());
             }
             Trouble::EngineLost { engine } => add("engine", engine.to_string()),
-            Trouble::StoreDegraded | Trouble::CutOff | Trouble::Test => {}
+            Trouble::StoreDegraded | Trouble::CutOff | Trouble::InvariantBroken | Trouble::Test => {}
         }
         labels
     }
@@ -275,6 +324,11 @@ mod tests {
         let all = [
             Trouble::ServiceDown { service },
             Trouble::PoolDown { service, site: "onprem".parse().unwrap() },
+            Trouble::SiteDown { site: "onprem".parse().unwrap() },
+            Trouble::ServerDown { server: ServerId { service, server: "a".parse().unwrap() } },
+            Trouble::ServerDegraded { server: ServerId { service, server: "a".parse().unwrap() } },
+            Trouble::FailbackLocked { service },
+            Trouble::InvariantBroken,
             Trouble::ContainerDown { container },
             Trouble::ProxyLost { proxy },
             Trouble::RouteLags { service, proxy },

@@ -443,6 +443,20 @@ pub enum Reason {
         /// For how long.
         lasted: Span,
     },
+    /// An incident goes on as part of a larger one, of which people are told instead.
+    IncidentMerged {
+        /// Which.
+        incident: IncidentId,
+        /// What is wrong.
+        trouble: Trouble,
+        /// What is wrong at large.
+        into: Trouble,
+    },
+    /// Something was decided that must not be.
+    InvariantBroken {
+        /// What, in words.
+        breach: String,
+    },
     /// An incident counts as told by Alertmanager.
     ToldByAlertmanager {
         /// Which.
@@ -689,6 +703,8 @@ impl Reason {
             Reason::ContainerStands { .. } => "container_stands",
             Reason::IncidentOpened { .. } => "incident_opened",
             Reason::IncidentEnded { .. } => "incident_ended",
+            Reason::IncidentMerged { .. } => "incident_merged",
+            Reason::InvariantBroken { .. } => "invariant_broken",
             Reason::ToldByAlertmanager { .. } => "told_by_alertmanager",
             Reason::TellsByMail { .. } => "tells_by_mail",
             Reason::Mailed { .. } => "mailed",
@@ -759,6 +775,7 @@ impl Reason {
             | Reason::ServedElsewhere { service, .. } => Some(*service),
             Reason::IncidentOpened { trouble, .. }
             | Reason::IncidentEnded { trouble, .. }
+            | Reason::IncidentMerged { trouble, .. }
             | Reason::ToldByAlertmanager { trouble, .. } => trouble.service(),
             Reason::ContainerEnded { .. }
             | Reason::Heals { .. }
@@ -770,6 +787,7 @@ impl Reason {
             | Reason::Paused { .. }
             | Reason::Resumed { .. }
             | Reason::TestOrdered { .. }
+            | Reason::InvariantBroken { .. }
             | Reason::PauseHolds { .. }
             | Reason::TellsByMail { .. }
             | Reason::Mailed { .. }

@@ -23,6 +23,7 @@ use super::repair::{Phase, Repair};
 use super::time::{Boot, Now, Wall};
 pub use apply::FAILBACKS_MAX;
 use index::Index;
+pub use index::SitePools;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +62,9 @@ pub struct State {
     pub cut_off: bool,
     /// Whether decisions reach the disk in time.
     pub store: StoreHealth,
+    /// When something was last decided that must not be, if ever.
+    #[serde(default)]
+    pub breached: Option<Boot>,
     /// The number of the next guarded action.
     pub next_action: u64,
     #[serde(skip)]

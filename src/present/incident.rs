@@ -10,6 +10,18 @@ pub fn trouble(trouble: &Trouble) -> String {
     match trouble {
         Trouble::ServiceDown { service } => format!("{service} is down: no site serves it"),
         Trouble::PoolDown { service, site } => format!("{service} has no healthy server at {site}"),
+        Trouble::SiteDown { site } => {
+            format!("nothing serves at {site} any more: every service there is down")
+        }
+        Trouble::ServerDown { server } => {
+            format!("{} is down; others of its pool still serve", pieces::server(*server))
+        }
+        Trouble::ServerDegraded { server } => {
+            format!("{} is up, but answers slowly or not always", pieces::server(*server))
+        }
+        Trouble::FailbackLocked { service } => format!(
+            "{service} went to and fro too often and stays where it is; `supervisor failback {service}` moves it"
+        ),
         Trouble::ContainerDown { container } => {
             format!("the container {} is down and is not brought back soon", container.name)
         }
@@ -28,6 +40,10 @@ pub fn trouble(trouble: &Trouble) -> String {
         Trouble::StoreDegraded => "what supervisor decides does not reach its disk in time".to_owned(),
         Trouble::CutOff => {
             "supervisor reaches no server at any site: it seems to be cut off itself".to_owned()
+        }
+        Trouble::InvariantBroken => {
+            "supervisor decided something that must not be: a bug, please report it with `supervisor events`"
+                .to_owned()
         }
         Trouble::Test => "a test: nothing is wrong, and nothing is to be done".to_owned(),
     }

@@ -235,6 +235,8 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::ContainerStands { .. }
         | Reason::IncidentOpened { .. }
         | Reason::IncidentEnded { .. }
+        | Reason::IncidentMerged { .. }
+        | Reason::InvariantBroken { .. }
         | Reason::ToldByAlertmanager { .. }
         | Reason::TellsByMail { .. }
         | Reason::Mailed { .. }

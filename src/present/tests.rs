@@ -530,6 +530,21 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              is not healthy for all of them",
         ),
         (
+            Reason::IncidentMerged {
+                incident: IncidentId(4),
+                trouble: pool_down(),
+                into: Trouble::SiteDown { site: onprem() },
+            },
+            Level::Info,
+            "incident is part of a larger one now: api has no healthy server at onprem; larger: nothing serves at onprem \
+             any more: every service there is down",
+        ),
+        (
+            Reason::InvariantBroken { breach: "I1: api was routed away".to_owned() },
+            Level::Warn,
+            "supervisor broke a rule of its own, which is a bug: I1: api was routed away",
+        ),
+        (
             Reason::ServerFlaps { server, site: onprem(), left: Span::seconds(480) },
             Level::Warn,
             "api-onprem (onprem) goes up and down too often: it is trusted again in 8 min, if it stays up",

@@ -148,6 +148,7 @@ impl Metrics {
             | Event::Mailed(_)
             | Event::Commanded(_)
             | Event::Store(_)
+            | Event::Breached { .. }
             | Event::Woke => {}
         }
         for reason in &decision.reasons {
@@ -303,6 +304,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Commanded(_) => "commanded",
         Event::PolicyChanged(_) => "policy_changed",
         Event::Store(_) => "store",
+        Event::Breached { .. } => "breached",
         Event::Woke => "woke",
     }
 }

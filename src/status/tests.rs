@@ -125,6 +125,7 @@ fn failed_over() -> State {
         opened: Boot(997_000),
         opened_wall: Wall(NOW.wall.0 - 3_000),
         ended: None,
+        part_of: None,
         trusted_from: None,
         story: Vec::new(),
         telling: Telling::ByMail { mail: MailKey { id: MailId(9), at: Wall(0) }, reached: true, again: None },

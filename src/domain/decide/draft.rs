@@ -14,7 +14,7 @@ use crate::domain::maintenance::Maintenance;
 use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::repair::Repair;
-use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, State};
+use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, SitePools, State};
 use crate::domain::time::{Boot, Now, Span};
 use crate::domain::witness::Cause;
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,6 +173,29 @@ impl<'a> Draft<'a> {
             .rev()
             .find_map(|change| if let Change::Store(health) = change { Some(*health) } else { None });
         decided.unwrap_or(self.state.store)
+    }
+
+    /// When something was last decided that must not be, as it will be.
+    pub(super) fn breached(&self) -> Option<Boot> {
+        let decided = self.decision.changes.iter().any(|change| matches!(change, Change::Breached { .. }));
+        if decided { Some(self.now.boot) } else { self.state.breached }
+    }
+
+    /// How the pools of a site will stand.
+    pub(super) fn site_pools(&self, site: SiteId) -> SitePools {
+        let mut pools = self.state.site_pools(site);
+        for (id, after) in &self.touched {
+            let (Some(before), Some(policy)) =
+                (self.state.services.get(id), self.state.policy.services.get(id))
+            else {
+                continue;
+            };
+            if policy.has_site(site) {
+                pools.count(standing(before, policy, site), -1);
+                pools.count(standing(after, policy, site), 1);
+            }
+        }
+        pools
     }
 
     /// Whether supervisor is cut off, as it will be.

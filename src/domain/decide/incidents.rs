@@ -2,51 +2,64 @@
 
 use super::Draft;
 use super::telling::tell;
+use super::troubles::{Is, is};
 use crate::domain::change::Change;
 use crate::domain::delivery::Telling;
-use crate::domain::event::{ConfigSeen, StoreHealth};
-use crate::domain::failover::{Standing, standing};
-use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
-use crate::domain::incident::{Ended, Incident, IncidentId, TEST_LASTS, Trouble};
+use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Reason;
-use crate::domain::repair::Phase;
-use crate::domain::state::ProxyLink;
 use crate::domain::time::Boot;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// Whether something is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
-    /// It is.
-    Wrong,
-    /// It is not.
-    Right,
-    /// Nobody knows, or another incident covers it: what is open stays open.
-    Open,
-    /// It seems right, and is trusted from then on.
-    RightFrom(Boot),
-}
+use std::collections::BTreeSet;
 
 /// Begins and ends incidents as the decision so far wants it, and tells of those that it touches.
 pub(super) fn review(draft: &mut Draft<'_>) {
     if draft.decision.changes.is_empty() {
         return;
     }
-    let mut touched = BTreeSet::new();
-    for trouble in suspects(draft) {
-        touched.extend(look(draft, &trouble));
-    }
+    let suspects = suspects(draft);
+    let mut touched: BTreeSet<IncidentId> =
+        suspects.iter().filter_map(|trouble| look(draft, trouble)).collect();
+    touched.extend(dependents(draft, &suspects));
     touched.extend(note(draft));
     tell(draft, touched);
+}
+
+/// The small ones that a larger one has just begun, or ceased, to cover: of a whole site, when that died or came back.
+fn dependents(draft: &mut Draft<'_>, suspects: &BTreeSet<Trouble>) -> BTreeSet<IncidentId> {
+    let mut touched = BTreeSet::new();
+    for trouble in suspects {
+        let Trouble::SiteDown { site } = trouble else { continue };
+        let open = |incident: Option<&Incident>| incident.is_some_and(|incident| incident.ended.is_none());
+        let before = draft.state.incident_of(trouble).and_then(|id| draft.state.incidents.get(&id));
+        let after = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+        if open(before) == open(after) {
+            continue;
+        }
+        let of_site: Vec<ServiceId> = draft
+            .state
+            .policy
+            .services
+            .iter()
+            .filter(|(_, policy)| policy.has_site(*site))
+            .map(|(service, _)| *service)
+            .collect();
+        for service in of_site {
+            for trouble in of_service(draft, service) {
+                touched.extend(look(draft, &trouble));
+            }
+        }
+    }
+    touched
 }
 
 /// The same after new settings: everything may be about something else.
 pub(super) fn review_all(draft: &mut Draft<'_>) {
     let mut troubles: BTreeSet<Trouble> =
         draft.state.incidents.values().map(|incident| incident.trouble.clone()).collect();
-    for service in draft.state.policy.services.keys() {
+    for (service, policy) in &draft.state.policy.services {
         troubles.extend(of_service(draft, *service));
+        troubles.extend(policy.prefer.iter().map(|site| Trouble::SiteDown { site: *site }));
     }
     let mut touched: BTreeSet<IncidentId> =
         troubles.iter().filter_map(|trouble| look(draft, trouble)).collect();
@@ -84,11 +97,26 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
     for change in &draft.decision.changes {
         match change {
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
+                found.extend(
+                    draft.state.policy.server(*server).map(|policy| Trouble::SiteDown { site: policy.site }),
+                );
                 services.insert(server.service);
+            }
+            Change::Flaps { server, .. } => {
+                services.insert(server.service);
+            }
+            Change::Strain { server, .. } => {
+                found.insert(Trouble::ServerDegraded { server: *server });
+            }
+            Change::FailedBack { service, .. }
+            | Change::FailedOver { service, .. }
+            | Change::Wake { service, .. } => {
+                found.insert(Trouble::FailbackLocked { service: *service });
             }
             Change::Placed { service, .. }
             | Change::Confirmed { service, .. }
             | Change::Pending { service, .. } => {
+                found.insert(Trouble::FailbackLocked { service: *service });
                 let policy = draft.state.policy.services.get(service);
                 let proxies = policy.into_iter().flat_map(|policy| policy.proxies.iter());
                 found.extend(proxies.map(|proxy| Trouble::RouteLags { service: *service, proxy: *proxy }));
@@ -108,6 +136,9 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Store(_) => {
                 found.insert(Trouble::StoreDegraded);
             }
+            Change::Breached { .. } => {
+                found.insert(Trouble::InvariantBroken);
+            }
             Change::CutOff(_) => {
                 found.insert(Trouble::CutOff);
             }
@@ -115,13 +146,8 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Policy(_)
             | Change::Began { .. }
             | Change::Life { .. }
-            | Change::Flaps { .. }
-            | Change::Strain { .. }
             | Change::Asked { .. }
-            | Change::FailedOver { .. }
-            | Change::FailedBack { .. }
             | Change::Preference { .. }
-            | Change::Wake { .. }
             | Change::ServedFrom { .. }
             | Change::ProxyIdentity { .. }
             | Change::Container { .. }
@@ -144,11 +170,15 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
 
 /// What can be wrong with a service and its pools.
 fn of_service(draft: &Draft<'_>, service: ServiceId) -> Vec<Trouble> {
-    let policy = draft.state.policy.services.get(&service);
-    let sites = policy.into_iter().flat_map(|policy| policy.prefer.iter());
-    let mut all: Vec<Trouble> = sites.map(|site| Trouble::PoolDown { service, site: *site }).collect();
-    all.push(Trouble::ServiceDown { service });
-    all
+    let Some(policy) = draft.state.policy.services.get(&service) else {
+        return vec![Trouble::ServiceDown { service }];
+    };
+    // A pool of one server is down when that is.
+    let several = policy.servers.iter().filter(|(_, server)| policy.servers_at(server.site).nth(1).is_some());
+    let servers =
+        several.map(|(name, _)| Trouble::ServerDown { server: ServerId { service, server: *name } });
+    let pools = policy.prefer.iter().map(|site| Trouble::PoolDown { service, site: *site });
+    pools.chain(servers).chain([Trouble::ServiceDown { service }]).collect()
 }
 
 /// Opens, ends or leaves the incident of `trouble`; gives it back if it changed.
@@ -157,7 +187,14 @@ fn look(draft: &mut Draft<'_>, trouble: &Trouble) -> Option<IncidentId> {
     let incident = known.and_then(|id| draft.incident(id).cloned());
     let open = incident.as_ref().is_some_and(|incident| incident.ended.is_none());
     match (is(draft, trouble), open) {
-        (Is::Wrong, false) => Some(begin(draft, trouble, known.zip(incident))),
+        (Is::Wrong, false) => {
+            let id = begin(draft, trouble, known.zip(incident));
+            // What lasts for a set time is right from its end on.
+            if let (Is::RightFrom(at), Some(begun)) = (is(draft, trouble), draft.incident(id).cloned()) {
+                trust(draft, (id, begun), Some(at));
+            }
+            Some(id)
+        }
         (Is::Right, true) => {
             let (id, incident) = known.zip(incident)?;
             let lasted = draft.now.boot.since(incident.opened);
@@ -168,9 +205,33 @@ fn look(draft: &mut Draft<'_>, trouble: &Trouble) -> Option<IncidentId> {
             Some(id)
         }
         (Is::RightFrom(at), true) => trust(draft, known.zip(incident)?, Some(at)),
+        (Is::PartOf(into), true) => merge(draft, known.zip(incident)?, into),
         (Is::Wrong | Is::Open, true) => trust(draft, known.zip(incident)?, None),
-        (Is::Right | Is::Open | Is::RightFrom(_), false) => None,
+        (Is::Right | Is::RightFrom(_), false) => {
+            let (id, incident) = known.zip(incident).filter(|(_, incident)| incident.part_of.is_some())?;
+            draft.set_incident(id, Some(Incident { part_of: None, ..incident }));
+            Some(id)
+        }
+        (Is::Open | Is::PartOf(_), false) => None,
     }
+}
+
+/// Its cause is a larger one, of which people are told. What they have been told of already goes on until it is over:
+/// who heard the beginning is owed the end.
+fn merge(draft: &mut Draft<'_>, (id, incident): (IncidentId, Incident), into: Trouble) -> Option<IncidentId> {
+    let telling = match incident.telling {
+        Telling::Pending { .. } => Telling::Over { by_mail: false },
+        // An Alertmanager has it, and waits to tell it with others: it is taken back there.
+        Telling::Stored { .. } => incident.telling,
+        Telling::ByAlertmanager | Telling::ByMail { .. } | Telling::Over { .. } => {
+            return trust(draft, (id, incident), None);
+        }
+    };
+    let trouble = incident.trouble.clone();
+    draft.tell(Reason::IncidentMerged { incident: id, trouble, into: into.clone() });
+    let ended = Some(Ended { at: draft.now.boot, wall: draft.now.wall });
+    draft.set_incident(id, Some(Incident { ended, part_of: Some(into), telling, ..incident }));
+    Some(id)
 }
 
 /// Notes from when on what seems right counts as right; gives the incident back if that is new.
@@ -184,11 +245,14 @@ fn trust(
     is_new.then_some(id)
 }
 
-/// It is wrong from now on. One that has ended and of which nobody was told goes on: to and fro is one incident.
+/// It is wrong from now on. One that has ended and of which nobody was told goes on: to and fro is one incident; and so does
+/// one that was a part of a larger one, which is over now.
 fn begin(draft: &mut Draft<'_>, trouble: &Trouble, last: Option<(IncidentId, Incident)>) -> IncidentId {
     if let Some((id, last)) = last {
-        if !matches!(last.telling, Telling::Over { .. }) {
-            draft.set_incident(id, Some(Incident { ended: None, trusted_from: None, ..last }));
+        if !matches!(last.telling, Telling::Over { .. }) || last.part_of.is_some() {
+            let telling = if last.part_of.is_some() { Telling::default() } else { last.telling.clone() };
+            let again = Incident { ended: None, part_of: None, trusted_from: None, telling, ..last };
+            draft.set_incident(id, Some(again));
             return id;
         }
         draft.set_incident(id, None);
@@ -199,6 +263,7 @@ fn begin(draft: &mut Draft<'_>, trouble: &Trouble, last: Option<(IncidentId, Inc
         opened: draft.now.boot,
         opened_wall: draft.now.wall,
         ended: None,
+        part_of: None,
         trusted_from: None,
         story: Vec::new(),
         telling: Telling::default(),
@@ -235,7 +300,16 @@ fn note(draft: &mut Draft<'_>) -> BTreeSet<IncidentId> {
 /// The troubles whose stories a reason belongs to.
 fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
     let of_site = |service: ServiceId, site: SiteId| {
-        vec![Trouble::PoolDown { service, site }, Trouble::ServiceDown { service }]
+        vec![
+            Trouble::PoolDown { service, site },
+            Trouble::ServiceDown { service },
+            Trouble::SiteDown { site },
+        ]
+    };
+    let of_server = |server: ServerId, site: SiteId| {
+        let mut all = of_site(server.service, site);
+        all.extend([Trouble::ServerDown { server }, Trouble::ServerDegraded { server }]);
+        all
     };
     let of_container = |container: &ContainerRef| {
         let mut all = vec![Trouble::ContainerDown { container: container.clone() }];
@@ -250,7 +324,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         Reason::ServerDown { server, site, .. }
         | Reason::ServerDead { server, site, .. }
         | Reason::ServerFlaps { server, site, .. }
-        | Reason::ServerDegraded { server, site, .. } => of_site(server.service, *site),
+        | Reason::ServerDegraded { server, site, .. } => of_server(*server, *site),
         Reason::Failover { service, .. }
         | Reason::Relief { service, .. }
         | Reason::LeftTakenOut { service, .. }
@@ -259,7 +333,12 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::Failback { service, .. }
         | Reason::Switchover { service, .. }
         | Reason::Stays { service, .. }
-        | Reason::ServedElsewhere { service, .. } => of_service(draft, *service),
+        | Reason::ServedElsewhere { service, .. } => {
+            let mut all = of_service(draft, *service);
+            all.push(Trouble::FailbackLocked { service: *service });
+            all
+        }
+        Reason::InvariantBroken { .. } => vec![Trouble::InvariantBroken],
         Reason::ContainerEnded { container, .. }
         | Reason::Heals { container, .. }
         | Reason::Healed { container, .. }
@@ -315,133 +394,11 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::ContainerStands { .. }
         | Reason::IncidentOpened { .. }
         | Reason::IncidentEnded { .. }
+        | Reason::IncidentMerged { .. }
         | Reason::ToldByAlertmanager { .. }
         | Reason::TellsByMail { .. }
         | Reason::Mailed { .. }
         | Reason::PeerFound { .. }
         | Reason::PeerLost { .. } => Vec::new(),
     }
-}
-
-/// Whether `trouble` is so, as far as the decision so far tells.
-fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
-    match trouble {
-        Trouble::ServiceDown { service } => service_is(draft, *service),
-        Trouble::PoolDown { service, site } => pool_is(draft, *service, *site),
-        Trouble::ContainerDown { container } => container_is(draft, container),
-        Trouble::ProxyLost { proxy } => match draft.link(*proxy) {
-            None => Is::Right,
-            Some(ProxyLink::Lost { .. }) if container_of_is_down(draft, *proxy) => Is::Open,
-            Some(ProxyLink::Lost { .. }) => Is::Wrong,
-            Some(ProxyLink::Ours | ProxyLink::Foreign { .. }) => Is::Right,
-            Some(ProxyLink::Unseen) => Is::Open,
-        },
-        Trouble::RouteLags { service, proxy } => {
-            let route = draft.service(*service).and_then(|(service, _)| service.placement.route().cloned());
-            let late = route.is_some_and(|route| route.late().any(|late| late == *proxy));
-            if late { Is::Wrong } else { Is::Right }
-        }
-        Trouble::ConfigRefused { proxy } => match draft.config(*proxy) {
-            None | Some(ConfigSeen::InForce { .. }) => Is::Right,
-            Some(ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. }) => Is::Wrong,
-            Some(ConfigSeen::Untried) => Is::Open,
-        },
-        Trouble::EngineLost { engine } => match draft.state.engines.contains_key(engine) {
-            false => Is::Right,
-            true => match draft.engine_found(*engine) {
-                Some(false) => Is::Wrong,
-                Some(true) => Is::Right,
-                None => Is::Open,
-            },
-        },
-        Trouble::StoreDegraded if draft.store() == StoreHealth::Degraded => Is::Wrong,
-        Trouble::CutOff if draft.cut_off() => Is::Wrong,
-        Trouble::StoreDegraded | Trouble::CutOff => Is::Right,
-        Trouble::Test => {
-            let open = draft.incident_of(trouble).and_then(|id| draft.incident(id));
-            match open.map(|test| test.opened + TEST_LASTS).filter(|end| *end > draft.now.boot) {
-                Some(end) => Is::RightFrom(end),
-                None => Is::Right,
-            }
-        }
-    }
-}
-
-fn standings(draft: &Draft<'_>, id: ServiceId) -> Option<BTreeMap<SiteId, Standing>> {
-    let (service, policy) = draft.service(id)?;
-    Some(policy.prefer.iter().map(|site| (*site, standing(service, policy, *site))).collect())
-}
-
-fn service_is(draft: &Draft<'_>, service: ServiceId) -> Is {
-    let Some(sites) = standings(draft, service) else { return Is::Right };
-    if sites.values().all(|site| matches!(site, Standing::Down { .. } | Standing::Out)) {
-        Is::Wrong
-    } else if sites.values().any(|site| site.serves()) {
-        Is::Right
-    } else {
-        Is::Open
-    }
-}
-
-fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
-    let Some(sites) = standings(draft, service) else { return Is::Right };
-    match sites.get(&site) {
-        // What a person took out is missing because they want it so.
-        None | Some(Standing::Out) => Is::Right,
-        Some(Standing::Unproven) => Is::Open,
-        Some(Standing::Healthy { .. } | Standing::Thin { .. }) => match shaky_until(draft, service, site) {
-            Some(at) if at > draft.now.boot => Is::RightFrom(at),
-            Some(_) | None => Is::Right,
-        },
-        // With every site down it is one incident: the service's.
-        Some(Standing::Down { .. }) if service_is(draft, service) == Is::Wrong => Is::Open,
-        Some(Standing::Down { .. }) => Is::Wrong,
-    }
-}
-
-/// Until when a container of the pool has to run before it is trusted again.
-fn shaky_until(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Option<Boot> {
-    let (_, policy) = draft.service(service)?;
-    let of_pool = policy.servers.values().filter(|server| server.site == site);
-    let containers = of_pool.filter_map(|server| server.container.as_ref());
-    containers.filter_map(|container| draft.repair(container)?.shaky_until(&draft.state.policy.heal)).max()
-}
-
-fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
-    let Some(repair) = draft.repair(container) else { return Is::Right };
-    let down = match repair.phase {
-        Phase::GivenUp { .. } | Phase::Left => true,
-        Phase::Runs { .. } | Phase::Held { .. } => {
-            return match repair.shaky_until(&draft.state.policy.heal) {
-                Some(at) if at > draft.now.boot => Is::RightFrom(at),
-                Some(_) | None => Is::Right,
-            };
-        }
-        Phase::Unseen
-        | Phase::Ailing { .. }
-        | Phase::Judging { .. }
-        | Phase::Stopping { .. }
-        | Phase::WithEngine
-        | Phase::Docker { .. }
-        | Phase::Due { .. }
-        | Phase::Acting { .. }
-        | Phase::Gone => false,
-    };
-    // The pool's incident, or the service's, tells of it.
-    let covered = |server: &ServerId| {
-        let site = draft.state.policy.server(*server).map(|server| server.site);
-        site.is_some_and(|site| {
-            let pool = Trouble::PoolDown { service: server.service, site };
-            let service = Trouble::ServiceDown { service: server.service };
-            is(draft, &pool) == Is::Wrong || is(draft, &service) == Is::Wrong
-        })
-    };
-    if down && !draft.state.servers_in(container).iter().any(covered) { Is::Wrong } else { Is::Open }
-}
-
-/// Whether the incident of the HAProxy's own container is open: that one tells.
-fn container_of_is_down(draft: &Draft<'_>, proxy: ProxyId) -> bool {
-    let role = crate::domain::policy::Role::Proxy(proxy);
-    let mut own = draft.state.policy.containers.iter().filter(|(_, policy)| policy.role == role);
-    own.any(|(container, _)| container_is(draft, container) == Is::Wrong)
 }

@@ -157,7 +157,8 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
 /// Nothing is to be told now; at `wake` something may be. What is over and no longer sent to anybody is forgotten.
 fn rest(draft: &mut Draft<'_>, id: IncidentId, incident: Incident, wake: Option<Boot>) {
     let now = draft.now.boot;
-    let forgotten = incident.ended.map(|ended| ended.at + RESOLVED_SENT_FOR);
+    let forgotten =
+        incident.ended.filter(|_| incident.part_of.is_none()).map(|ended| ended.at + RESOLVED_SENT_FOR);
     if matches!(incident.telling, Telling::Over { .. }) && forgotten.is_some_and(|at| at <= now) {
         return draft.set_incident(id, None);
     }

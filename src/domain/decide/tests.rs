@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 mod heal;
 mod incidents;
+mod large;
 mod path;
 mod pauses;
 mod pools;

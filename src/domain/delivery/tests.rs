@@ -24,6 +24,7 @@ fn incident(telling: Telling, ended_after: Option<u64>) -> Incident {
         opened: OPENED,
         opened_wall: Wall(0),
         ended,
+        part_of: None,
         trusted_from: None,
         story: Vec::new(),
         telling,

@@ -145,7 +145,7 @@ impl<'a> Group<'a> {
     }
 
     /// Until when fewer servers than needed at `site` are up and free of a trouble that `until` names; none: enough are.
-    pub(super) fn troubled_until(
+    pub(in crate::domain) fn troubled_until(
         &self,
         site: SiteId,
         until: impl Fn(&Server) -> Option<Boot>,

@@ -14,10 +14,13 @@ impl State {
     pub(super) fn apply_one(&mut self, change: &Change) {
         if let Some(id) = change.service() {
             // A change for a service that is gone was decided before the policy changed: it has nothing to change.
-            let Some(service) = self.services.get_mut(&id) else { return };
-            self.index.forget(id, service, change);
+            let (Some(service), Some(policy)) = (self.services.get_mut(&id), self.policy.services.get(&id))
+            else {
+                return;
+            };
+            self.index.forget(id, service, policy, change);
             service.apply(change);
-            self.index.learn(id, service, change);
+            self.index.learn(id, service, policy, change);
             return;
         }
         match change {
@@ -80,6 +83,7 @@ impl State {
             Change::Policy(policy) => self.adopt_policy(policy),
             Change::Store(health) => self.store = *health,
             Change::Issued { next } => self.next_action = *next,
+            Change::Breached { at } => self.breached = Some(*at),
             // Handled above: `Change::service` names their service.
             Change::Health { .. }
             | Change::Life { .. }
@@ -221,6 +225,7 @@ impl Service {
             | Change::CutOff(_)
             | Change::Policy(_)
             | Change::Store(_)
+            | Change::Breached { .. }
             | Change::Issued { .. } => {}
         }
     }

@@ -79,6 +79,7 @@ impl State {
         self.repairs.values_mut().for_each(|repair| repair.shift(by));
         self.incidents.values_mut().for_each(|incident| incident.shift(by));
         self.mails.iter_mut().for_each(|at| *at = at.shift(by));
+        self.breached = self.breached.map(|at| at.shift(by));
         for pause in self.pauses.values_mut() {
             pause.until = pause.until.map(|at| at.shift(by));
         }

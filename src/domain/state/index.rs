@@ -6,10 +6,11 @@
 use super::{Service, State};
 use crate::domain::change::Change;
 use crate::domain::command::{Pause, Scope};
+use crate::domain::failover::{Standing, standing};
 use crate::domain::health::Health;
-use crate::domain::id::{GroupId, ServerId, ServiceId};
+use crate::domain::id::{GroupId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
-use crate::domain::policy::ContainerRef;
+use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::repair::Repair;
 use crate::domain::time::Boot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,35 +30,80 @@ pub(super) struct Index {
     containers: BTreeMap<ContainerRef, Vec<ServerId>>,
     /// The services of each group.
     groups: BTreeMap<GroupId, Vec<ServiceId>>,
+    /// How the pools of each site stand.
+    sites: BTreeMap<SiteId, SitePools>,
     /// How many servers are not down and have a run of path errors.
     path_runs: u32,
     /// How many servers are not down.
     not_down: u32,
 }
 
+/// How the pools of a site stand, of all services together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SitePools {
+    /// So many serve.
+    pub serving: u32,
+    /// So many are down.
+    pub down: u32,
+}
+
+impl SitePools {
+    /// With one more pool that stands like this; one fewer, with `by` -1.
+    pub(in crate::domain) fn count(&mut self, standing: Standing, by: i32) {
+        self.serving = self.serving.saturating_add_signed(if standing.serves() { by } else { 0 });
+        self.down = self.down.saturating_add_signed(if standing.is_down() { by } else { 0 });
+    }
+
+    /// Whether nothing serves there any more: no pool does, and more than one is known to be down.
+    pub fn are_dead(&self) -> bool {
+        self.serving == 0 && self.down > 1
+    }
+}
+
 impl Index {
     /// Takes out what `change` is about to change.
-    pub(super) fn forget(&mut self, id: ServiceId, service: &Service, change: &Change) {
+    pub(super) fn forget(
+        &mut self,
+        id: ServiceId,
+        service: &Service,
+        policy: &ServicePolicy,
+        change: &Change,
+    ) {
         if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
             self.wakes.remove(&(at, id));
         }
-        self.recount(service, change, -1);
+        self.recount(service, policy, change, -1);
     }
 
     /// Puts in what `change` has changed.
-    pub(super) fn learn(&mut self, id: ServiceId, service: &Service, change: &Change) {
+    pub(super) fn learn(
+        &mut self,
+        id: ServiceId,
+        service: &Service,
+        policy: &ServicePolicy,
+        change: &Change,
+    ) {
         if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
             self.wakes.insert((at, id));
         }
-        self.recount(service, change, 1);
+        self.recount(service, policy, change, 1);
     }
 
-    fn recount(&mut self, service: &Service, change: &Change, by: i32) {
+    fn recount(&mut self, service: &Service, policy: &ServicePolicy, change: &Change, by: i32) {
         if let Change::Health { server, .. } = change
             && let Some(server) = service.servers.get(&server.server)
         {
             self.count(server.health, by);
         }
+        if let Change::Health { server, .. } | Change::Maintenance { server, .. } = change
+            && let Some(server) = policy.servers.get(&server.server)
+        {
+            self.count_pool(service, policy, server.site, by);
+        }
+    }
+
+    fn count_pool(&mut self, service: &Service, policy: &ServicePolicy, site: SiteId, by: i32) {
+        self.sites.entry(site).or_default().count(standing(service, policy, site), by);
     }
 
     /// Takes out a repair that is about to change.
@@ -103,6 +149,12 @@ impl State {
             index.wakes.extend(service.wake.map(|at| (at, *id)));
             for server in service.servers.values() {
                 index.count(server.health, 1);
+            }
+            let policy = self.policy.services.get(id);
+            for (policy, site) in
+                policy.into_iter().flat_map(|policy| policy.prefer.iter().map(move |site| (policy, *site)))
+            {
+                index.count_pool(service, policy, site, 1);
             }
         }
         for (id, incident) in &self.incidents {
@@ -164,6 +216,11 @@ impl State {
     /// The servers that run in a container.
     pub fn servers_in(&self, container: &ContainerRef) -> &[ServerId] {
         self.index.containers.get(container).map_or(&[], Vec::as_slice)
+    }
+
+    /// How the pools of `site` stand.
+    pub fn site_pools(&self, site: SiteId) -> SitePools {
+        self.index.sites.get(&site).copied().unwrap_or_default()
     }
 
     /// The services that move together with a service, itself included; none if it moves alone.

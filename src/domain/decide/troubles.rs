@@ -1,0 +1,220 @@
+//! Whether something is wrong, derived from the state: what is an incident of its own, and what is part of a larger one.
+
+use super::Draft;
+use crate::domain::event::{ConfigSeen, StoreHealth};
+use crate::domain::failover::{Group, Standing, failback_is_locked, standing};
+use crate::domain::health::Health;
+use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::incident::{TEST_LASTS, Trouble};
+use crate::domain::maintenance::Admin;
+use crate::domain::policy::ContainerRef;
+use crate::domain::repair::Phase;
+use crate::domain::state::ProxyLink;
+use crate::domain::time::{Boot, Span};
+use std::collections::BTreeMap;
+
+/// For so long after the last one a broken invariant is an incident: long enough to be seen, and to be told once.
+const BREACH_TOLD_FOR: Span = Span::seconds(3600);
+
+/// Whether something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Is {
+    /// It is.
+    Wrong,
+    /// It is, and people are told of the larger trouble that it is a part of.
+    PartOf(Trouble),
+    /// It is not.
+    Right,
+    /// Nobody knows: what is open stays open.
+    Open,
+    /// It seems right, and is trusted from then on.
+    RightFrom(Boot),
+}
+
+/// Whether `trouble` is so, as far as the decision so far tells.
+pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
+    match trouble {
+        Trouble::ServiceDown { service } => service_is(draft, *service),
+        Trouble::PoolDown { service, site } => pool_is(draft, *service, *site),
+        Trouble::SiteDown { site } => site_is(draft, *site),
+        Trouble::ServerDown { server } => server_is(draft, *server),
+        Trouble::ServerDegraded { server } => match draft.server(*server) {
+            Some(server) if server.health.is_up() && server.strain.is_troubled(draft.now.boot) => Is::Wrong,
+            Some(_) | None => Is::Right,
+        },
+        Trouble::FailbackLocked { service } => {
+            let locked = draft.group(*service).is_some_and(|group| failback_is_locked(&group, draft.now));
+            if locked { Is::Wrong } else { Is::Right }
+        }
+        Trouble::InvariantBroken => match draft.breached().map(|at| at + BREACH_TOLD_FOR) {
+            Some(end) if end > draft.now.boot => {
+                let known = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+                if known.is_some_and(|known| known.ended.is_none()) { Is::RightFrom(end) } else { Is::Wrong }
+            }
+            Some(_) | None => Is::Right,
+        },
+        Trouble::ContainerDown { container } => container_is(draft, container),
+        Trouble::ProxyLost { proxy } => match draft.link(*proxy) {
+            None => Is::Right,
+            Some(ProxyLink::Lost { .. }) if container_of_is_down(draft, *proxy) => Is::Open,
+            Some(ProxyLink::Lost { .. }) => Is::Wrong,
+            Some(ProxyLink::Ours | ProxyLink::Foreign { .. }) => Is::Right,
+            Some(ProxyLink::Unseen) => Is::Open,
+        },
+        Trouble::RouteLags { service, proxy } => {
+            let route = draft.service(*service).and_then(|(service, _)| service.placement.route().cloned());
+            let late = route.is_some_and(|route| route.late().any(|late| late == *proxy));
+            if late { Is::Wrong } else { Is::Right }
+        }
+        Trouble::ConfigRefused { proxy } => match draft.config(*proxy) {
+            None | Some(ConfigSeen::InForce { .. }) => Is::Right,
+            Some(ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. }) => Is::Wrong,
+            Some(ConfigSeen::Untried) => Is::Open,
+        },
+        Trouble::EngineLost { engine } => match draft.state.engines.contains_key(engine) {
+            false => Is::Right,
+            true => match draft.engine_found(*engine) {
+                Some(false) => Is::Wrong,
+                Some(true) => Is::Right,
+                None => Is::Open,
+            },
+        },
+        Trouble::StoreDegraded if draft.store() == StoreHealth::Degraded => Is::Wrong,
+        Trouble::CutOff if draft.cut_off() => Is::Wrong,
+        Trouble::StoreDegraded | Trouble::CutOff => Is::Right,
+        Trouble::Test => {
+            let open = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+            match open.map(|test| test.opened + TEST_LASTS).filter(|end| *end > draft.now.boot) {
+                Some(end) => Is::RightFrom(end),
+                None => Is::Right,
+            }
+        }
+    }
+}
+
+fn standings(draft: &Draft<'_>, id: ServiceId) -> Option<BTreeMap<SiteId, Standing>> {
+    let (service, policy) = draft.service(id)?;
+    Some(policy.prefer.iter().map(|site| (*site, standing(service, policy, *site))).collect())
+}
+
+/// Nothing serves at the site, and more than one service has a pool there: with one, that one's incidents say it.
+fn site_is(draft: &Draft<'_>, site: SiteId) -> Is {
+    let pools = draft.site_pools(site);
+    match () {
+        () if pools.are_dead() => Is::Wrong,
+        () if pools.serving > 0 || pools.down == 0 => Is::Right,
+        // Most of them have no verdict: at a start, say.
+        () => Is::Open,
+    }
+}
+
+fn server_is(draft: &Draft<'_>, server: ServerId) -> Is {
+    let site = draft.state.policy.server(server).map(|policy| policy.site);
+    let (Some(known), Some(site)) = (draft.server(server), site) else { return Is::Right };
+    if known.admin != Admin::Ready {
+        return Is::Right;
+    }
+    match known.health {
+        Health::Unknown { .. } => Is::Open,
+        Health::Up { .. } => match known.flaps.until.filter(|until| *until > draft.now.boot) {
+            Some(until) => Is::RightFrom(until),
+            None => Is::Right,
+        },
+        Health::Down { .. } => {
+            let pool = Trouble::PoolDown { service: server.service, site };
+            let serves = draft
+                .service(server.service)
+                .is_some_and(|(service, policy)| standing(service, policy, site).serves());
+            if serves { Is::Wrong } else { Is::PartOf(pool) }
+        }
+    }
+}
+
+fn service_is(draft: &Draft<'_>, service: ServiceId) -> Is {
+    let Some(sites) = standings(draft, service) else { return Is::Right };
+    if sites.values().all(|site| matches!(site, Standing::Down { .. } | Standing::Out)) {
+        let dead = sites.keys().all(|site| site_is(draft, *site) == Is::Wrong);
+        match sites.keys().next().filter(|_| dead) {
+            Some(site) => Is::PartOf(Trouble::SiteDown { site: *site }),
+            None => Is::Wrong,
+        }
+    } else if sites.values().any(|site| site.serves()) {
+        Is::Right
+    } else {
+        Is::Open
+    }
+}
+
+fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
+    let Some(sites) = standings(draft, service) else { return Is::Right };
+    match sites.get(&site) {
+        // What a person took out is missing because they want it so.
+        None | Some(Standing::Out) => Is::Right,
+        Some(Standing::Unproven) => Is::Open,
+        Some(Standing::Healthy { .. } | Standing::Thin { .. }) => match shaky_until(draft, service, site) {
+            Some(at) if at > draft.now.boot => Is::RightFrom(at),
+            Some(_) | None => Is::Right,
+        },
+        // One cause, one incident: the site's, if nothing serves there; the service's, if no site serves it.
+        Some(Standing::Down { .. }) if site_is(draft, site) == Is::Wrong => {
+            Is::PartOf(Trouble::SiteDown { site })
+        }
+        Some(Standing::Down { .. }) if service_is(draft, service) == Is::Wrong => {
+            Is::PartOf(Trouble::ServiceDown { service })
+        }
+        Some(Standing::Down { .. }) => Is::Wrong,
+    }
+}
+
+/// Until when a pool that serves again is not trusted: its containers have to run for a while after their budget was
+/// spent, and too many of its servers to need them go up and down. To and fro is one incident.
+fn shaky_until(draft: &Draft<'_>, id: ServiceId, site: SiteId) -> Option<Boot> {
+    let (service, policy) = draft.service(id)?;
+    let of_pool = policy.servers.values().filter(|server| server.site == site);
+    let containers = of_pool.filter_map(|server| server.container.as_ref());
+    let shaky = containers
+        .filter_map(|container| draft.repair(container)?.shaky_until(&draft.state.policy.heal))
+        .max();
+    let flaps = Group::of((service, policy), Vec::new()).troubled_until(site, |server| server.flaps.until);
+    shaky.max(flaps)
+}
+
+fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
+    let Some(repair) = draft.repair(container) else { return Is::Right };
+    let down = match repair.phase {
+        Phase::GivenUp { .. } | Phase::Left => true,
+        Phase::Runs { .. } | Phase::Held { .. } => {
+            return match repair.shaky_until(&draft.state.policy.heal) {
+                Some(at) if at > draft.now.boot => Is::RightFrom(at),
+                Some(_) | None => Is::Right,
+            };
+        }
+        Phase::Unseen
+        | Phase::Ailing { .. }
+        | Phase::Judging { .. }
+        | Phase::Stopping { .. }
+        | Phase::WithEngine
+        | Phase::Docker { .. }
+        | Phase::Due { .. }
+        | Phase::Acting { .. }
+        | Phase::Gone => false,
+    };
+    // The pool's incident, or the service's, tells of it.
+    let covered = |server: &ServerId| {
+        let site = draft.state.policy.server(*server).map(|server| server.site);
+        site.is_some_and(|site| {
+            let pool = Trouble::PoolDown { service: server.service, site };
+            let service = Trouble::ServiceDown { service: server.service };
+            let tells = |trouble| matches!(is(draft, trouble), Is::Wrong | Is::PartOf(_));
+            tells(&pool) || tells(&service)
+        })
+    };
+    if down && !draft.state.servers_in(container).iter().any(covered) { Is::Wrong } else { Is::Open }
+}
+
+/// Whether the incident of the HAProxy's own container is open: that one tells.
+fn container_of_is_down(draft: &Draft<'_>, proxy: ProxyId) -> bool {
+    let role = crate::domain::policy::Role::Proxy(proxy);
+    let mut own = draft.state.policy.containers.iter().filter(|(_, policy)| policy.role == role);
+    own.any(|(container, _)| container_is(draft, container) == Is::Wrong)
+}
