@@ -49,7 +49,7 @@ grafana: up ## Start Grafana too, from GRAFANA_IMAGE (default grafana/grafana)
 monitoring-check: setup ## Check the files of Prometheus, Alertmanager and Grafana
 	@prometheus/check.sh
 
-.PHONY: test fmt lint unit bench-failover
+.PHONY: test fmt lint unit bench-failover bench-core
 test: ## Run every check, as CI does
 	@bash .ci/test
 
@@ -65,3 +65,6 @@ unit: ## Run the tests that need no engine: library, program and demo API
 
 bench-failover: up ## Measure the gap of each fault beside other ways (PEERS= FAULTS= RUNS= select)
 	@cargo bench --locked --bench failover
+
+bench-core: ## Measure what an event costs the core, with 10 to 10,000 services (SIZES= ROUNDS= SEED= select)
+	@cargo bench --locked --bench core
