@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use supervisor::daemon::{Core, Step as Decided};
 use supervisor::domain::action::{Action, Deed, Finished, Heal, Outcome, Target};
 use supervisor::domain::command::{Command, CommandId, Operator, Order};
+use supervisor::domain::damping::Damper;
 use supervisor::domain::delivery::{AlertPolicy, MailKey, Word};
 use supervisor::domain::event::{
     CheckSeen, ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, DockersCheck,
@@ -13,8 +14,7 @@ use supervisor::domain::event::{
 };
 use supervisor::domain::incident::IncidentId;
 use supervisor::domain::policy::{
-    ContainerPolicy, ContainerRef, FailbackMode, FailbackPolicy, HealLimits, OnKill, Role, ServerPolicy,
-    ServicePolicy,
+    ContainerPolicy, ContainerRef, FailbackPolicy, HealLimits, OnKill, Role, ServerPolicy, ServicePolicy,
 };
 use supervisor::domain::witness::ProbeOutcome;
 use supervisor::domain::{
@@ -328,23 +328,26 @@ fn service(number: usize) -> Result<(ServiceId, ServicePolicy)> {
     let server = |site: &str| {
         let text = format!("{name}-{site}");
         let container = ContainerRef { engine: site.parse()?, name: ContainerName(text.clone()) };
-        let policy =
-            ServerPolicy { site: site.parse()?, container: Some(container), rise: 2, fall: 2, live_fall: 3 };
+        let policy = ServerPolicy {
+            container: Some(container),
+            slow_after: Some(Span(500)),
+            strain: Damper::nth(3, Span::seconds(5)),
+            ..ServerPolicy::at(site.parse()?)
+        };
         Ok((text.parse()?, policy))
     };
+    let prefer = SITES.iter().map(|site| site.parse()).collect::<Result<Vec<SiteId>, _>>()?;
+    let servers = SITES.iter().map(|site| server(site)).collect::<Result<_>>()?;
     let policy = ServicePolicy {
-        proxies: [proxy()?].into(),
-        prefer: SITES.iter().map(|site| site.parse()).collect::<Result<Vec<SiteId>, _>>()?,
-        servers: SITES.iter().map(|site| server(site)).collect::<Result<_>>()?,
-        stateful: false,
         failback: FailbackPolicy {
-            mode: FailbackMode::Auto,
             after: FAILBACK_AFTER,
             hold_down: HOLD_DOWN,
             limit: 30,
             limit_window: Span::seconds(10),
+            ..FailbackPolicy::auto()
         },
         check_age: Span(1_500),
+        ..ServicePolicy::of([proxy()?].into(), prefer, servers)
     };
     Ok((name.parse()?, policy))
 }

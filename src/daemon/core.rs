@@ -4,7 +4,7 @@
 use crate::domain::action::{Action, Finished, Outcome, Target};
 use crate::domain::command::Command;
 use crate::domain::event::{Event, Routed};
-use crate::domain::invariants::{self, Breach};
+use crate::domain::invariants::{self, Before, Breach};
 use crate::domain::{Decision, Now, ProxyId, ServiceId, Span, State, decide};
 use crate::store::Record;
 use std::collections::{BTreeMap, VecDeque};
@@ -51,12 +51,9 @@ impl Core {
         if decision.is_empty() {
             return Err(event);
         }
-        // Only a route or a start can break an invariant (`invariants::check`), so the copy of the state is rare.
-        let risky = |action: &Action| matches!(action, Action::Route { .. } | Action::Heal(_));
-        let before = decision.actions.iter().any(risky).then(|| self.state.clone());
+        let before = Before::of(&self.state, &decision);
         self.state.apply(&decision.changes);
-        let breaches = before
-            .map_or_else(Vec::new, |before| invariants::check(&before, &event, &decision, &self.state, now));
+        let breaches = invariants::check(&before, &event, &decision, &self.state, now);
         let record = Record { seq: self.next_seq, now, event, decision };
         self.next_seq += 1;
         Ok(Step { record, breaches })

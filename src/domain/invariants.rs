@@ -6,14 +6,17 @@
 use super::action::Action;
 use super::change::Change;
 use super::decide::Decision;
-use super::event::Event;
+use super::delivery::{RESOLVED_SENT_FOR, Telling};
+use super::event::{Event, ProxySeen};
 use super::failover::standing;
-use super::id::ServiceId;
-use super::policy::ContainerRef;
+use super::id::{ProxyId, ServiceId};
+use super::incident::{Incident, IncidentId};
+use super::policy::{ContainerRef, HealLimits};
 use super::reason::Reason;
-use super::repair::Phase;
-use super::state::State;
-use super::time::Now;
+use super::repair::{Phase, Repair};
+use super::state::{Placement, ProxyLink, Service, State};
+use super::time::{Now, Span};
+use std::collections::BTreeMap;
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,26 @@ pub enum Breach {
         /// Whose traffic.
         service: ServiceId,
     },
+    /// I4: an action without its intent in the same record: a crash right after it would forget that it was meant.
+    #[error("I4: {what} was ordered and is not recorded with the decision")]
+    NotRecorded {
+        /// What.
+        what: String,
+    },
+    /// I7: something that began or ended is forgotten before anybody was told, or need not be.
+    #[error("I7: incident {} was forgotten untold", incident.0)]
+    ForgottenUntold {
+        /// Which.
+        incident: IncidentId,
+    },
+    /// I8: an HAProxy goes elsewhere than decided, and it is neither on its way nor an alarm.
+    #[error("I8: {proxy} does not route {service} as decided, and nobody is told")]
+    RouteUnwatched {
+        /// Whose traffic.
+        service: ServiceId,
+        /// Where.
+        proxy: ProxyId,
+    },
     /// A route changed and no reason says why.
     #[error("{service} was moved without a reason")]
     NoReason {
@@ -68,28 +91,146 @@ pub enum Breach {
     },
 }
 
-/// Checks one step: `before` is the state that `decision` was made on, `after` the state with its changes applied.
-pub fn check(before: &State, event: &Event, decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
+/// What a decision is about, as it was before: enough to judge it by, and no more than it touches.
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    services: BTreeMap<ServiceId, Service>,
+    repairs: BTreeMap<ContainerRef, Repair>,
+    incidents: BTreeMap<IncidentId, Incident>,
+}
+
+impl Before {
+    /// Taken from the state that `decision` was made on, before its changes are applied.
+    pub fn of(state: &State, decision: &Decision) -> Before {
+        let mut before = Before::default();
+        for action in &decision.actions {
+            match action {
+                Action::Route { service, .. } => {
+                    before
+                        .services
+                        .extend(state.services.get(service).map(|known| (*service, known.clone())));
+                }
+                Action::Heal(heal) => {
+                    let known = state.repairs.get(&heal.container);
+                    before.repairs.extend(known.map(|known| (heal.container.clone(), known.clone())));
+                }
+                Action::Pace { .. } | Action::Evacuate(_) | Action::Mail(_) | Action::Answer { .. } => {}
+            }
+        }
+        for id in forgotten(decision) {
+            before.incidents.extend(state.incidents.get(&id).map(|known| (id, known.clone())));
+        }
+        before
+    }
+}
+
+/// The incidents that a decision takes out of the state.
+fn forgotten(decision: &Decision) -> impl Iterator<Item = IncidentId> {
+    decision.changes.iter().filter_map(|change| {
+        if let Change::Incident { id, incident: None } = change { Some(*id) } else { None }
+    })
+}
+
+/// Checks one step: `after` is the state with the changes of `decision` applied.
+pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for action in &decision.actions {
         match action {
             Action::Route { service, .. } => {
                 check_route(before, event, decision, after, *service, now, &mut breaches);
             }
-            Action::Heal(heal) => breaches.extend(check_heal(before, &heal.container, now)),
+            Action::Heal(heal) => {
+                breaches.extend(check_heal(before, &after.policy.heal, &heal.container, now));
+            }
             Action::Pace { .. } | Action::Evacuate(_) | Action::Mail(_) | Action::Answer { .. } => {}
+        }
+        breaches.extend(check_intent(decision, action));
+    }
+    breaches.extend(check_forgotten(before, decision, after.policy.alerts.direct, now));
+    if let Event::Proxy(seen) = event {
+        breaches.extend(check_followed(after, seen));
+    }
+    breaches
+}
+
+/// I4: what is done at most once is in the record of the decision that orders it.
+fn check_intent(decision: &Decision, action: &Action) -> Option<Breach> {
+    let recorded = |intent: &dyn Fn(&Change) -> bool| decision.changes.iter().any(intent);
+    let what = match action {
+        Action::Heal(heal) => {
+            let acting =
+                |repair: &Repair| matches!(repair.phase, Phase::Acting { action, .. } if action == heal.id);
+            let intent = |change: &Change| matches!(change, Change::Repair { container, repair } if *container == heal.container && acting(repair));
+            (!recorded(&intent)).then(|| format!("a start of {}", heal.container))
+        }
+        Action::Mail(mail) => {
+            let intent = |change: &Change| matches!(change, Change::Issued { next } if *next > mail.id.0);
+            (!recorded(&intent)).then(|| format!("mail {}", mail.id.0))
+        }
+        Action::Route { service, generation, .. } => {
+            let placed = |placement: &Placement| {
+                placement.route().is_some_and(|route| route.generation == *generation)
+            };
+            let intent = |change: &Change| matches!(change, Change::Placed { service: known, placement } if known == service && placed(placement));
+            (!recorded(&intent)).then(|| format!("a route of {service}"))
+        }
+        Action::Evacuate(_) | Action::Pace { .. } | Action::Answer { .. } => None,
+    };
+    what.map(|what| Breach::NotRecorded { what })
+}
+
+/// I7: an incident leaves the state only when it is over and told, or nobody is left who could be.
+fn check_forgotten(before: &Before, decision: &Decision, mails: bool, now: Now) -> Vec<Breach> {
+    let told = |id: &IncidentId| {
+        let over = |incident: &Incident| {
+            matches!(incident.telling, Telling::Over { .. }) && incident.ended.is_some()
+        };
+        // Its end may be told by this very decision.
+        let now_over = decision.changes.iter().any(|change| {
+            matches!(change, Change::Incident { id: known, incident: Some(known_as) } if known == id && over(known_as))
+        });
+        // Without mails of our own, who does not hear it from an Alertmanager in time hears it from nobody.
+        let nobody = |incident: &Incident| {
+            let tried = incident.ended.is_some_and(|ended| ended.at + RESOLVED_SENT_FOR <= now.boot);
+            tried && !mails
+        };
+        now_over || before.incidents.get(id).is_none_or(|incident| over(incident) || nobody(incident))
+    };
+    forgotten(decision).filter(|id| !told(id)).map(|incident| Breach::ForgottenUntold { incident }).collect()
+}
+
+/// I8: after a look at an HAProxy that is ours, each route that differs there is on its way, and an alarm if that lasts.
+fn check_followed(after: &State, seen: &ProxySeen) -> Vec<Breach> {
+    /// A lag is told after five seconds, at the next look, which comes each second.
+    const TOLD_WITHIN: Span = Span::seconds(7);
+    let ours = after.proxies.get(&seen.proxy).is_some_and(|known| known.link == ProxyLink::Ours);
+    let mut breaches = Vec::new();
+    let routed =
+        after.policy.services.iter().filter(|(_, policy)| ours && policy.proxies.contains(&seen.proxy));
+    for (id, _) in routed {
+        let Some(route) = after.services.get(id).and_then(|service| service.placement.route()) else {
+            continue;
+        };
+        if seen.at < route.since || seen.routes.get(id) == Some(&route.site) {
+            continue;
+        }
+        let watched = route
+            .pending
+            .get(&seen.proxy)
+            .is_some_and(|pending| pending.late || seen.at.since(pending.since) < TOLD_WITHIN);
+        if !watched {
+            breaches.push(Breach::RouteUnwatched { service: *id, proxy: seen.proxy });
         }
     }
     breaches
 }
 
 /// A start or restart, against the state that it was decided on.
-fn check_heal(before: &State, container: &ContainerRef, now: Now) -> Option<Breach> {
+fn check_heal(before: &Before, limits: &HealLimits, container: &ContainerRef, now: Now) -> Option<Breach> {
     let repair = before.repairs.get(container)?;
     if matches!(repair.phase, Phase::Held { .. } | Phase::Stopping { .. }) {
         return Some(Breach::StartedWhatAPersonStopped { container: container.clone() });
     }
-    let limits = &before.policy.heal;
     let counted = repair.starts.iter().filter(|at| **at + limits.window > now.boot).count();
     let slowly = matches!(repair.phase, Phase::GivenUp { .. });
     // What died just now after it ran for long has a new budget.
@@ -99,7 +240,7 @@ fn check_heal(before: &State, container: &ContainerRef, now: Now) -> Option<Brea
 }
 
 fn check_route(
-    before: &State,
+    before: &Before,
     event: &Event,
     decision: &Decision,
     after: &State,
@@ -178,3 +319,6 @@ fn moves(reason: &Reason) -> bool {
             | Reason::Reasserted { .. }
     )
 }
+
+#[cfg(test)]
+mod tests;

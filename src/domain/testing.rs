@@ -155,7 +155,8 @@ impl World {
         let decision = decide(&self.state, &event, self.now);
         let before = self.state.clone();
         self.state.apply(&decision.changes);
-        let breaches = invariants::check(&before, &event, &decision, &self.state, self.now);
+        let touched = invariants::Before::of(&before, &decision);
+        let breaches = invariants::check(&touched, &event, &decision, &self.state, self.now);
         assert_eq!(breaches, [], "after {event:?}");
 
         let event: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();

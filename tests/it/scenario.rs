@@ -124,7 +124,7 @@ impl World {
 
     fn step(&mut self, event: &Event) -> Vec<String> {
         let decision = decide(&self.state, event, self.now);
-        let before = self.state.clone();
+        let before = invariants::Before::of(&self.state, &decision);
         self.state.apply(&decision.changes);
         for action in &decision.actions {
             if let Action::Heal(heal) = action {

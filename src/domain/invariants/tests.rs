@@ -1,0 +1,208 @@
+//! Each breach is found: decisions that the core would never make are made by hand.
+
+use super::*;
+use crate::domain::action::{ActionId, Deed, Heal};
+use crate::domain::failover::Override;
+use crate::domain::health::Health;
+use crate::domain::incident::{Ended, Trouble};
+use crate::domain::state::{Pending, Route};
+use crate::domain::testing::{World, healing, policy, proxy, server, service, site};
+use crate::domain::time::Boot;
+use crate::domain::witness::{Cause, ProbeFault};
+
+const REFUSED: Cause = Cause::Probe(ProbeFault::Refused);
+
+/// api on onprem, both sites healthy, for an hour.
+fn world() -> World {
+    let mut world = World::with(healing(policy(&[("api", &["onprem", "cloud"])])));
+    world.start();
+    world.pass(3_600_000);
+    world
+}
+
+fn down(world: &World, place: &str) -> Change {
+    let health = Health::Down { since: world.now.boot, cause: REFUSED, good: 0 };
+    Change::Health { server: server(&format!("api/api-{place}")), health }
+}
+
+/// A decision that moves api to `to`, for `reason`, after `changes`.
+fn moved(world: &World, to: &str, changes: Vec<Change>, reason: Option<Reason>) -> Decision {
+    let generation = world.state.services[&service("api")].generation + 1;
+    let route = Route {
+        site: site(to),
+        generation,
+        since: world.now.boot,
+        since_wall: world.now.wall,
+        by: None,
+        pending: [(proxy(), Pending { since: world.now.boot, late: false })].into(),
+    };
+    let mut decision = Decision { changes, reasons: reason.into_iter().collect(), ..Decision::default() };
+    decision.changes.push(Change::Placed { service: service("api"), placement: Placement::On(route) });
+    decision.actions.push(Action::Route { service: service("api"), site: site(to), generation });
+    decision
+}
+
+fn failover(from: &str, to: &str) -> Option<Reason> {
+    Some(Reason::Failover { service: service("api"), from: site(from), to: site(to), cause: REFUSED })
+}
+
+fn failback(to: &str) -> Option<Reason> {
+    Some(Reason::Failback { service: service("api"), from: site("cloud"), to: site(to), healthy: Span::ZERO })
+}
+
+fn found(world: &World, event: &Event, decision: &Decision) -> Vec<Breach> {
+    let mut after = world.state.clone();
+    after.apply(&decision.changes);
+    check(&Before::of(&world.state, decision), event, decision, &after, world.now)
+}
+
+fn names(breaches: &[Breach]) -> Vec<String> {
+    breaches
+        .iter()
+        .map(|breach| breach.to_string().split([':', ' ']).next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_move_away_from_what_serves_to_what_does_not_is_found() {
+    let world = world();
+    let decision = moved(&world, "cloud", vec![down(&world, "cloud")], failover("onprem", "cloud"));
+    assert_eq!(names(&found(&world, &Event::Woke, &decision)), ["I1", "I11"]);
+    let fine = moved(&world, "cloud", vec![down(&world, "onprem")], failover("onprem", "cloud"));
+    assert_eq!(found(&world, &Event::Woke, &fine), []);
+}
+
+#[test]
+fn a_failback_within_its_hold_down_or_beyond_its_limit_is_found() {
+    let mut world = world();
+    world.failover("cloud", false);
+    world.failback();
+    world.failover("cloud", false);
+    let service_id = service("api");
+    let at = world.now.boot;
+    let failed_back = Change::FailedBack { service: service_id, at };
+    let decision = |world: &World| {
+        let mut decision = moved(world, "onprem", Vec::new(), failback("onprem"));
+        decision.changes.insert(0, Change::Preference { service: service_id, preference: None });
+        decision.changes.push(failed_back.clone());
+        decision
+    };
+    assert_eq!(found(&world, &Event::Woke, &decision(&world)), []);
+    world.state.apply(&[Change::FailedOver { service: service_id, at: at - Span::seconds(10) }]);
+    assert_eq!(names(&found(&world, &Event::Woke, &decision(&world))), ["I2"]);
+    world.state.apply(&[Change::FailedOver { service: service_id, at: at - Span::seconds(1_000) }]);
+    world.state.apply(&[failed_back.clone(), failed_back.clone()]);
+    assert_eq!(names(&found(&world, &Event::Woke, &decision(&world))), ["I11"]);
+}
+
+#[test]
+fn a_move_against_a_persons_preference_or_without_a_reason_is_found() {
+    let mut world = world();
+    world.failover("onprem", false);
+    let preference = world.state.services[&service("api")].preference.clone();
+    let preference: Option<Override> = preference.or_else(|| {
+        world.failover("cloud", false);
+        world.state.services[&service("api")].preference.clone()
+    });
+    let from = preference.unwrap().site;
+    let to = if from == site("cloud") { "onprem" } else { "cloud" };
+    let decision = moved(&world, to, Vec::new(), failover(from.as_str(), to));
+    assert_eq!(names(&found(&world, &Event::Woke, &decision)), ["I9"]);
+    let unexplained = moved(&world, to, Vec::new(), None);
+    assert_eq!(found(&world, &Event::Woke, &unexplained), [Breach::NoReason { service: service("api") }]);
+}
+
+fn heal(world: &World, recorded: bool) -> Decision {
+    let container = world.state.repairs.keys().next().unwrap().clone();
+    let id = ActionId(77);
+    let repair = Repair {
+        phase: Phase::Acting { action: id, deed: Deed::Start, since: world.now.boot },
+        ..Repair::default()
+    };
+    let change = Change::Repair { container: container.clone(), repair: Box::new(repair) };
+    let action = Action::Heal(Heal { id, container, container_id: "c1".into(), deed: Deed::Start });
+    Decision {
+        changes: if recorded { vec![change] } else { Vec::new() },
+        actions: vec![action],
+        reasons: Vec::new(),
+    }
+}
+
+fn with_repair(world: &mut World, repair: Repair) {
+    let container = world.state.repairs.keys().next().unwrap().clone();
+    world.state.apply(&[Change::Repair { container, repair: Box::new(repair) }]);
+}
+
+#[test]
+fn a_start_of_what_a_person_stopped_or_beyond_the_budget_is_found() {
+    let mut world = world();
+    let since = world.now.boot;
+    with_repair(&mut world, Repair { phase: Phase::Due { at: since }, ..Repair::default() });
+    assert_eq!(found(&world, &Event::Woke, &heal(&world, true)), []);
+    with_repair(&mut world, Repair { phase: Phase::Held { since }, ..Repair::default() });
+    assert_eq!(names(&found(&world, &Event::Woke, &heal(&world, true))), ["I3"]);
+    let starts = vec![since; 5];
+    with_repair(&mut world, Repair { phase: Phase::Due { at: since }, starts, ..Repair::default() });
+    assert_eq!(names(&found(&world, &Event::Woke, &heal(&world, true))), ["I6"]);
+}
+
+#[test]
+fn an_action_that_its_record_does_not_hold_is_found() {
+    let mut world = world();
+    let at = world.now.boot;
+    with_repair(&mut world, Repair { phase: Phase::Due { at }, ..Repair::default() });
+    assert_eq!(names(&found(&world, &Event::Woke, &heal(&world, false))), ["I4"]);
+    let mut unplaced = moved(&world, "cloud", vec![down(&world, "onprem")], failover("onprem", "cloud"));
+    unplaced.changes.pop();
+    assert!(names(&found(&world, &Event::Woke, &unplaced)).contains(&"I4".to_owned()));
+}
+
+#[test]
+fn an_incident_that_is_forgotten_untold_is_found() {
+    let mut world = world();
+    world.state.policy.alerts.direct = true;
+    let incident = Incident {
+        trouble: Trouble::CutOff,
+        opened: world.now.boot,
+        opened_wall: world.now.wall,
+        ended: None,
+        part_of: None,
+        trusted_from: None,
+        story: Vec::new(),
+        telling: Telling::default(),
+        wake: None,
+    };
+    let id = IncidentId(5);
+    let keep = |incident: Incident| Change::Incident { id, incident: Some(Box::new(incident)) };
+    world.state.apply(&[keep(incident.clone())]);
+    let forget = Decision { changes: vec![Change::Incident { id, incident: None }], ..Decision::default() };
+    assert_eq!(found(&world, &Event::Woke, &forget), [Breach::ForgottenUntold { incident: id }]);
+    let ended = Some(Ended { at: Boot(0), wall: world.now.wall });
+    world.state.apply(&[keep(Incident { ended, telling: Telling::Over { by_mail: false }, ..incident })]);
+    assert_eq!(found(&world, &Event::Woke, &forget), []);
+}
+
+#[test]
+fn an_haproxy_that_goes_elsewhere_unwatched_is_found() {
+    let mut world = world();
+    world.see_proxy();
+    let seen = ProxySeen {
+        proxy: proxy(),
+        at: world.now.boot,
+        identity: world.worker,
+        owner: Some("me".into()),
+        ours: true,
+        routes: [(service("api"), site("cloud"))].into(),
+        checks: [].into(),
+        serving: [].into(),
+    };
+    let decision = Decision::default();
+    let look = |world: &World| found(world, &Event::Proxy(seen.clone()), &decision);
+    let unwatched = Breach::RouteUnwatched { service: service("api"), proxy: proxy() };
+    assert!(look(&world) == vec![unwatched.clone()]);
+    for (ago, late, is_found) in [(1, false, false), (8, false, true), (8, true, false)] {
+        let pending = Pending { since: world.now.boot - Span::seconds(ago), late };
+        world.state.apply(&[Change::Pending { service: service("api"), proxy: proxy(), pending }]);
+        assert_eq!(look(&world).contains(&unwatched), is_found, "{ago} s ago, late {late}");
+    }
+}
