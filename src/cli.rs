@@ -16,6 +16,7 @@ mod outbox;
 mod output;
 mod render;
 mod run;
+mod scenario;
 mod status;
 mod table;
 mod test_alert;
@@ -40,6 +41,7 @@ pub enum Exit {
     /// As asked; for `status` and `--once`: all is well.
     Ok = 0,
     /// `status`, `--once`: degraded. `failover`, `failback`: denied, and the reason was printed. `test-alert`: a way fails.
+    /// `scenario --check`: decided otherwise than written.
     Degraded = 1,
     /// `status`, `--once`: a service is down.
     Down = 2,
@@ -56,6 +58,9 @@ pub enum Exit {
 impl Exit {
     /// An order that was denied: 1, as documented.
     const DENIED: Exit = Exit::Degraded;
+
+    /// `scenario --check`: decided otherwise than written.
+    const DIFFERENT: Exit = Exit::Degraded;
 }
 
 /// Something that the person who typed can mend.
@@ -98,6 +103,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Once(args) => once::run(&global, &args),
         Command::CheckConfig => check_config::run(&global),
         Command::Render(args) => render::run(&global, &args),
+        Command::Scenario(args) => scenario::run(&global, &args),
         Command::Status(args) => wait_for(status::run(&mut Context::new(&global)?, &args)),
         Command::Explain(args) => wait_for(explain::run(&mut Context::new(&global)?, &args)),
         Command::Containers(args) => wait_for(containers::run(&mut Context::new(&global)?, &args)),

@@ -17,6 +17,7 @@ pub mod task;
 pub mod actuator;
 pub mod alert;
 pub mod probe;
+pub mod scenario;
 pub mod status;
 pub mod telemetry;
 

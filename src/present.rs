@@ -8,15 +8,18 @@
 //! - [`cause`], [`site_is_down`]: why a server, or a site, does not serve.
 //! - [`denial`], [`verdict`], [`plan`]: what a person is told about an order.
 //! - [`evidence`], [`container`], [`operator`], [`time`]: the small pieces.
+//! - [`wrapped`]: sentences in lines.
 
 mod heal;
 mod incident;
 mod order;
+mod page;
 mod pieces;
 
 pub use heal::how as ending;
 pub use incident::{trouble, why_direct};
 pub use order::{denial, plan, verdict};
+pub use page::{WIDTH, wrapped};
 pub use pieces::{cause, container, evidence, operator, server, site_is_down, time};
 
 use crate::domain::Reason;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Where the settings are unless `--config` says otherwise.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/supervisor/supervisor.toml";
 
-const AFTER_HELP: &str = "Exit codes: 0 well or done, 1 degraded or denied, 2 a service is down, 64 usage or bad settings, \
+const AFTER_HELP: &str = "Exit codes: 0 well or done, 1 degraded, denied or different, 2 a service is down, 64 usage or bad settings, \
      69 a part that is needed is out of reach, 70 a bug, 75 ordered but not in force in time.";
 
 /// Keeps services in Docker behind HAProxy reachable when a server, a container or a site dies.
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     CheckConfig,
     /// Print the HAProxy configuration that the settings lead to.
     Render(RenderArgs),
+    /// Tell what would be decided in a story that is written line by line. Nothing is reached.
+    Scenario(ScenarioArgs),
     /// Show what happened.
     Events(EventsArgs),
 }
@@ -263,6 +265,22 @@ pub(crate) struct RenderArgs {
     /// For this HAProxy only, where the settings name several.
     #[arg(long, value_name = "NAME")]
     pub(crate) proxy: Option<ProxyId>,
+}
+
+/// `scenario`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ScenarioArgs {
+    /// The scripts, as docs/scenarios.md has them; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Print each script with what is decided beneath each line.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) golden: bool,
+
+    /// Compare what is decided with what is written beneath each line; the exit code is 1 if it differs.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// `events`.

@@ -1,10 +1,8 @@
 //! Writing for people: width, wrapping, colour where there is a terminal that wants it.
 
 use crate::domain::explain::Grade;
+pub(super) use crate::present::{WIDTH, wrapped};
 use std::io::{self, IsTerminal, Write};
-
-/// Lines for people are at most this wide: it fits every terminal, mail and ticket.
-pub(super) const WIDTH: usize = 80;
 
 /// Where a command writes.
 pub(super) struct Output {
@@ -65,26 +63,4 @@ pub(super) fn grade(grade: Grade, colour: bool) -> String {
         Grade::Down => ("DOWN", 31),
     };
     if colour { format!("\u{1b}[1;{code}m{word}\u{1b}[0m") } else { word.to_owned() }
-}
-
-/// `text` in lines of at most [`WIDTH`], the first one behind `first`, the others behind as many blanks.
-pub(super) fn wrapped(first: &str, text: &str) -> String {
-    let indent = first.chars().count();
-    let mut lines = String::from(first);
-    let mut used = indent;
-    for (index, word) in text.split(' ').enumerate() {
-        let length = word.chars().count();
-        if index > 0 && used + 1 + length > WIDTH {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
-            used = indent;
-        } else if index > 0 {
-            lines.push(' ');
-            used += 1;
-        }
-        lines.push_str(word);
-        used += length;
-    }
-    lines.push('\n');
-    lines
 }

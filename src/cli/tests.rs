@@ -88,6 +88,9 @@ fn orders_are_parsed_with_everything_they_take() {
         "status --watch",
         "events --follow --limit 5",
         "run --take-over",
+        "scenario night.scn",
+        "scenario --check a.scn b.scn",
+        "scenario --golden -",
     ] {
         assert!(parse(words).is_ok(), "{words}");
     }
@@ -106,6 +109,10 @@ fn what_cannot_be_meant_ends_with_64() {
         "status --format yaml",
         "--apply",
         "--once status",
+        "scenario",
+        "scenario --check --golden night.scn",
+        "scenario --golden --format json night.scn",
+        "scenario /nonexistent/night.scn",
     ];
     for words in wrong {
         let arguments = std::iter::once("supervisor").chain(words.split_whitespace());
@@ -748,4 +755,107 @@ async fn a_test_of_the_alerts_is_denied_where_nobody_can_be_told() {
     let (exit, out, err) = world.run("test-alert").await;
     assert_eq!((exit, out.as_str()), (Exit::DENIED, ""));
     assert!(err.contains("denied: there is nobody to tell"), "{err}");
+}
+
+/// `supervisor scenario WORDS` in a folder with `script` in night.scn.
+fn scenario(words: &str, script: &str) -> (Exit, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("night.scn"), script).unwrap();
+    let (global, command) = parse(&format!("scenario {words}")).unwrap();
+    let Command::Scenario(mut args) = command else { panic!("{command:?}") };
+    args.files = args.files.iter().map(|file| folder.path().join(file)).collect();
+    let (out, err) = (Sink::default(), Sink::default());
+    let mut output = Output::to(Box::new(out.clone()), Box::new(err.clone()));
+    let exit = super::scenario::all(&mut output, global.format, &args).unwrap();
+    let folder = format!("{}/", folder.path().display());
+    (exit, out.text().replace(&folder, ""), err.text().replace(&folder, ""))
+}
+
+const NIGHT: &str = "\
+# A crash at night.
+service api onprem cloud
+at 0s start
+at 0s haproxy sees api=onprem
+  > proxy_found proxy=haproxy
+  > adopted service=api site=onprem
+  ! route: generation=1 service=api site=onprem
+at 5s docker api-onprem paused
+  > server_down bad=1 cause: container=paused server=api/api-onprem site=onprem took=0
+  > stays service=api site=onprem stay: none_proven: cause: container=paused
+  > incident_opened incident=0 trouble: pool_down: service=api site=onprem
+";
+
+#[test]
+fn a_scenario_is_told_as_a_story_as_its_own_golden_file_and_line_by_line() {
+    let story = "\
+A crash at night.
+
+  api: onprem (api-onprem), then cloud (api-cloud)
+
+       +0 s  supervisor starts
+       +0 s  HAProxy answers (process 10): api goes to onprem
+             - HAProxy haproxy answers
+             - api: traffic is on onprem, as HAProxy had it; nothing was changed
+             = traffic of api: onprem
+       +5 s  Docker: api-onprem was paused
+             ! api-onprem (onprem) is down: its container is paused
+             ! api stays on onprem, though it does not serve: no other site has
+               proved yet that it is healthy; onprem's container is paused
+             - incident opened: api has no healthy server at onprem
+
+In the end (+5 s):
+  - api is served from onprem, for 5 s (since +0 s)
+  - api stays on onprem, though it does not serve: no other site has proved yet
+    that it is healthy; onprem's container is paused
+  - api-onprem (onprem) has been down for 0 ms: its container is paused
+  - open: api has no healthy server at onprem
+";
+    let (exit, out, err) = scenario("night.scn", NIGHT);
+    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Ok, story, ""), "got:\n{out}");
+    let only_what_happens: String =
+        NIGHT.lines().filter(|line| !line.starts_with("  ")).map(|line| format!("{line}\n")).collect();
+    let (exit, out, err) = scenario("--golden night.scn", &only_what_happens);
+    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Ok, NIGHT, ""));
+    let (exit, out, _) = scenario("--format json night.scn", NIGHT);
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((exit, lines.len()), (Exit::Ok, 3));
+    assert_eq!((&lines[2]["line"], &lines[2]["at_ms"]), (&8.into(), &5000.into()));
+    assert_eq!(lines[2]["reasons"][0]["reason"]["code"], "server_down");
+    assert_eq!(lines[2]["routes"]["api"], "onprem");
+}
+
+#[test]
+fn a_scenario_that_decides_otherwise_than_written_ends_with_1_and_names_the_line() {
+    let (exit, out, err) = scenario("--check night.scn", NIGHT);
+    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Ok, "night.scn: decides as written\n", ""));
+    let other = NIGHT.replace("  > stays service=api", "  > failover service=api");
+    let (exit, out, err) = scenario("--check night.scn", &other);
+    assert_eq!((exit, err.as_str()), (Exit::Degraded, ""));
+    assert!(out.starts_with("night.scn:10: decides otherwise than written\n  decided: > stays"), "{out}");
+    let (exit, out, _) = scenario("--check --format json night.scn night.scn", &other);
+    let first: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    assert_eq!((exit, &first["difference"]["line"]), (Exit::Degraded, &10.into()));
+    let missing = NIGHT.replace("  ! route: generation=1 service=api site=onprem\n", "");
+    let (_, out, _) = scenario("--check night.scn", &missing);
+    assert!(out.contains("night.scn:7: ") && out.contains("  written: nothing\n"), "{out}");
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_scenario_is_said_at_once() {
+    let (exit, out, err) =
+        scenario("--check night.scn", "service api onprem\nat 5 start\nat 5s probe api ok\n");
+    assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(lines[0].starts_with("night.scn:2: \"5\": a time has a unit"), "{err}");
+    assert!(
+        lines[1].starts_with("night.scn:3: \"api\": no server has this name; known: api-onprem"),
+        "{err}"
+    );
+    assert!(lines.iter().all(|line| line.contains("; right is for example: at ")), "{err}");
+    let (exit, out, _) = scenario("--format json night.scn", "at 0s healed x\n");
+    let problem: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, &problem["line"], &problem["word"]), (Exit::Usage, &1.into(), &"x".into()));
+    let (exit, _, err) = scenario("night.scn", "service api onprem\nat 0s healed api-onprem\n");
+    assert_eq!(exit, Exit::Usage);
+    assert_eq!(err, "night.scn:2: api-onprem was not started by supervisor\n");
 }

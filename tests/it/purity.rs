@@ -27,7 +27,7 @@ const FORBIDDEN: [(&str, &str); 19] = [
 ];
 
 /// The floors of ARCHITECTURE.md: a room imports from its own and from lower floors only.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("domain", 1),
     ("clock", 2),
     ("settings", 2),
@@ -38,6 +38,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("actuator/haproxy", 3),
     ("actuator/docker", 3),
     ("alert", 3),
+    ("scenario", 3),
     ("status", 3),
     ("telemetry", 3),
     ("daemon", 4),
@@ -89,6 +90,23 @@ fn rooms_import_only_from_lower_floors() {
         }
     }
     assert!(found.is_empty(), "imports against the floors of ARCHITECTURE.md:\n{}", found.join("\n"));
+}
+
+/// A scenario is played with nothing at hand: not even the settings or the store of this machine.
+#[test]
+fn scenarios_know_the_core_and_the_words_only() {
+    for path in sources(&root().join("src/scenario")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in code(&text) {
+            let imported = line.split("crate::").skip(1);
+            let known =
+                |import: &str| matches!(room_of(&import.replace("::", "/")), Some(("domain" | "present", _)));
+            assert!(imported.into_iter().all(known), "{}:{number}: {line}", path.display());
+            for (word, why) in FORBIDDEN.iter().filter(|(word, _)| word.starts_with("std::")) {
+                assert!(!line.contains(word), "{}:{number}: {word:?}: {why}", path.display());
+            }
+        }
+    }
 }
 
 fn room_of(path: &str) -> Option<(&'static str, u8)> {
