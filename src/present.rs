@@ -24,7 +24,7 @@ pub use pieces::{cause, container, evidence, operator, server, site_is_down, tim
 
 use crate::domain::Reason;
 use crate::domain::event::MailEnd;
-use crate::domain::failover::{Override, Stay};
+use crate::domain::failover::{Outlook, Override, Stay};
 use crate::domain::id::{ServiceId, SiteId};
 use crate::domain::repair::Ender;
 use crate::domain::time::Span;
@@ -241,10 +241,11 @@ pub fn reason(reason: &Reason) -> String {
             format!("{}: the requests it held could not be freed: {}", server(*id), pieces::one_line(words))
         }
         Reason::Stays { service, site, stay: why, left } => stay(*service, *site, *why, *left),
+        Reason::ComesNext { service, site, outlook } => comes_next(*service, *site, *outlook),
         Reason::Serving { service, site, since, age } => {
             format!("{service} is served from {site}, for {age} (since {})", time(*since))
         }
-        Reason::PreferenceHolds { service, preference } => preference_holds(*service, preference),
+        Reason::PreferenceHolds { service, preference, left } => preference_holds(*service, preference, *left),
         Reason::ServedElsewhere { service, proxy, site, serving } => format!(
             "{service}: the route goes to {site}, but {serving} gives the answers: the safety net of HAProxy {proxy} is at work"
         ),
@@ -390,6 +391,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::RouteInForce { .. }
         | Reason::Evacuated { failed: None, .. }
         | Reason::Serving { .. }
+        | Reason::ComesNext { .. }
         | Reason::PreferenceHolds { .. }
         | Reason::Denied { .. }
         | Reason::ProxyFound { .. }
@@ -487,17 +489,32 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
     }
 }
 
-fn preference_holds(service: ServiceId, preference: &Override) -> String {
+/// What comes next.
+fn comes_next(service: ServiceId, site: SiteId, outlook: Outlook) -> String {
+    match outlook {
+        Outlook::Refuge { to } => format!("if {site} fails, {service} goes to {to} at once"),
+        Outlook::NoRefuge => {
+            format!("if {site} fails, {service} has nowhere to go: no other site is healthy")
+        }
+        Outlook::ReturnsAfter { better, healthy, hold_down } => {
+            let earliest = hold_down.map(|left| format!(", in {left} at the earliest")).unwrap_or_default();
+            format!("{service} returns when {better} has been healthy for {healthy}{earliest}")
+        }
+        Outlook::FirstHealthy => format!("{service} goes to the first site that is healthy again"),
+    }
+}
+
+fn preference_holds(service: ServiceId, preference: &Override, left: Option<Span>) -> String {
     let words = preference
         .because
         .as_deref()
         .map(|text| format!(" ({})", pieces::one_line(text)))
         .unwrap_or_default();
     let pinned = if preference.pin { " and pins" } else { "" };
-    let end = match preference.until {
-        // When that is on the wall nobody has said; the status has it as a length of time.
-        Some(_) => "it ends by itself",
-        None => "no expiry",
+    let end = match (left, preference.until) {
+        (Some(left), _) => format!("it ends by itself in {left}"),
+        (None, Some(_)) => "it ends by itself".to_owned(),
+        (None, None) => "no expiry".to_owned(),
     };
     format!(
         "{service}: an override of {} prefers{pinned} {} since {}{words}; {end}, `supervisor failback {service}` ends it",

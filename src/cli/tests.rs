@@ -807,6 +807,7 @@ In the end (+5 s):
   - api is served from onprem, for 5 s (since +0 s)
   - api stays on onprem, though it does not serve: no other site has proved yet
     that it is healthy; onprem's container is paused
+  - api goes to the first site that is healthy again
   - api-onprem (onprem) has been down for 0 ms: its container is paused
   - open: api has no healthy server at onprem
 ";

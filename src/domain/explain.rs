@@ -2,7 +2,7 @@
 
 use super::command::Scope;
 use super::event::ConfigSeen;
-use super::failover::{Plan, Stay, left};
+use super::failover::{Plan, Stay, left, outlook};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
@@ -28,7 +28,12 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     }
     if let Some(Plan::Stay(stay)) = state.plan(id, now) {
         let wait = stay.until().map(|until| left(until, now.boot));
-        reasons.push(Reason::Stays { service: id, site: service.placement.site(), stay, left: wait });
+        let site = service.placement.site();
+        reasons.push(Reason::Stays { service: id, site, stay, left: wait });
+        if let (Some(site), Some(group)) = (site, state.group(id)) {
+            let next = outlook(&group, stay, now).into_iter();
+            reasons.extend(next.map(|outlook| Reason::ComesNext { service: id, site, outlook }));
+        }
     }
     for (scope, pause) in &state.pauses {
         let about = match scope {
@@ -42,7 +47,8 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
     }
     if let Some(preference) = &service.preference {
-        reasons.push(Reason::PreferenceHolds { service: id, preference: preference.clone() });
+        let left = preference.until.map(|until| left(until, now.boot));
+        reasons.push(Reason::PreferenceHolds { service: id, preference: preference.clone(), left });
     }
     for proxy in &policy.proxies {
         match state.proxies.get(proxy).map(|proxy| &proxy.config) {

@@ -160,6 +160,30 @@ pub enum Stay {
     },
 }
 
+/// What comes next, as far as the plan tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outlook {
+    /// If the serving site fails, another one takes over at once.
+    Refuge {
+        /// This one.
+        to: SiteId,
+    },
+    /// If the serving site fails, no other can take over.
+    NoRefuge,
+    /// A better site is not healthy; traffic returns when it has been for so long.
+    ReturnsAfter {
+        /// The better site.
+        better: SiteId,
+        /// So long without a break.
+        healthy: Span,
+        /// Not before this is over, if a recent failover holds it down.
+        hold_down: Option<Span>,
+    },
+    /// Nothing serves; the first site that is healthy again does.
+    FirstHealthy,
+}
+
 /// A person's preference; it beats the configured order, not reachability.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
@@ -328,6 +352,46 @@ fn failback_waits(group: &Group<'_>, better: SiteId, since: Boot, now: Now) -> O
         // The settings refuse hours that never come.
         None => Some(Stay::FailbackManual { better }),
     }
+}
+
+/// What comes next for traffic that stays for the reason `stay`.
+pub fn outlook(group: &Group<'_>, stay: Stay, now: Now) -> Vec<Outlook> {
+    let Some(serving) = group.serving() else { return Vec::new() };
+    let mut next = Vec::new();
+    match stay {
+        Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::TakenOut => {
+            return vec![Outlook::FirstHealthy];
+        }
+        // The way out is in the reason itself.
+        Stay::Unmanaged
+        | Stay::Stateful { .. }
+        | Stay::Forced
+        | Stay::Pinned { .. }
+        | Stay::Scattered { .. }
+        | Stay::Paused { .. } => return Vec::new(),
+        Stay::BetterSiteDown { better } => {
+            let calm = group.last_failover().map(|at| at + group.failback().hold_down);
+            let hold_down = calm.filter(|until| *until > now.boot).map(|until| left(until, now.boot));
+            if !group.is_stateful() && group.failback().mode != FailbackMode::Manual {
+                next.push(Outlook::ReturnsAfter { better, healthy: group.stable_after(), hold_down });
+            }
+        }
+        Stay::Preferred
+        | Stay::NotStableYet { .. }
+        | Stay::HoldDown { .. }
+        | Stay::FailbackLimit { .. }
+        | Stay::FailbackManual { .. }
+        | Stay::Flapping { .. }
+        | Stay::BetterSiteDegraded { .. }
+        | Stay::OutOfHours { .. }
+        | Stay::Thin { .. } => {}
+    }
+    let pinned = group.members().any(|(service, _)| service.preference.as_ref().is_some_and(|over| over.pin));
+    if group.policy().prefer.len() > 1 && !group.is_stateful() && !group.is_paused() && !pinned {
+        let to = refuge(group, serving, now.boot, false);
+        next.push(to.map_or(Outlook::NoRefuge, |to| Outlook::Refuge { to }));
+    }
+    next
 }
 
 /// Whether a better site is healthy, and only the limit of failbacks keeps traffic away from it.

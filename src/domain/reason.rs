@@ -6,7 +6,7 @@ use super::action::Deed;
 use super::command::{Denial, Operator, Pause, Scope};
 use super::delivery::{MailId, MailKind, WhyDirect};
 use super::event::MailEnd;
-use super::failover::{Override, Stay};
+use super::failover::{Outlook, Override, Stay};
 use super::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::{IncidentId, Trouble};
 use super::maintenance::{Admin, Maintenance};
@@ -512,6 +512,15 @@ pub enum Reason {
         /// For how long at least, where time alone ends it.
         left: Option<Span>,
     },
+    /// What comes next for a service whose traffic stays.
+    ComesNext {
+        /// Whose.
+        service: ServiceId,
+        /// Where traffic is.
+        site: SiteId,
+        /// What.
+        outlook: Outlook,
+    },
     /// Where traffic is and how it came there.
     Serving {
         /// Whose.
@@ -529,6 +538,9 @@ pub enum Reason {
         service: ServiceId,
         /// The preference.
         preference: Override,
+        /// Until it ends by itself; none: a person ends it.
+        #[serde(default)]
+        left: Option<Span>,
     },
     /// HAProxy answers requests of the service from another site than the route says: its own safety net works.
     ServedElsewhere {
@@ -712,6 +724,7 @@ impl Reason {
             Reason::PeerLost { .. } => "peer_lost",
             Reason::Evacuated { .. } => "evacuated",
             Reason::Stays { .. } => "stays",
+            Reason::ComesNext { .. } => "comes_next",
             Reason::Serving { .. } => "serving",
             Reason::PreferenceHolds { .. } => "preference_holds",
             Reason::ServedElsewhere { .. } => "served_elsewhere",
@@ -770,6 +783,7 @@ impl Reason {
             | Reason::RouteInForce { service, .. }
             | Reason::RouteLags { service, .. }
             | Reason::Stays { service, .. }
+            | Reason::ComesNext { service, .. }
             | Reason::Serving { service, .. }
             | Reason::PreferenceHolds { service, .. }
             | Reason::ServedElsewhere { service, .. } => Some(*service),

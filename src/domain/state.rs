@@ -312,11 +312,16 @@ impl State {
         Some((self.services.get(&id)?, self.policy.services.get(&id)?))
     }
 
-    /// Where the traffic of a service, and of those that move with it, belongs.
-    pub fn plan(&self, id: ServiceId, now: Now) -> Option<Plan> {
+    /// A service and those that move with it.
+    pub fn group(&self, id: ServiceId) -> Option<Group<'_>> {
         let others = self.moving_with(id).iter().filter(|other| **other != id);
         let rest: Vec<Member<'_>> = others.filter_map(|other| self.service(*other)).collect();
-        Some(plan(&Group::of(self.service(id)?, rest), now))
+        Some(Group::of(self.service(id)?, rest))
+    }
+
+    /// Where their traffic belongs.
+    pub fn plan(&self, id: ServiceId, now: Now) -> Option<Plan> {
+        Some(plan(&self.group(id)?, now))
     }
 
     /// A server.

@@ -245,6 +245,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::Evacuated { .. }
         | Reason::Stays { .. }
         | Reason::Serving { .. }
+        | Reason::ComesNext { .. }
         | Reason::PreferenceHolds { .. }
         | Reason::ServedElsewhere { .. }
         | Reason::Denied { .. }

@@ -3,7 +3,7 @@ use crate::domain::action::{Action, ActionId, Deed, Evacuation};
 use crate::domain::command::{Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::delivery::{MailId, MailKind, WhyDirect};
 use crate::domain::event::{ContainerStatus, MailEnd};
-use crate::domain::failover::{Override, Stay};
+use crate::domain::failover::{Outlook, Override, Stay};
 use crate::domain::id::{ContainerName, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{IncidentId, Trouble};
 use crate::domain::maintenance::{Admin, Maintenance};
@@ -56,6 +56,10 @@ fn killed() -> Cause {
 
 fn silent() -> Cause {
     Cause::Probe(ProbeFault::Silent)
+}
+
+fn next(outlook: Outlook) -> Reason {
+    Reason::ComesNext { service: api(), site: cloud(), outlook }
 }
 
 fn stays(stay: Stay, left: Option<u64>) -> Reason {
@@ -713,7 +717,33 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api is served from cloud, for 3 min 12 s (since 2026-08-21T08:15:02.123Z)",
         ),
         (
-            Reason::PreferenceHolds { service, preference },
+            Reason::PreferenceHolds {
+                service,
+                preference: preference.clone(),
+                left: Some(Span::seconds(7_199)),
+            },
+            Level::Info,
+            "api: an override of alice prefers cloud since 2026-08-21T08:15:02.123Z (db upgrade); it ends by itself in \
+             1 h 59 min, `supervisor failback api` ends it",
+        ),
+        (next(Outlook::Refuge { to: onprem() }), Level::Info, "if cloud fails, api goes to onprem at once"),
+        (
+            next(Outlook::NoRefuge),
+            Level::Info,
+            "if cloud fails, api has nowhere to go: no other site is healthy",
+        ),
+        (
+            next(Outlook::ReturnsAfter {
+                better,
+                healthy: Span::seconds(60),
+                hold_down: Some(Span::seconds(299)),
+            }),
+            Level::Info,
+            "api returns when onprem has been healthy for 1 min, in 4 min 59 s at the earliest",
+        ),
+        (next(Outlook::FirstHealthy), Level::Info, "api goes to the first site that is healthy again"),
+        (
+            Reason::PreferenceHolds { service, preference, left: None },
             Level::Info,
             "api: an override of alice prefers cloud since 2026-08-21T08:15:02.123Z (db upgrade); no expiry, \
              `supervisor failback api` ends it",

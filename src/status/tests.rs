@@ -214,6 +214,17 @@ fn the_view_is_the_documented_json() {
                     "left": null
                 },
                 {
+                    "code": "comes_next",
+                    "words": "api returns when onprem has been healthy for 5 s",
+                    "service": "api", "site": "cloud",
+                    "outlook": {"returns_after": {"better": "onprem", "healthy": 5000, "hold_down": null}}
+                },
+                {
+                    "code": "comes_next",
+                    "words": "if cloud fails, api has nowhere to go: no other site is healthy",
+                    "service": "api", "site": "cloud", "outlook": "no_refuge"
+                },
+                {
                     "code": "preference_holds",
                     "words": "api: an override of alice prefers onprem since 2026-08-21T08:14:02.123Z \
                               (<script>alert(\"1\")</script> & co); no expiry, `supervisor failback api` ends it",
@@ -225,7 +236,8 @@ fn the_view_is_the_documented_json() {
                         "at": 1_787_300_042_123_i64,
                         "until": null, "pin": false, "reminded": 0,
                         "forced": false
-                    }
+                    },
+                    "left": null
                 },
                 {
                     "code": "container_stands",

@@ -150,3 +150,32 @@ fn what_cannot_happen_ends_the_run_at_its_line() {
         assert!(error.is_the_scripts());
     }
 }
+
+#[test]
+fn ten_scenarios_are_told_in_the_words_that_are_written() {
+    let mut paths: Vec<_> =
+        fs::read_dir(root("tests/stories")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 10, "only {} stories found in tests/stories", paths.len());
+    let mut different = Vec::new();
+    for path in &paths {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(root(&format!("tests/scenarios/{name}.scn"))).unwrap();
+        let story = scenario::story(&Script::parse(&text).unwrap()).unwrap();
+        let written = fs::read_to_string(path).unwrap();
+        if is_update() {
+            fs::write(path, &story).unwrap();
+        } else if story != written {
+            let line = story.lines().zip(written.lines()).position(|(told, known)| told != known);
+            let line = line.unwrap_or_else(|| story.lines().count().min(written.lines().count()));
+            let of = |text: &str| text.lines().nth(line).unwrap_or("(its end)").to_owned();
+            different.push(format!(
+                "{name}:{}\n  told:    {}\n  written: {}",
+                line + 1,
+                of(&story),
+                of(&written)
+            ));
+        }
+    }
+    assert!(different.is_empty(), "told otherwise than written:\n{}", different.join("\n"));
+}

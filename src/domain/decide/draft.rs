@@ -398,7 +398,7 @@ impl<'a> Draft<'a> {
             self.tell(Reason::PreferenceExpired { service: id, site: over.site });
         } else {
             let reminded = Override { reminded: self.now.boot, ..over };
-            self.tell(Reason::PreferenceHolds { service: id, preference: reminded.clone() });
+            self.tell(Reason::PreferenceHolds { service: id, preference: reminded.clone(), left: None });
             self.push(Change::Preference { service: id, preference: Some(reminded) });
         }
     }

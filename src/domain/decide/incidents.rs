@@ -381,6 +381,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::RouteInForce { .. }
         | Reason::Evacuated { .. }
         | Reason::Serving { .. }
+        | Reason::ComesNext { .. }
         | Reason::PreferenceHolds { .. }
         | Reason::Denied { .. }
         | Reason::ProxyFound { .. }
