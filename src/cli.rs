@@ -8,6 +8,7 @@ mod args;
 mod check_config;
 mod containers;
 mod context;
+mod ends;
 mod events;
 mod explain;
 mod once;

@@ -1,6 +1,7 @@
 //! What can be typed. The words of `--help` are the words of docs/cli.md.
 
 use super::Usage;
+use super::ends::{Ends, LASTS_MAX};
 use crate::domain::command::Scope;
 use crate::domain::id::{ProxyId, ServiceId, SiteId};
 use crate::domain::time::Span;
@@ -138,9 +139,9 @@ pub(crate) struct FailoverArgs {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// The override ends by itself after this, such as 30m or 2h [default: it holds until `failback`].
-    #[arg(long = "for", value_name = "TIME", value_parser = span)]
-    pub(crate) lasts: Option<Span>,
+    /// When the override ends by itself; else it holds until `failback`.
+    #[command(flatten)]
+    pub(crate) ends: Ends,
 
     /// Not even an escape leaves the site while the override lasts.
     #[arg(long)]
@@ -194,9 +195,9 @@ pub(crate) struct PauseArgs {
     #[command(flatten)]
     pub(crate) about: About,
 
-    /// The pause ends by itself after this, such as 30m or 2h [default: it holds until `resume`].
-    #[arg(long = "for", value_name = "TIME", value_parser = span)]
-    pub(crate) lasts: Option<Span>,
+    /// When the pause ends by itself; else it holds until `resume`.
+    #[command(flatten)]
+    pub(crate) ends: Ends,
 
     #[command(flatten)]
     pub(crate) how: OrderArgs,
@@ -212,11 +213,8 @@ pub(crate) struct ResumeArgs {
     pub(crate) how: OrderArgs,
 }
 
-/// The longest time that an order lasts by itself; beyond it, none at all is clearer.
-const LASTS_MAX: Span = Span::seconds(366 * 24 * 3600);
-
 /// A length of time with its unit: `30m`, `1h 30m`.
-fn span(text: &str) -> Result<Span, String> {
+pub(super) fn span(text: &str) -> Result<Span, String> {
     let known = crate::settings::span(text)?;
     if known == Span::ZERO || known > LASTS_MAX {
         return Err(format!("{text:?} is not within 1 ms and a year; leave it out for no end"));

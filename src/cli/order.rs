@@ -20,8 +20,8 @@ const LOOK_LONGEST: Duration = Duration::from_millis(100);
 
 pub(super) async fn failover(context: &mut Context, args: &FailoverArgs) -> anyhow::Result<Exit> {
     let before = look(context, args.service).await?;
-    let FailoverArgs { service, to, force, lasts, pin, .. } = *args;
-    let for_ms = lasts.map(|Span(ms)| ms);
+    let FailoverArgs { service, to, force, pin, .. } = *args;
+    let for_ms = args.ends.lasts(&jiff::Zoned::now())?.map(|Span(ms)| ms);
     let order = OrderBody::Failover { service, to, force, seen: seen(&before), for_ms, pin };
     give(context, Some(service), order, before, &args.how).await
 }
@@ -33,7 +33,8 @@ pub(super) async fn failback(context: &mut Context, args: &FailbackArgs) -> anyh
 }
 
 pub(super) async fn pause(context: &mut Context, args: &PauseArgs) -> anyhow::Result<Exit> {
-    let order = OrderBody::Pause { scope: args.about.scope()?, for_ms: args.lasts.map(|Span(ms)| ms) };
+    let for_ms = args.ends.lasts(&jiff::Zoned::now())?.map(|Span(ms)| ms);
+    let order = OrderBody::Pause { scope: args.about.scope()?, for_ms };
     give(context, None, order, None, &args.how).await
 }
 

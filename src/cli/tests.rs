@@ -68,11 +68,11 @@ fn settings_socket_and_format_can_stand_on_either_side_of_the_command() {
 fn orders_are_parsed_with_everything_they_take() {
     let (_, command) =
         parse("failover api --to cloud --dry-run --force --for 2h --pin --reason upgrade").unwrap();
-    let Command::Failover(FailoverArgs { service, to, force, lasts, pin, how }) = command else {
+    let Command::Failover(FailoverArgs { service, to, force, ends, pin, how }) = command else {
         panic!("{command:?}")
     };
     assert_eq!((service.as_str(), to.as_str(), force), ("api", "cloud", true));
-    assert_eq!((lasts, pin), (Some(crate::domain::time::Span::seconds(7200)), true));
+    assert_eq!((ends.lasts, pin), (Some(crate::domain::time::Span::seconds(7200)), true));
     assert_eq!((how.dry_run, how.reason.as_deref()), (true, Some("upgrade")));
     for words in [
         "failback api --dry-run",
