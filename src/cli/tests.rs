@@ -796,7 +796,7 @@ A crash at night.
        +0 s  HAProxy answers (process 10): api goes to onprem
              - HAProxy haproxy answers
              - api: traffic is on onprem, as HAProxy had it; nothing was changed
-             = traffic of api: onprem
+             = traffic of api goes to onprem
        +5 s  Docker: api-onprem was paused
              ! api-onprem (onprem) is down: its container is paused
              ! api stays on onprem, though it does not serve: no other site has

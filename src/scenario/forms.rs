@@ -113,7 +113,7 @@ pub const GROUPS: [Group; 8] = [
         forms: &[
             form(
                 "at TIME probe SERVER ok [TOOK]",
-                "a `ready` probe found the server well, after so long",
+                "a `ready` probe found the server well, after so long; `all`: each of them did",
                 "at 1s probe api-onprem ok 800ms",
             ),
             form(

@@ -16,8 +16,8 @@ use crate::domain::witness::{ProbeFault, ProbeOutcome};
 pub(super) enum Happening {
     /// Supervisor begins to watch; `empty`: it has forgotten everything.
     Start { empty: bool },
-    /// A probe ended, and took so long; its result comes so late.
-    Probe { server: ServerId, live: bool, outcome: ProbeOutcome, took: Span, late: Span },
+    /// A probe ended, and took so long; its result comes so late. Of no server in particular: one of each.
+    Probe { server: Option<ServerId>, live: bool, outcome: ProbeOutcome, took: Span, late: Span },
     /// A prober has given no result for so long.
     ProberSilent { server: ServerId, lasts: Span },
     /// Docker announces something, or nobody hears it.
@@ -140,7 +140,10 @@ fn probe(cast: &Cast, words: &mut Words<'_>, live: bool) -> Result<Happening, Wr
     ];
     /// As fast as a health page on the same network.
     const USUAL: Span = Span(3);
-    let server = cast.server(words.next("the server")?)?;
+    let server = match words.next("the server")? {
+        "all" => None,
+        word => Some(cast.server(word)?),
+    };
     let word = words.next("how it ended")?;
     let status = match word {
         "status" => Some(number(words.next("the status")?, 100..=599)?),

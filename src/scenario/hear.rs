@@ -26,9 +26,12 @@ impl World {
                 Event::Started
             }
             Happening::Probe { server, live, outcome, took, late } => {
+                let Some(server) = *server else {
+                    return Err(self.impossible("there is no server to probe"));
+                };
                 let ended = at - *late;
                 let started = ended - *took;
-                let probed = Probed { server: *server, due: started, started, ended, outcome: *outcome };
+                let probed = Probed { server, due: started, started, ended, outcome: *outcome };
                 if *live { Event::Lived(probed) } else { Event::Probed(probed) }
             }
             Happening::ProberSilent { server, lasts } => {

@@ -13,6 +13,7 @@ use crate::domain::policy::ContainerRef;
 use crate::domain::silence::Silence;
 use crate::domain::state::State;
 use crate::domain::time::Boot;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 /// So many events an engine remembers, of all its containers. (moby, `daemon/events`: `eventsLimit`)
@@ -82,6 +83,8 @@ struct Engine {
     /// What it remembers, oldest first.
     events: VecDeque<ContainerEvent>,
     reaches: Option<Boot>,
+    /// It was started anew, or has forgotten much: what was before the script is not in there.
+    has_forgotten: bool,
     live_restore: bool,
     /// When each container was given its first signal, and what was announced last: as supervisor's own watcher keeps it.
     signalled: BTreeMap<(ContainerName, String), Boot>,
@@ -149,8 +152,30 @@ impl Default for Proxy {
 }
 
 impl Outside {
+    /// A container of the cast. It was started long before the script, and its engine remembers that.
+    fn container(&mut self, container: &ContainerRef) -> &mut Container {
+        match self.containers.entry(container.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let known = new.insert(Container::default());
+                let engine = self.engines.entry(container.engine).or_default();
+                if !engine.has_forgotten {
+                    engine.events.push_front(ContainerEvent {
+                        engine: container.engine,
+                        name: container.name.clone(),
+                        id: known.id(),
+                        at: Boot(0),
+                        nanoseconds: 1,
+                        sign: ContainerSign::Started,
+                    });
+                }
+                known
+            }
+        }
+    }
+
     pub(super) fn learn(&mut self, container: &ContainerRef, facts: &FactWords) {
-        let known = self.containers.entry(container.clone()).or_default();
+        let known = self.container(container);
         known.facts = facts.iter().fold(known.facts.clone(), |facts, word| word.changed(facts));
     }
 
@@ -162,15 +187,16 @@ impl Outside {
         heard: bool,
         now: Now,
     ) -> ContainerEvent {
-        let known = self.containers.entry(container.clone()).or_default();
+        let known = self.container(container);
         known.happens(sign);
+        let id = known.id();
         let engine = self.engines.entry(container.engine).or_default();
         // No two events of an engine have the same time.
         let after = engine.events.back().map_or(0, |last| last.nanoseconds.saturating_add(1));
         let event = ContainerEvent {
             engine: container.engine,
             name: container.name.clone(),
-            id: known.id(),
+            id,
             at: now.boot,
             nanoseconds: now.wall.0.saturating_mul(1_000_000).max(after),
             sign,
@@ -188,7 +214,7 @@ impl Outside {
             Some(until) => known.events.retain(|event| event.at >= until),
             None => known.events.clear(),
         }
-        known.reaches = until;
+        (known.reaches, known.has_forgotten) = (until, true);
     }
 
     pub(super) fn outlive(&mut self, engine: EngineId) {
@@ -204,7 +230,7 @@ impl Outside {
         now: Now,
     ) -> ContainerList {
         for (container, Found { status, anew }) in found {
-            let known = self.containers.entry(container.clone()).or_default();
+            let known = self.container(container);
             if *anew || (known.status.is_none() && status.is_some()) {
                 known.create();
             }
@@ -212,7 +238,7 @@ impl Outside {
         }
         let mut containers = BTreeMap::new();
         for container in state.containers_of(engine) {
-            let known = self.containers.entry(container.clone()).or_default();
+            let known = self.container(container);
             let Some(status) = known.status else { continue };
             let facts = if known.facts.guessed { Facts::guessed() } else { known.facts.clone() };
             containers.insert(container.name.clone(), ContainerSeen { id: known.id(), status, facts });

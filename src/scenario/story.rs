@@ -17,7 +17,7 @@ use crate::domain::witness::ProbeOutcome;
 use crate::present::{self, Level, wrapped};
 use std::collections::BTreeMap;
 
-/// What stands beneath a time: as wide as the times and two blanks.
+/// What stands in front of what is decided: as wide as a time and two blanks.
 const INDENT: &str = "             ";
 
 /// The story of a script.
@@ -148,7 +148,7 @@ impl Page<'_> {
         for (id, service) in &state.services {
             let Some(site) = service.placement.site() else { continue };
             if self.traffic.insert(*id, site) != Some(site) {
-                self.beneath('=', &format!("traffic of {id}: {site}"));
+                self.beneath('=', &format!("traffic of {id} goes to {site}"));
             }
         }
     }
@@ -206,19 +206,17 @@ fn done(action: &Action, event: &Event) -> Option<String> {
     }
 }
 
-/// A time since the script's beginning: "+3.2 s", "+1 h 0 min 5 s".
+/// A time since the script's beginning: "+3.2 s", and after some minutes "+0:12:05".
 fn time(Span(ms): Span) -> String {
-    const MINUTES: u64 = 10 * 60_000;
-    let (seconds, fraction) = (ms / 1000, ms % 1000);
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match ms {
-        0..MINUTES => {
-            let text = format!("{seconds}.{fraction:03}");
-            format!("+{} s", text.trim_end_matches('0').trim_end_matches('.'))
-        }
-        _ if hours == 0 => format!("+{minutes}m {}s", seconds % 60),
-        _ => format!("+{hours}h {}m {}s", minutes % 60, seconds % 60),
+    const IN_SECONDS: u64 = 10 * 60_000;
+    let fraction = format!(".{:03}", ms % 1000);
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    let seconds = ms / 1000;
+    if ms < IN_SECONDS {
+        return format!("+{seconds}{fraction} s");
     }
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("+{hours}:{minutes:02}:{seconds:02}{fraction}")
 }
 
 /// `words` with every wall time as a time since the script's beginning.

@@ -9,7 +9,7 @@ use crate::domain::delivery::MailKey;
 use crate::domain::event::{ContainerEvent, Event};
 use crate::domain::id::{ServerId, ServiceId};
 use crate::domain::invariants::{self, Breach};
-use crate::domain::policy::ContainerRef;
+use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::state::State;
 use crate::domain::time::{Boot, Now, Span, Wall};
@@ -147,7 +147,16 @@ pub fn play<E: From<RunError>>(
                 continue;
             }
         }
-        each(world.step(happening, by)?)?;
+        match happening {
+            Happening::Probe { server: None, live, outcome, took, late } => {
+                let (live, outcome, took, late) = (*live, *outcome, *took, *late);
+                for server in world.servers() {
+                    let one = Happening::Probe { server: Some(server), live, outcome, took, late };
+                    each(world.step(&one, by)?)?;
+                }
+            }
+            one => each(world.step(one, by)?)?,
+        }
     }
     Ok(())
 }
@@ -199,6 +208,20 @@ impl World {
 
     pub(super) fn impossible(&self, why: impl Into<String>) -> RunError {
         RunError::Impossible { line: self.line, why: why.into() }
+    }
+
+    /// The servers that supervisor knows.
+    fn servers(&self) -> Vec<ServerId> {
+        let services = self.state.policy.services.iter();
+        let of = |(id, service): (&ServiceId, &ServicePolicy)| {
+            let id = *id;
+            service
+                .servers
+                .keys()
+                .map(move |server| ServerId { service: id, server: *server })
+                .collect::<Vec<_>>()
+        };
+        services.flat_map(of).collect()
     }
 
     /// The core's next deadline, as a time of the script.

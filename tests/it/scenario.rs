@@ -1,10 +1,11 @@
-//! Scenario scripts: what happens, and beneath each line what the core decides. A script is its own golden file.
+//! Scenario scripts: what happens, and beneath each line what the core decides. A script is its own golden file. Their
+//! language is docs/scenarios.md, whose scripts and tables are tested here, too.
 //!
-//! `UPDATE=1 cargo test --test it scenario` writes what is decided into the scripts; read the diff.
+//! `UPDATE=1 cargo test --test it scenario` writes what is decided into the scripts and the page; read the diff.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use supervisor::scenario::{self, Script};
+use supervisor::scenario::{self, Script, forms};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -178,4 +179,48 @@ fn ten_scenarios_are_told_in_the_words_that_are_written() {
         }
     }
     assert!(different.is_empty(), "told otherwise than written:\n{}", different.join("\n"));
+}
+
+/// A part of the page between `begin` and `end`, as it is to be.
+fn rewrite(page: &str, begin: &str, end: &str, mut text: impl FnMut(&str) -> String) -> String {
+    let mut parts = page.split(begin);
+    let mut all = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (inside, rest) = part.split_once(end).unwrap_or_else(|| panic!("no {end:?} after {begin:?}"));
+        all.push_str(&format!("{begin}{}{end}{rest}", text(inside)));
+    }
+    all
+}
+
+#[test]
+fn the_pages_scripts_decide_as_written_and_its_tables_are_the_languages() {
+    const PAGE: &str = "docs/scenarios.md";
+    let page = fs::read_to_string(root(PAGE)).unwrap();
+    let mut scripts = Vec::new();
+    let mut new = rewrite(&page, "```scenario\n", "```\n", |script| {
+        scripts.push(script.to_owned());
+        told(PAGE, script)
+    });
+    assert!(scripts.len() >= 6, "only {} scripts found", scripts.len());
+    let mut stories = scripts.iter().map(|script| scenario::story(&Script::parse(script).unwrap()).unwrap());
+    new = rewrite(&new, "```story\n", "```\n", |_| stories.next().unwrap());
+    for group in &forms::GROUPS {
+        let begin = format!("<!-- table: {} -->\n", group.name);
+        assert_eq!(new.matches(&begin).count(), 1, "{begin}");
+        new = rewrite(&new, &begin, "<!-- end -->\n", |_| format!("\n{}\n", forms::table(group)));
+    }
+    new = rewrite(&new, "<!-- table: settings -->\n", "<!-- end -->\n", |_| {
+        format!("\n{}\n", forms::settings_table())
+    });
+    if is_update() {
+        fs::write(root(PAGE), &new).unwrap();
+    } else if new != page {
+        let line = new.lines().zip(page.lines()).position(|(one, other)| one != other).unwrap_or_default();
+        panic!(
+            "{PAGE}:{}\n  is to be: {:?}\n  is:       {:?}",
+            line + 1,
+            new.lines().nth(line),
+            page.lines().nth(line)
+        );
+    }
 }
