@@ -338,6 +338,7 @@ pub fn log_level(reason: &Reason) -> Level {
             | Stay::Thin { .. }
             | Stay::TakenOut
             | Stay::Scattered { .. }
+            | Stay::Divided { .. }
             | Stay::FailbackLimit { .. } => Level::Warn,
             Stay::Preferred
             | Stay::Unmanaged
@@ -452,6 +453,11 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
         }
         Stay::TakenOut => format!(
             "{service} stays on {site}, though every server there is out of service by order: no other site serves"
+        ),
+        Stay::Divided { cause } => format!(
+            "{service} stays on {site}: one of the services that move together is down there, and no other site serves \
+             all of them; {}",
+            site_is_down(site, cause)
         ),
         Stay::Scattered { most } => format!(
             "{service} stays on {site}, apart from the services that it moves with: {most}, where most of them are, \

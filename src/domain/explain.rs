@@ -2,7 +2,7 @@
 
 use super::command::Scope;
 use super::event::ConfigSeen;
-use super::failover::{Plan, Stay, left, outlook};
+use super::failover::{Plan, Standing, Stay, left, outlook, standing};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
@@ -140,7 +140,7 @@ pub enum Grade {
 
 /// Grades one service.
 pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
-    let Some((service, _)) = state.service(id) else { return Grade::Down };
+    let Some((service, policy)) = state.service(id) else { return Grade::Down };
     let up = service.servers.values().filter(|server| server.health.is_up()).count();
     let doubtful = service.servers.values().any(|server| server.is_doubtful(now.boot));
     let down = service.servers.values().filter(|server| server.health.is_down()).count();
@@ -150,17 +150,21 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
         Some(Plan::Stay(stay)) => Some(stay),
         Some(Plan::Move { .. }) | None => None,
     };
-    let unserved = matches!(
-        stay,
-        Some(
-            Stay::AllDown { .. }
-                | Stay::NoneProven { .. }
-                | Stay::Stateful { .. }
-                | Stay::Forced
-                | Stay::TakenOut
-                | Stay::Pinned { .. }
-        )
-    );
+    let at_its_site = service.placement.site().map(|site| standing(service, policy, site));
+    // In a group, it may be another one that is not served.
+    let unserved = !at_its_site.is_some_and(Standing::serves)
+        && matches!(
+            stay,
+            Some(
+                Stay::AllDown { .. }
+                    | Stay::NoneProven { .. }
+                    | Stay::Stateful { .. }
+                    | Stay::Forced
+                    | Stay::TakenOut
+                    | Stay::Divided { .. }
+                    | Stay::Pinned { .. }
+            )
+        );
     if down == service.servers.len() || (up == 0 && down > 0) || unserved {
         Grade::Down
     } else if up == service.servers.len() && stay == Some(Stay::Preferred) && !strays && !doubtful {

@@ -121,6 +121,11 @@ pub enum Stay {
     },
     /// People have taken all servers of the serving site out, and no other site serves.
     TakenOut,
+    /// The serving site is down for one of a group of services, and no other site serves all of them.
+    Divided {
+        /// Why the serving site is.
+        cause: Cause,
+    },
     /// The services of the group are at different sites, and the one where most are is not proven healthy for all.
     Scattered {
         /// Where most of them are.
@@ -240,8 +245,11 @@ fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
     if let Some(to) = refuge(group, serving, now, cause.is_path()) {
         return Plan::Move { to, why: Why::Escape(cause) };
     }
-    let mut others = group.order().filter(|site| *site != serving);
-    if !others.all(|site| group.standing(site).is_down()) {
+    let others = || group.order().filter(|site| *site != serving);
+    if others().any(|site| group.is_served_in_part(site)) {
+        return Plan::Stay(Stay::Divided { cause });
+    }
+    if !others().all(|site| group.standing(site).is_down()) {
         return Plan::Stay(Stay::NoneProven { cause });
     }
     match (group.policy().all_down, group.order().next()) {
@@ -359,7 +367,7 @@ pub fn outlook(group: &Group<'_>, stay: Stay, now: Now) -> Vec<Outlook> {
     let Some(serving) = group.serving() else { return Vec::new() };
     let mut next = Vec::new();
     match stay {
-        Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::TakenOut => {
+        Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::Divided { .. } | Stay::TakenOut => {
             return vec![Outlook::FirstHealthy];
         }
         // The way out is in the reason itself.
@@ -455,6 +463,7 @@ impl Stay {
             | Stay::Pinned { .. }
             | Stay::TakenOut
             | Stay::Scattered { .. }
+            | Stay::Divided { .. }
             | Stay::Paused { .. } => None,
         }
     }

@@ -528,6 +528,12 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api stays on cloud, though every server there is out of service by order: no other site serves",
         ),
         (
+            stays(Stay::Divided { cause: silent() }, None),
+            Level::Warn,
+            "api stays on cloud: one of the services that move together is down there, and no other site serves all of \
+             them; cloud is down (connected, but no answer in time)",
+        ),
+        (
             stays(Stay::Scattered { most: onprem() }, None),
             Level::Warn,
             "api stays on cloud, apart from the services that it moves with: onprem, where most of them are, \

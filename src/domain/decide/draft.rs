@@ -519,6 +519,7 @@ impl<'a> Draft<'a> {
             | Stay::Thin { .. }
             | Stay::TakenOut
             | Stay::Scattered { .. }
+            | Stay::Divided { .. }
             | Stay::Pinned { .. } => true,
             Stay::Paused { .. } => {
                 service.placement.site().is_some_and(|site| !standing(service, policy, site).serves())

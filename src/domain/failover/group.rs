@@ -124,6 +124,12 @@ impl<'a> Group<'a> {
         all.fold(first, Standing::or_worse)
     }
 
+    /// Whether `site` serves some of several members, and is down for others.
+    pub(super) fn is_served_in_part(&self, site: SiteId) -> bool {
+        let mut all = self.members().map(|(service, policy)| standing(service, policy, site));
+        !self.rest.is_empty() && self.standing(site).is_down() && all.any(Standing::serves)
+    }
+
     /// What `site` is worth as a refuge; none if it is none. `reached`: only what we surely reach.
     pub(super) fn worth(&self, site: SiteId, now: Boot, reached: bool) -> Option<Worth> {
         let mut worst = Worth::Sound;

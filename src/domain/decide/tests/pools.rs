@@ -403,6 +403,8 @@ fn a_group_stays_where_it_cannot_be_together() {
     crash(&mut world, "api/api-cloud");
     let told = codes(&crash(&mut world, "web/web-onprem"));
     assert_eq!(told, ["server_down", "stays"], "cloud does not serve api");
+    let grades = ["api", "web"].map(|id| grade(&world.state, service(id), world.now));
+    assert_eq!(grades, [Grade::Degraded, Grade::Down], "api is served");
     assert_eq!(both(&world), [Some("onprem".into()), Some("onprem".into())]);
     recover(&mut world, "api/api-cloud");
     assert_eq!(both(&world), [Some("cloud".into()), Some("cloud".into())], "now it does");
