@@ -67,7 +67,9 @@ fn show(
         (true, ..) => output.text(&scenario::told(script)?)?,
         (_, true, _) => return compare(output, format, path, &scenario::told(script)?, text),
         (.., Format::Text) => output.text(&scenario::story(script)?)?,
-        (.., Format::Json) => scenario::play(script, |step| output.json(&Record::of(&step)))?,
+        (.., Format::Json) => {
+            scenario::play(script, |step| output.json(&Record::of(&step)))?;
+        }
     }
     Ok(Exit::Ok)
 }

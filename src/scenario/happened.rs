@@ -142,10 +142,11 @@ fn listed(list: &ContainerList, state: &State) -> String {
         (0, false) => {}
         (_, false) => words.push("the rest runs".to_owned()),
     }
-    let past = match list.past.events.len() {
+    let since_its_start = list.past.events.iter().filter(|event| event.sign != ContainerSign::Started);
+    let past = match since_its_start.count() {
         0 => String::new(),
-        1 => "; it remembers one event".to_owned(),
-        many => format!("; it remembers {many} events"),
+        1 => "; it remembers what happened".to_owned(),
+        many => format!("; it remembers {many} things that happened"),
     };
     format!("{} lists its containers: {}{past}", docker(list.engine, state), words.join(", "))
 }

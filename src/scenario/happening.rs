@@ -30,8 +30,8 @@ pub(super) enum Happening {
     Forgets { engine: EngineId, until: Option<Span> },
     /// The engine's containers outlive it from now on.
     LiveRestore(EngineId),
-    /// What Docker knows of a container is so from now on.
-    Facts { container: ContainerRef, facts: docker::FactWords },
+    /// What Docker knows of a container is so from now on; in the script's own words.
+    Facts { container: ContainerRef, facts: docker::FactWords, words: String },
     /// An HAProxy is looked at; `anew`: another worker answers.
     Looks { proxy: ProxyId, look: proxy::Look, anew: bool },
     /// An HAProxy's sockets do not answer.

@@ -61,9 +61,9 @@ impl World {
                 self.outside.outlive(*engine);
                 return Ok(What::Aside(format!("containers outlive Docker engine {engine} (live-restore)")));
             }
-            Happening::Facts { container, facts } => {
+            Happening::Facts { container, facts, words } => {
                 self.outside.learn(container, facts);
-                return Ok(What::Aside(format!("Docker knows something else of {}", container.name)));
+                return Ok(What::Aside(format!("Docker knows of {}: {words}", container.name)));
             }
             Happening::Looks { proxy, look, anew } => {
                 Event::Proxy(self.outside.look(*proxy, look, *anew, &self.state, now))

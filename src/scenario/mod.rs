@@ -32,7 +32,7 @@ pub use golden::{Difference, difference, told};
 pub use record::{ReasonRecord, Record};
 pub use script::{BYTES_MAX, LINES_MAX, Problem, Script};
 pub use story::story;
-pub use world::{By, RunError, Step, What, play};
+pub use world::{By, End, RunError, Step, What, play};
 
 #[cfg(test)]
 mod tests;

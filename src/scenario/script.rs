@@ -182,8 +182,10 @@ impl Reader {
             "set" => setting::set(&mut self.cast, &mut words).map(|()| None)?,
             "container" => {
                 let container = self.cast.container(&mut words)?;
+                let said = words.clone().text();
                 let facts = docker::facts(&mut words)?;
-                Some((When::Now, Happening::Facts { container, facts }))
+                // Without a fact it is introduced, and that is all.
+                (!said.is_empty()).then(|| (When::Now, Happening::Facts { container, facts, words: said }))
             }
             "clock" => {
                 words.expect("jumps")?;

@@ -3,7 +3,7 @@
 
 use super::happened::{announced, happened};
 use super::script::{Line, Script};
-use super::world::{BEGINNING, By, RunError, Step, What, play};
+use super::world::{BEGINNING, By, End, RunError, Step, What, play};
 use crate::domain::action::Action;
 use crate::domain::decide::Decision;
 use crate::domain::event::Event;
@@ -28,16 +28,9 @@ const INDENT: &str = "             ";
 pub fn story(script: &Script) -> Result<String, RunError> {
     let mut page = Page { text: String::new(), lines: &script.lines, traffic: BTreeMap::new() };
     page.head(script);
-    let mut last: Option<(State, Now)> = None;
-    play(script, |step| {
-        page.step(&step)?;
-        last = Some((step.state.clone(), step.now));
-        Ok(())
-    })?;
+    let End { state, now } = play(script, |step| page.step(&step))?;
     page.comments(usize::MAX);
-    if let Some((state, now)) = last {
-        page.end(&state, now);
-    }
+    page.end(&state, now);
     Ok(page.text)
 }
 

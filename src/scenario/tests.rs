@@ -124,6 +124,16 @@ until 300d wake
     assert_eq!((error.line(), error.to_string().as_str()), (9, "a script has 10000 wakes at most"));
 }
 
+#[test]
+fn a_run_has_a_bound() {
+    let text = format!("service api onprem*32\nat 0s start\n{}", "at 1s probe all ok\n".repeat(1_600));
+    let error = told(&Script::parse(&text).unwrap()).unwrap_err();
+    assert_eq!(
+        (error.is_the_scripts(), error.to_string().as_str()),
+        (true, "a script has 50000 steps at most")
+    );
+}
+
 fn word() -> impl Strategy<Value = String> {
     let known: Vec<String> = examples().iter().flat_map(|line| line.split(' ')).map(str::to_owned).collect();
     prop_oneof![

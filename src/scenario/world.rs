@@ -22,6 +22,9 @@ pub(super) const BEGINNING: i64 = 1_000_000;
 /// The most wakes of one script.
 const WAKES_MAX: u32 = 10_000;
 
+/// The most steps of one script: some seconds, however many servers `probe all` is about.
+const STEPS_MAX: u32 = 50_000;
+
 /// The most wakes in a row in which no time passes: the core does a batch at a time, and a script is small.
 const AT_ONCE_MAX: u32 = 64;
 
@@ -115,6 +118,15 @@ impl RunError {
     }
 }
 
+/// How everything is when a script is over.
+#[derive(Debug)]
+pub struct End {
+    /// What supervisor knows.
+    pub state: State,
+    /// The time.
+    pub now: Now,
+}
+
 /// Plays a script from its beginning; `each` sees every step.
 ///
 /// # Errors
@@ -123,7 +135,7 @@ impl RunError {
 pub fn play<E: From<RunError>>(
     script: &Script,
     mut each: impl FnMut(Step<'_>) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<End, E> {
     let mut world = World::new(script);
     for line in &script.lines {
         let Some((when, happening)) = &line.step else { continue };
@@ -158,7 +170,8 @@ pub fn play<E: From<RunError>>(
             one => each(world.step(one, by)?)?,
         }
     }
-    Ok(())
+    let now = world.now();
+    Ok(End { state: world.state, now })
 }
 
 /// The state, the world around it, and what is under way.
@@ -177,6 +190,7 @@ pub(super) struct World {
     pub(super) evacuations: BTreeMap<ServerId, ActionId>,
     pub(super) mails: BTreeMap<u64, MailKey>,
     pub(super) latest_mail: Option<MailKey>,
+    steps: u32,
     wakes: u32,
     at_once: u32,
 }
@@ -196,6 +210,7 @@ impl World {
             evacuations: BTreeMap::new(),
             mails: BTreeMap::new(),
             latest_mail: None,
+            steps: 0,
             wakes: 0,
             at_once: 0,
         }
@@ -242,6 +257,10 @@ impl World {
     }
 
     fn step(&mut self, happening: &Happening, by: By) -> Result<Step<'_>, RunError> {
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            return Err(self.impossible(format!("a script has {STEPS_MAX} steps at most")));
+        }
         let what = self.hear(happening)?;
         let (decision, standing) = match &what {
             What::Heard(event) => (self.decide(event)?, Vec::new()),
