@@ -181,6 +181,20 @@ pub fn reason(reason: &Reason) -> String {
                 time(maintenance.at)
             )
         }
+        Reason::AdminInForce { server: id, admin, proxy, took } => {
+            format!("{} is {} in HAProxy {proxy}, after {took}", server(*id), order::standing(*admin))
+        }
+        Reason::AdminReasserted { server: id, admin, proxy, found } => format!(
+            "{} was to be {} in HAProxy {proxy}, which had it {}: it is set again",
+            server(*id),
+            order::standing(*admin),
+            order::standing(*found)
+        ),
+        Reason::AdminLags { server: id, admin, proxy } => format!(
+            "{} is to be {}, and is not yet in HAProxy {proxy}, which is told again every second",
+            server(*id),
+            order::standing(*admin)
+        ),
         Reason::Adopted { service, site } => {
             format!("{service}: traffic is on {site}, as HAProxy had it; nothing was changed")
         }
@@ -313,6 +327,8 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::MovedToFirst { .. }
         | Reason::SiteRemoved { .. }
         | Reason::Reasserted { .. }
+        | Reason::AdminReasserted { .. }
+        | Reason::AdminLags { .. }
         | Reason::Evacuated { failed: Some(_), .. }
         | Reason::Healed { failed: Some(_), .. }
         | Reason::HealWaits { .. }
@@ -374,6 +390,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::TakenOut { .. }
         | Reason::PutBack { .. }
         | Reason::MaintenanceHolds { .. }
+        | Reason::AdminInForce { .. }
         | Reason::LeftTakenOut { .. }
         | Reason::PathContradicted { .. }
         | Reason::Reconnected

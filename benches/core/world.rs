@@ -1,6 +1,6 @@
 //! A world for the core: services at two sites behind one HAProxy, and edges that do at once what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use supervisor::daemon::{Core, Step as Decided};
@@ -218,6 +218,7 @@ impl World {
             routes: routes.collect(),
             checks: self.servers.iter().map(|server| (server.id, check)).collect(),
             serving: BTreeMap::new(),
+            out: Some(BTreeMap::new()),
         }))
     }
 
@@ -366,6 +367,7 @@ fn policy(services: BTreeMap<ServiceId, ServicePolicy>) -> Result<Policy> {
         Some((server.container.clone()?, policy))
     });
     Ok(Policy {
+        external: BTreeSet::new(),
         containers: containers.collect(),
         heal: HealLimits {
             restarts: 60,

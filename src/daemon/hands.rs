@@ -67,7 +67,7 @@ impl Hands {
     pub(super) fn note_changes(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Health { server, .. } | Change::Maintenance { server, .. } => {
+                Change::Health { server, .. } | Change::Out { server, .. } => {
                     self.touched.insert(server.service);
                 }
                 Change::Placed { service, .. } => {
@@ -82,6 +82,7 @@ impl Hands {
                 Change::Incident { .. } => self.troubled = true,
                 Change::Began { .. }
                 | Change::Life { .. }
+                | Change::Maintenance { .. }
                 | Change::Flaps { .. }
                 | Change::Strain { .. }
                 | Change::Asked { .. }

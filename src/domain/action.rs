@@ -7,10 +7,11 @@
 use super::command::{CommandId, Verdict};
 use super::delivery::Mail;
 use super::id::{ProxyId, ServerId, ServiceId, SiteId};
+use super::maintenance::Admin;
 use super::policy::ContainerRef;
 use super::time::Span;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +170,20 @@ pub struct Desired {
     pub routes: BTreeMap<ServiceId, DesiredRoute>,
     /// The servers that are down, each with the number of that verdict: the precondition of evacuations.
     pub down: BTreeMap<ServerId, u64>,
+    /// The servers that are to be out of service, or put back: the rest is left as it is.
+    #[serde(default)]
+    pub servers: BTreeMap<ServerId, DesiredServer>,
+}
+
+/// What one server is to be ([`agreement`](super::maintenance::agreement)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredServer {
+    /// Where it stands.
+    pub site: SiteId,
+    /// How far out of service; ready: it is put back.
+    pub admin: Admin,
+    /// What it may be because of us.
+    pub ours: BTreeSet<Admin>,
 }
 
 /// Where one service's traffic goes.

@@ -8,7 +8,7 @@ use super::failover::Override;
 use super::health::Health;
 use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId};
 use super::incident::{Incident, IncidentId};
-use super::maintenance::Maintenance;
+use super::maintenance::{Maintenance, Out};
 use super::policy::{ContainerRef, Policy};
 use super::repair::Repair;
 use super::state::{Pending, Placement, ProxyLink};
@@ -58,6 +58,13 @@ pub enum Change {
         server: ServerId,
         /// What was ordered.
         maintenance: Option<Maintenance>,
+    },
+    /// What the HAProxy instances are to make of a server; none: it is in service in each of them.
+    Out {
+        /// Which server.
+        server: ServerId,
+        /// What.
+        out: Option<Out>,
     },
     /// Since when an answer of the server is waited for, to know that we reach it; none: it came.
     Asked {
@@ -223,6 +230,7 @@ impl Change {
             | Change::Flaps { server, .. }
             | Change::Strain { server, .. }
             | Change::Maintenance { server, .. }
+            | Change::Out { server, .. }
             | Change::Asked { server, .. } => Some(server.service),
             Change::Placed { service, .. }
             | Change::Confirmed { service, .. }

@@ -1,6 +1,6 @@
 //! What people order, and the answer they get: accepted, already so, or denied with a reason.
 
-use super::id::{Name, ServerId, ServiceId, SiteId};
+use super::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::maintenance::Admin;
 use super::time::{Boot, Span, Wall};
 use super::witness::Cause;
@@ -229,6 +229,11 @@ pub enum Denial {
         server: ServerId,
         /// The servers it has.
         known: Vec<Name>,
+    },
+    /// An HAProxy of the service runs a configuration of somebody else's: its servers are not touched.
+    External {
+        /// Which.
+        proxy: ProxyId,
     },
     /// It is the last server that serves.
     LastServing {

@@ -8,6 +8,7 @@ use super::command::Command;
 use super::delivery::{MailKey, Word};
 use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::IncidentId;
+use super::maintenance::AdminSeen;
 use super::policy::{HealMode, Policy};
 use super::silence::Silence;
 use super::time::{Boot, Span};
@@ -315,6 +316,10 @@ pub struct ProxySeen {
     pub checks: BTreeMap<ServerId, CheckSeen>,
     /// The site whose servers answered requests since the previous look, by HAProxy's counters, where there were any.
     pub serving: BTreeMap<ServiceId, SiteId>,
+    /// The servers that are out of service there, by whomever's order. None: what the look showed may not last, since
+    /// another worker is about to take over.
+    #[serde(default)]
+    pub out: Option<BTreeMap<ServerId, AdminSeen>>,
 }
 
 /// Which process of HAProxy answered: a change means that runtime state is gone.

@@ -76,6 +76,10 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         let left = held.until.map(|until| left(until, now.boot));
         reasons.push(Reason::MaintenanceHolds { server, maintenance: held.clone(), left });
     }
+    for (name, out) in &service.out {
+        let (server, admin) = (ServerId { service: id, server: *name }, out.admin);
+        reasons.extend(out.late().map(|proxy| Reason::AdminLags { server, admin, proxy }));
+    }
     for (name, server) in &service.servers {
         let server_id = ServerId { service: id, server: *name };
         let Some(wanted) = policy.servers.get(name) else { continue };
@@ -145,7 +149,8 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
     let doubtful = service.servers.values().any(|server| server.is_doubtful(now.boot));
     let down = service.servers.values().filter(|server| server.health.is_down()).count();
     let late = service.placement.route().is_some_and(|route| route.late().next().is_some());
-    let strays = late || !service.served_from.is_empty();
+    let lags = service.out.values().any(|out| out.late().next().is_some());
+    let strays = late || lags || !service.served_from.is_empty();
     let stay = match state.plan(id, now) {
         Some(Plan::Stay(stay)) => Some(stay),
         Some(Plan::Move { .. }) | None => None,

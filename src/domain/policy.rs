@@ -19,6 +19,9 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The HAProxy instances that route them.
     pub proxies: BTreeSet<ProxyId>,
+    /// Those of them that run a configuration of somebody else's: their servers are not ours to take out.
+    #[serde(default)]
+    pub external: BTreeSet<ProxyId>,
     /// The Docker engines whose events are evidence.
     pub engines: BTreeSet<EngineId>,
     /// The containers that are kept running: those of servers, of HAProxy instances, and others that the settings name.
@@ -278,6 +281,11 @@ impl FailbackPolicy {
 }
 
 impl Policy {
+    /// The HAProxy instances of a service whose servers are ours to take out and to put back.
+    pub fn managed<'a>(&'a self, service: &'a ServicePolicy) -> impl Iterator<Item = ProxyId> + 'a {
+        service.proxies.difference(&self.external).copied()
+    }
+
     /// The policy of one server, if there is such a server.
     pub fn server(&self, id: ServerId) -> Option<&ServerPolicy> {
         self.services.get(&id.service)?.servers.get(&id.server)

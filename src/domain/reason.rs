@@ -317,6 +317,37 @@ pub enum Reason {
         /// How long it lasts; none: until a person ends it.
         left: Option<Span>,
     },
+    /// An HAProxy shows a server out of service as ordered, or back in service.
+    AdminInForce {
+        /// Which.
+        server: ServerId,
+        /// How it is there.
+        admin: Admin,
+        /// In which HAProxy.
+        proxy: ProxyId,
+        /// From the order, or from when it was found otherwise.
+        took: Span,
+    },
+    /// An HAProxy had forgotten an order about a server, or somebody set the server otherwise there: it is set again.
+    AdminReasserted {
+        /// Which.
+        server: ServerId,
+        /// How it is to be.
+        admin: Admin,
+        /// In which HAProxy.
+        proxy: ProxyId,
+        /// How it was found.
+        found: Admin,
+    },
+    /// An HAProxy does not take an order about a server in the time that it may take.
+    AdminLags {
+        /// Which.
+        server: ServerId,
+        /// How it is to be.
+        admin: Admin,
+        /// In which HAProxy.
+        proxy: ProxyId,
+    },
     /// The route that HAProxy had became ours, unchanged.
     Adopted {
         /// Whose.
@@ -701,6 +732,9 @@ impl Reason {
             Reason::TakenOut { .. } => "taken_out",
             Reason::PutBack { .. } => "put_back",
             Reason::MaintenanceHolds { .. } => "maintenance_holds",
+            Reason::AdminInForce { .. } => "admin_in_force",
+            Reason::AdminReasserted { .. } => "admin_reasserted",
+            Reason::AdminLags { .. } => "admin_lags",
             Reason::Adopted { .. } => "adopted",
             Reason::Placed { .. } => "placed",
             Reason::Reasserted { .. } => "reasserted",
@@ -761,6 +795,9 @@ impl Reason {
             | Reason::TakenOut { server, .. }
             | Reason::PutBack { server, .. }
             | Reason::MaintenanceHolds { server, .. }
+            | Reason::AdminInForce { server, .. }
+            | Reason::AdminReasserted { server, .. }
+            | Reason::AdminLags { server, .. }
             | Reason::PathContradicted { server, .. }
             | Reason::Evacuated { server, .. }
             | Reason::Late { server, .. }

@@ -7,7 +7,7 @@ mod apply;
 mod carry;
 mod index;
 
-use super::action::{ActionId, Desired, DesiredRoute, Pace};
+use super::action::{ActionId, Desired, DesiredRoute, DesiredServer, Pace};
 use super::change::Change;
 use super::command::{Operator, Pause, Scope};
 use super::damping::Damped;
@@ -17,7 +17,7 @@ use super::failover::{Group, Member, Override, Plan, plan};
 use super::health::Health;
 use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::{Incident, IncidentId};
-use super::maintenance::{Admin, Maintenance};
+use super::maintenance::{Admin, Maintenance, Out};
 use super::policy::{ContainerRef, Policy, ServicePolicy};
 use super::repair::{Phase, Repair};
 use super::time::{Boot, Now, Wall};
@@ -83,6 +83,13 @@ pub struct Service {
     /// The servers that people have taken out of service.
     #[serde(default)]
     pub maintenance: BTreeMap<Name, Maintenance>,
+    /// The servers that are out of service in HAProxy because of us, or may be. Some of them are no longer in the settings,
+    /// but in the configuration of an HAProxy still.
+    #[serde(default)]
+    pub out: BTreeMap<Name, Out>,
+    /// Grows with each order about a server; the last one given out.
+    #[serde(default)]
+    pub out_generation: u64,
     /// A pause is about it: nothing moves by itself. Derived from [`State::pauses`].
     #[serde(default)]
     pub paused: bool,
@@ -354,6 +361,16 @@ impl State {
             desired
                 .down
                 .extend(down.map(|(name, server)| (ServerId { service: *id, server: *name }, server.epoch)));
+            // What an HAProxy has shown to be back in service is nobody's business there any more.
+            let out = service
+                .out
+                .iter()
+                .filter(|(_, out)| out.admin != Admin::Ready || out.pending.contains_key(&proxy));
+            desired.servers.extend(out.filter_map(|(name, out)| {
+                let site = wanted.servers.get(name)?.site;
+                let server = DesiredServer { site, admin: out.admin, ours: out.ours.clone() };
+                Some((ServerId { service: *id, server: *name }, server))
+            }));
         }
         desired
     }

@@ -12,6 +12,7 @@ use super::event::{
 };
 use super::id::{ContainerName, EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::invariants;
+use super::maintenance::{Admin, AdminSeen, Agreement, agreement};
 use super::policy::{
     ContainerPolicy, ContainerRef, HealLimits, HealMode, OnKill, Policy, Role, ServerPolicy, ServicePolicy,
 };
@@ -77,6 +78,7 @@ pub(crate) fn policy(services: &[(&str, &[&str])]) -> Policy {
         alerts: AlertPolicy::default(),
         services,
         proxies: [proxy()].into(),
+        external: Default::default(),
         engines: [engine()].into(),
         startup_grace: Span::seconds(5),
         lateness: Span::seconds(2),
@@ -107,6 +109,8 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) routes: BTreeMap<ServiceId, SiteId>,
     pub(crate) worker: ProxyIdentity,
+    /// The servers that are out of service in HAProxy.
+    pub(crate) out: BTreeMap<ServerId, AdminSeen>,
     commands: u64,
 }
 
@@ -122,6 +126,7 @@ impl World {
             now: Now { boot: Boot(1_000_000), wall: Wall(1_700_000_000_000) },
             routes: BTreeMap::new(),
             worker: ProxyIdentity { pid: 10, started: 5 },
+            out: BTreeMap::new(),
             commands: 0,
         }
     }
@@ -232,8 +237,27 @@ impl World {
             routes: self.routes.clone(),
             checks,
             serving: BTreeMap::new(),
+            out: Some(self.out.clone()),
         };
         self.step(Event::Proxy(seen))
+    }
+
+    /// The actuator sets what differs, and looks.
+    pub(crate) fn administer_all(&mut self) -> Decision {
+        for (server, wanted) in self.state.desired(proxy()).servers {
+            let shown = self.out.remove(&server).unwrap_or_default();
+            let shown = match agreement(wanted.admin, &wanted.ours, shown) {
+                Agreement::InForce | Agreement::Held => shown,
+                Agreement::Differs => AdminSeen {
+                    drain: wanted.admin == Admin::Drain,
+                    maint: wanted.admin == Admin::Maint,
+                    disabled: false,
+                },
+            };
+            self.out.extend(Some((server, shown)).filter(|(_, shown)| shown.admin() != Admin::Ready));
+        }
+        self.pass(5);
+        self.see_proxy()
     }
 
     /// The actuator does what is desired, and says so.

@@ -40,6 +40,10 @@ pub fn denial(denial: &Denial) -> String {
         Denial::UnknownServer { server: id, known } => {
             format!("{} has no server {}; it has {}", id.service, id.server, list(known))
         }
+        Denial::External { proxy } => format!(
+            "HAProxy {proxy} runs a configuration that is not supervisor's (`config = \"external\"`), so its servers are not \
+             touched; there: `set server BACKEND/SERVER state drain|maint|ready`"
+        ),
         Denial::LastServing { server: id } => format!(
             "{} is the last server of {} that serves: nobody could take over; --force takes it out all the same",
             server(*id),
@@ -146,6 +150,15 @@ pub(super) fn taken_out(admin: Admin) -> &'static str {
     }
 }
 
+/// How a server stands to traffic, in words.
+pub(super) fn standing(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Ready => "in service",
+        Admin::Drain => "drained (no new clients)",
+        Admin::Maint => "out of service",
+    }
+}
+
 /// What is paused, in words.
 pub(super) fn scope(scope: Scope) -> String {
     match scope {
@@ -218,6 +231,9 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::ServerDegraded { .. }
         | Reason::ServerSound { .. }
         | Reason::MaintenanceHolds { .. }
+        | Reason::AdminInForce { .. }
+        | Reason::AdminReasserted { .. }
+        | Reason::AdminLags { .. }
         | Reason::PathContradicted { .. }
         | Reason::CutOff { .. }
         | Reason::Reconnected

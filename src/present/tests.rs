@@ -650,6 +650,21 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              `supervisor ready api/api-onprem` puts it back",
         ),
         (
+            Reason::AdminInForce { server, admin: Admin::Drain, proxy, took: Span(12) },
+            Level::Info,
+            "api-onprem is drained (no new clients) in HAProxy edge, after 12 ms",
+        ),
+        (
+            Reason::AdminReasserted { server, admin: Admin::Maint, proxy, found: Admin::Ready },
+            Level::Warn,
+            "api-onprem was to be out of service in HAProxy edge, which had it in service: it is set again",
+        ),
+        (
+            Reason::AdminLags { server, admin: Admin::Ready, proxy },
+            Level::Warn,
+            "api-onprem is to be in service, and is not yet in HAProxy edge, which is told again every second",
+        ),
+        (
             Reason::Evacuated { server, failed: None },
             Level::Info,
             "api-onprem: the requests it held were freed",
@@ -920,6 +935,11 @@ fn golden_denials() -> Vec<(Denial, &'static str)> {
             "api has no server api-mars; it has api-cloud, api-onprem",
         ),
         (
+            Denial::External { proxy: "edge".parse().unwrap() },
+            "HAProxy edge runs a configuration that is not supervisor's (`config = \"external\"`), so its servers are not \
+             touched; there: `set server BACKEND/SERVER state drain|maint|ready`",
+        ),
+        (
             Denial::LastServing { server: api_onprem() },
             "api-onprem is the last server of api that serves: nobody could take over; --force takes it out all the same",
         ),
@@ -978,9 +998,10 @@ fn every_denial_reads_as_written_here() {
             Denial::TargetOut { .. } => 13,
             Denial::UnknownServer { .. } => 14,
             Denial::LastServing { .. } => 15,
+            Denial::External { .. } => 16,
         });
     }
-    assert_eq!(seen.len(), 16);
+    assert_eq!(seen.len(), 17);
 }
 
 #[test]

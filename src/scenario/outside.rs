@@ -9,6 +9,7 @@ use crate::domain::event::{
     Facts, LastSigns, Past, ProxyIdentity, ProxySeen,
 };
 use crate::domain::id::{ContainerName, EngineId, PeerId, ProxyId, ServiceId, SiteId};
+use crate::domain::maintenance::{Admin, AdminSeen};
 use crate::domain::policy::ContainerRef;
 use crate::domain::silence::Silence;
 use crate::domain::state::State;
@@ -289,7 +290,13 @@ impl Outside {
             Owner::Nobody => (None, false),
             Owner::Other(other) => (Some(other.clone()), false),
         };
+        // What is wanted of servers is done by the next look; a new process has forgotten it.
+        let wanted = state.desired(proxy).servers.into_iter().filter(|_| !anew);
+        let shown =
+            |admin| AdminSeen { drain: admin == Admin::Drain, maint: admin == Admin::Maint, disabled: false };
+        let out = wanted.filter(|(_, server)| server.admin != Admin::Ready);
         ProxySeen {
+            out: Some(out.map(|(id, server)| (id, shown(server.admin))).collect()),
             proxy,
             at: now.boot,
             identity: known.worker,

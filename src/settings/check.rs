@@ -8,7 +8,7 @@ use super::check_service;
 use super::checker::{Checker, list};
 use super::key::Key;
 use super::limits;
-use super::model::{LogFormat, LogLevel, LogSettings, Settings};
+use super::model::{ConfigMode, LogFormat, LogLevel, LogSettings, Settings};
 use super::raw::Raw;
 use super::value;
 use crate::domain::id::Name;
@@ -33,6 +33,11 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
     let policy = Policy {
         services: services.policies,
         proxies: proxies.keys().copied().collect(),
+        external: proxies
+            .iter()
+            .filter(|(_, proxy)| proxy.config == ConfigMode::External)
+            .map(|(id, _)| *id)
+            .collect(),
         engines: engines.keys().copied().collect(),
         containers,
         heal: check_heal::limits(checker, &raw.heal),

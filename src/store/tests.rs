@@ -89,6 +89,7 @@ impl Tape {
             routes: BTreeMap::new(),
             checks: BTreeMap::new(),
             serving: BTreeMap::new(),
+            out: None,
         };
         records.extend(self.feed(Event::Proxy(seen)));
         for n in 0..2 * self.state.services.len() {

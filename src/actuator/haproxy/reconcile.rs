@@ -89,6 +89,7 @@ impl Driver {
             routes: live_routes(seen),
             checks,
             serving,
+            out: None,
         }
     }
 }

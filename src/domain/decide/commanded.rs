@@ -9,9 +9,11 @@ use crate::domain::failover::{Override, Standing};
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::incident::Trouble;
 use crate::domain::maintenance::{Admin, Maintenance};
+use crate::domain::policy::ServicePolicy;
 use crate::domain::reason::Reason;
 use crate::domain::state::{Placement, ProxyLink, Route, Service};
 use crate::domain::time::Span;
+use std::collections::BTreeSet;
 
 pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
     let verdict = match &command.order {
@@ -157,30 +159,61 @@ fn maintain(
     let (by, because) = (command.by.clone(), command.because.clone());
     let held = service.maintenance.get(&server.server);
     if admin == Admin::Ready {
-        if held.is_none() {
+        // A person's word is about the server, whoever took it out: an order that a crash has forgotten, or somebody by hand.
+        let by_hand = BTreeSet::from([Admin::Drain, Admin::Maint]);
+        let out = service.out.get(&server.server);
+        if held.is_none() && out.is_some_and(|out| out.admin == admin && out.ours == by_hand) {
             return Ok(Verdict::AlreadySo);
         }
-        draft.push(Change::Maintenance { server, maintenance: None });
+        if held.is_some() {
+            draft.push(Change::Maintenance { server, maintenance: None });
+        } else {
+            administrable(draft, policy)?;
+        }
+        draft.administer(server, admin, by_hand);
         draft.tell(Reason::PutBack { server, by: Some(by) });
         draft.settle(server.service);
         return Ok(accepted(draft));
     }
+    administrable(draft, policy)?;
     if held.is_some_and(|held| held.admin == admin && held.until.is_none() && lasts.is_none()) {
         return Ok(Verdict::AlreadySo);
     }
-    // The last server that serves is not taken away by mistake: of its pool, where nobody else could take over.
-    let serves_here = service.placement.site() == Some(wanted.site) && serving(service, server.server);
+    // The last server that serves is not taken away by mistake: of its pool, where nobody else could take over. One that
+    // is not known yet may be it.
+    let known = service.servers.get(&server.server);
+    let may_serve = known.is_some_and(|known| known.admin == Admin::Ready && !known.health.is_down())
+        && service.placement.site().is_none_or(|site| site == wanted.site);
     let others = |name: &Name| *name != server.server && serving(service, *name);
-    if serves_here && !force && !policy.servers.keys().any(others) {
+    if may_serve && !force && !policy.servers.keys().any(others) {
         return Err(Denial::LastServing { server });
     }
     let until = lasts.map(|lasts| draft.now.boot + lasts);
     draft.tell(Reason::TakenOut { server, admin, by: by.clone(), because: because.clone(), lasts });
     let maintenance = Some(Maintenance { admin, by, because, at: draft.now.wall, until });
     draft.push(Change::Maintenance { server, maintenance });
+    draft.administer(server, admin, BTreeSet::new());
     draft.settle(server.service);
     draft.tell_if_stuck(server.service);
     Ok(accepted(draft))
+}
+
+/// Whether the servers of a service are ours to take out, in each of its HAProxy instances: an order that is carried out by
+/// halves would be taken for one that is carried out.
+fn administrable(draft: &Draft<'_>, policy: &ServicePolicy) -> Result<(), Denial> {
+    if is_anothers(draft, policy) {
+        return Err(Denial::NotOwner);
+    }
+    match policy.proxies.intersection(&draft.state.policy.external).next() {
+        Some(proxy) => Err(Denial::External { proxy: *proxy }),
+        None => Ok(()),
+    }
+}
+
+/// Whether an HAProxy of the service belongs to another supervisor.
+fn is_anothers(draft: &Draft<'_>, policy: &ServicePolicy) -> bool {
+    let foreign = |proxy| matches!(draft.state.proxies.get(proxy), Some(proxy) if matches!(proxy.link, ProxyLink::Foreign { .. }));
+    policy.proxies.iter().any(foreign)
 }
 
 /// Whether a server is up and in service.
@@ -288,8 +321,7 @@ fn accepted(draft: &Draft<'_>) -> Verdict {
 /// The service's route, if somebody has seen it and it is ours to change.
 fn driven_route(draft: &Draft<'_>, id: ServiceId) -> Result<Route, Denial> {
     let (service, policy) = draft.service(id).ok_or(Denial::ProxyUnseen)?;
-    let foreign = |proxy| matches!(draft.state.proxies.get(proxy), Some(proxy) if matches!(proxy.link, ProxyLink::Foreign { .. }));
-    if policy.proxies.iter().any(foreign) {
+    if is_anothers(draft, policy) {
         return Err(Denial::NotOwner);
     }
     match &service.placement {

@@ -10,7 +10,7 @@ use crate::domain::failover::{Group, Member, Override, Plan, Standing, Stay, Why
 use crate::domain::health::Health;
 use crate::domain::id::{EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
-use crate::domain::maintenance::Maintenance;
+use crate::domain::maintenance::{Admin, Maintenance, Out};
 use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::repair::Repair;
@@ -383,8 +383,26 @@ impl<'a> Draft<'a> {
         for name in back {
             let server = ServerId { service: id, server: name };
             self.push(Change::Maintenance { server, maintenance: None });
+            self.administer(server, Admin::Ready, BTreeSet::new());
             self.tell(Reason::PutBack { server, by: None });
         }
+    }
+
+    /// Every HAProxy that is ours is to have the server so from now on. `ours`: what it may be there by our doing, beside
+    /// what is known of that already.
+    pub(super) fn administer(&mut self, server: ServerId, admin: Admin, mut ours: BTreeSet<Admin>) {
+        let Some((service, policy)) = self.service(server.service) else { return };
+        ours.extend(service.out.get(&server.server).into_iter().flat_map(|before| before.ours.iter()));
+        ours.extend(Some(admin).filter(|admin| *admin != Admin::Ready));
+        let pending = Pending { since: self.now.boot, late: false };
+        let out = Out {
+            admin,
+            generation: service.out_generation + 1,
+            since: self.now.boot,
+            ours,
+            pending: self.state.policy.managed(policy).map(|proxy| (proxy, pending)).collect(),
+        };
+        self.push(Change::Out { server, out: Some(out).filter(Out::is_wanted) });
     }
 
     /// A preference ends when its time is over; one that has no end is brought to mind once a day.

@@ -147,6 +147,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             | Change::Began { .. }
             | Change::Life { .. }
             | Change::Asked { .. }
+            | Change::Out { .. }
             | Change::Preference { .. }
             | Change::ServedFrom { .. }
             | Change::ProxyIdentity { .. }
@@ -365,6 +366,9 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::TakenOut { .. }
         | Reason::PutBack { .. }
         | Reason::MaintenanceHolds { .. }
+        | Reason::AdminInForce { .. }
+        | Reason::AdminReasserted { .. }
+        | Reason::AdminLags { .. }
         | Reason::Reconnected
         | Reason::SiteRemoved { .. }
         | Reason::PreferenceSet { .. }

@@ -6,12 +6,13 @@ use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::event::{ConfigSeen, Configured, ProxySeen, Routed};
 use crate::domain::health::PathView;
-use crate::domain::id::{ProxyId, ServiceId, SiteId};
+use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::maintenance::{Admin, Agreement, Out, agreement};
 use crate::domain::reason::Reason;
 use crate::domain::state::{Pending, Placement, ProxyLink, Route, Service};
 use crate::domain::time::Span;
 
-/// A route that an HAProxy has not taken after so long is told: its real state must be the decided one within 5 s, or an
+/// A route, or an order about a server, that an HAProxy has not taken after so long is told: its real state must be the decided one within 5 s, or an
 /// alarm (ARCHITECTURE.md, invariant I8). A switch takes milliseconds.
 const ROUTE_LAGS_AFTER: Span = Span::seconds(5);
 
@@ -47,6 +48,7 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
     let services: Vec<ServiceId> = routed.map(|(id, _)| *id).collect();
     for service in services {
         reconcile(draft, seen, service);
+        reconcile_servers(draft, seen, service);
     }
 }
 
@@ -179,6 +181,46 @@ fn reconcile(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
         }
     }
     compare_serving(draft, seen, id);
+}
+
+/// What HAProxy makes of the servers that are to be out of service, or put back.
+fn reconcile_servers(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
+    let (Some(shown), Some((service, _))) = (&seen.out, draft.service(id)) else { return };
+    // A look that began before the order shows what was before it.
+    let out: Vec<(Name, Out)> = service
+        .out
+        .iter()
+        .filter(|(_, out)| seen.at >= out.since)
+        .map(|(name, out)| (*name, out.clone()))
+        .collect();
+    for (name, mut out) in out {
+        let server = ServerId { service: id, server: name };
+        let (proxy, admin) = (seen.proxy, out.admin);
+        let found = shown.get(&server).copied().unwrap_or_default();
+        let pending = out.pending.get(&proxy).copied();
+        match (agreement(admin, &out.ours, found), pending) {
+            (Agreement::InForce, Some(pending)) => {
+                let took = draft.now.boot.since(pending.since);
+                draft.push(Change::Out { server, out: out.confirmed(proxy) });
+                draft.tell(Reason::AdminInForce { server, admin, proxy, took });
+            }
+            (Agreement::InForce, None) => {}
+            // It was put back here: what is shown since then is somebody else's doing.
+            (Agreement::Differs | Agreement::Held, None) if admin == Admin::Ready => {}
+            (Agreement::Differs | Agreement::Held, None) => {
+                out.pending.insert(proxy, Pending { since: draft.now.boot, late: false });
+                draft.push(Change::Out { server, out: Some(out) });
+                draft.tell(Reason::AdminReasserted { server, admin, proxy, found: found.admin() });
+            }
+            (Agreement::Differs | Agreement::Held, Some(pending)) => {
+                if !pending.late && seen.at.since(pending.since) >= ROUTE_LAGS_AFTER {
+                    out.pending.insert(proxy, Pending { late: true, ..pending });
+                    draft.push(Change::Out { server, out: Some(out) });
+                    draft.tell(Reason::AdminLags { server, admin, proxy });
+                }
+            }
+        }
+    }
 }
 
 fn route_since(draft: &Draft<'_>, id: ServiceId) -> crate::domain::time::Boot {

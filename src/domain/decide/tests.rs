@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 mod heal;
 mod incidents;
 mod large;
+mod out;
 mod path;
 mod pauses;
 mod pools;
@@ -127,6 +128,7 @@ fn another_owner_makes_us_passive() {
         routes: BTreeMap::new(),
         checks: BTreeMap::new(),
         serving: BTreeMap::new(),
+        out: None,
     }));
     assert_eq!(codes(&decision), ["proxy_foreign"]);
     assert!(!world.state.desired(proxy()).active);

@@ -195,6 +195,7 @@ fn an_haproxy_that_goes_elsewhere_unwatched_is_found() {
         routes: [(service("api"), site("cloud"))].into(),
         checks: [].into(),
         serving: [].into(),
+        out: None,
     };
     let decision = Decision::default();
     let look = |world: &World| found(world, &Event::Proxy(seen.clone()), &decision);

@@ -90,6 +90,7 @@ impl State {
             | Change::Flaps { .. }
             | Change::Strain { .. }
             | Change::Maintenance { .. }
+            | Change::Out { .. }
             | Change::Asked { .. }
             | Change::Placed { .. }
             | Change::Confirmed { .. }
@@ -170,6 +171,15 @@ impl Service {
                 };
                 self.derive_admin();
             }
+            Change::Out { server, out } => match out {
+                Some(out) => {
+                    self.out_generation = self.out_generation.max(out.generation);
+                    self.out.insert(server.server, out.clone());
+                }
+                None => {
+                    self.out.remove(&server.server);
+                }
+            },
             Change::Asked { server, since } => {
                 if let Some(known) = self.servers.get_mut(&server.server) {
                     known.asked = *since;

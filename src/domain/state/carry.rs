@@ -1,8 +1,10 @@
 //! What is carried over: onto new settings, and onto the clock of a new boot.
 
-use super::{Placement, State};
+use super::{Pending, Placement, Service, State};
 use crate::domain::command::Scope;
-use crate::domain::policy::Policy;
+use crate::domain::id::{Name, ProxyId};
+use crate::domain::maintenance::{Admin, Out};
+use crate::domain::policy::{Policy, ServicePolicy};
 use crate::domain::time::Now;
 
 impl State {
@@ -16,6 +18,7 @@ impl State {
             service.servers =
                 wanted.servers.keys().map(|name| (*name, servers.remove(name).unwrap_or_default())).collect();
             service.maintenance.retain(|name, _| wanted.servers.contains_key(name));
+            service.adopt_out(wanted, policy);
             service.derive_admin();
             service.preference = service.preference.filter(|over| wanted.has_site(over.site));
             if let Placement::On(route) = &mut service.placement {
@@ -48,6 +51,22 @@ impl State {
         self.reindex();
     }
 
+    /// Takes over what people have ordered about servers, from a state that was stored.
+    pub fn adopt_orders(&mut self, stored: &State) {
+        for (id, service) in &mut self.services {
+            let (Some(before), Some(wanted)) = (stored.services.get(id), self.policy.services.get(id)) else {
+                continue;
+            };
+            let known = |name: &Name| wanted.servers.contains_key(name);
+            let held = before.maintenance.iter().filter(|(name, _)| known(name));
+            service.maintenance = held.map(|(name, held)| (*name, held.clone())).collect();
+            service.out = before.out.clone();
+            service.out_generation = before.out_generation;
+            service.adopt_out(wanted, &self.policy);
+            service.derive_admin();
+        }
+    }
+
     /// Moves every stored moment onto the clock of a new boot: what was `x` before `stored` is `x` before `now`.
     pub fn shift_clock(&mut self, stored: Now, now: Now) {
         let by = now.boot.0.saturating_sub(stored.boot.0);
@@ -74,6 +93,10 @@ impl State {
             for held in service.maintenance.values_mut() {
                 held.until = held.until.map(|at| at.shift(by));
             }
+            for out in service.out.values_mut() {
+                out.since = out.since.shift(by);
+                out.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
+            }
             // Health is not carried over a start (`Event::Started`), so its moments need no shift.
         }
         self.repairs.values_mut().for_each(|repair| repair.shift(by));
@@ -84,5 +107,22 @@ impl State {
             pause.until = pause.until.map(|at| at.shift(by));
         }
         self.reindex();
+    }
+}
+
+impl Service {
+    /// A server that leaves the settings stays in an HAProxy until that has its new configuration, and may come back into
+    /// the settings before: it is to be put back then, since nobody's order is about it any more.
+    fn adopt_out(&mut self, wanted: &ServicePolicy, policy: &Policy) {
+        let managed: Vec<ProxyId> = policy.managed(wanted).collect();
+        for (name, out) in &mut self.out {
+            out.pending.retain(|proxy, _| managed.contains(proxy));
+            if !wanted.servers.contains_key(name) && out.admin != Admin::Ready {
+                let pending = Pending { since: out.since, late: false };
+                out.admin = Admin::Ready;
+                out.pending = managed.iter().map(|proxy| (*proxy, pending)).collect();
+            }
+        }
+        self.out.retain(|_, out| Out::is_wanted(out));
     }
 }

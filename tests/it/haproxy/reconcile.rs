@@ -89,6 +89,7 @@ pub(crate) fn to(site: &str, generation: u64) -> Desired {
         active: true,
         routes: BTreeMap::from([(api(), DesiredRoute { site: site.parse().unwrap(), generation })]),
         down: BTreeMap::from([(server(), 7)]),
+        servers: BTreeMap::new(),
     }
 }
 

@@ -25,6 +25,7 @@ fn look(world: &mut World, proxy: ProxyId, route: &str, serving: Option<SiteId>)
         routes: [(service("api"), site(route))].into(),
         checks: BTreeMap::new(),
         serving: serving.map(|site| (service("api"), site)).into_iter().collect(),
+        out: Some(world.out.clone()),
     };
     world.step(Event::Proxy(seen))
 }
