@@ -133,6 +133,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
             files::replace_in_background(target.config_file.clone(), rendered.text.clone().into()).await?;
         }
         keep_last_good(target, rendered).await;
+        forget_leftovers(target).await;
         return Ok(Outcome::Unchanged);
     }
     let before = processes_patiently(&target.runtime).await.map_err(ApplyError::NotReachable)?;
@@ -149,6 +150,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     if let Err(error) = blocking(target, move || files::put_in_place(candidate.file, &config_file)).await {
         // Renamed but not synced is possible; what HAProxy runs is what must be on disk.
         restore(target, old_file).await?;
+        forget_state(target).await;
         return Err(error.into());
     }
 
@@ -161,10 +163,14 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     let started = Instant::now();
     let reloaded = reload(target, &before, &live, rendered).await;
     target.handoff.look_now();
+    // The file has served, or never will. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
+    match reloaded {
+        Reloaded::Loaded(_) | Reloaded::Failed(_) | Reloaded::NotSent(_) => forget_state(target).await,
+        // Perhaps it is about to be read. The next attempt, or the next look that finds the configuration in force, sees to it.
+        Reloaded::Unknown(_) => {}
+    }
     let outcome = match reloaded {
         Reloaded::Loaded(pid) => {
-            // The file has served. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
-            forget_state(target).await;
             keep_last_good(target, rendered).await;
             Outcome::Applied { pid, took: started.elapsed(), warnings: candidate.warnings }
         }
@@ -280,6 +286,16 @@ async fn forget_state(target: &Target) {
     let written = files::replace_in_background(target.state_file.clone(), server_state::NOTHING.into()).await;
     if let Err(error) = written {
         tracing::warn!(error = &error as &dyn std::error::Error, "old server states stay in the state file");
+    }
+}
+
+/// A reload that nobody saw the end of has left states behind: one that came into force late, or that a daemon before us
+/// began.
+async fn forget_leftovers(target: &Target) {
+    let path = target.state_file.clone();
+    let there = blocking(target, move || files::read_if_there(&path)).await;
+    if there.is_ok_and(|text| text.is_some_and(|text| text != server_state::NOTHING.as_bytes())) {
+        forget_state(target).await;
     }
 }
 

@@ -66,6 +66,10 @@ async fn a_good_configuration_is_applied_once_and_proved_by_its_revision() {
         "1\n",
         "states are not left behind"
     );
+    // Nor those that a reload has left whose end nobody saw.
+    std::fs::write(lab.dir.path().join("state"), "1\n# be_id be_name\n").unwrap();
+    assert_eq!(apply(&target, &new).await.unwrap(), Outcome::Unchanged);
+    assert_eq!(std::fs::read_to_string(lab.dir.path().join("state")).unwrap(), "1\n");
 
     // Edited by hand, but not loaded: what runs is what is put back, without a reload.
     std::fs::write(lab.config_file(), "nonsense").unwrap();
@@ -150,6 +154,8 @@ async fn a_reload_that_haproxy_fails_is_told_and_taken_back() {
         assert!(message.contains("bind"), "{message}");
         untouched(&lab, &text, pid).await;
         assert_eq!(lab.runtime().processes().await.unwrap().failed, round);
+        // HAProxy would begin with these states when it crashes next week.
+        assert_eq!(std::fs::read_to_string(lab.dir.path().join("state")).unwrap(), "1\n");
     }
     // After failures, which HAProxy goes on counting, a good one is still recognised.
     drop(taken);
