@@ -145,6 +145,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
         return Ok(Outcome::Rejected { stage: Stage::Binds, message });
     }
     keep_old(target, &live, old_file.as_deref()).await?;
+    let reloading = target.handoff.reloading();
     carry_state_over(target, &rendered.text).await?;
     let config_file = target.config_file.clone();
     if let Err(error) = blocking(target, move || files::put_in_place(candidate.file, &config_file)).await {
@@ -162,6 +163,7 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     }
     let started = Instant::now();
     let reloaded = reload(target, &before, &live, rendered).await;
+    drop(reloading);
     target.handoff.look_now();
     // The file has served, or never will. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
     match reloaded {

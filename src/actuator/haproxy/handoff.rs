@@ -4,15 +4,19 @@
 //! ```text
 //!   driver ── what the map file shall hold ──► file task ── what it holds ──► keeper: before a reload, a moment for it
 //!   driver ◄────────────────── look at once ─────────────────────────────── keeper: after a reload
+//!   driver ◄── what servers show now may not last ───────────────────────── keeper: during a reload
 //! ```
 //!
 //! A new worker begins with the map file. So the file has what is decided before a reload; and where a disk does not take it
 //! in time, or a switch falls into the reload, the driver finds the new worker at once and not with its next look.
+//!
+//! A new worker's servers are out of service if they were when the keeper asked the old worker. What is changed there after
+//! that is lost with it: so the driver tells nothing of servers as done until the reload is over.
 
 use super::files::{self, FileError};
 use crate::domain::id::ProxyId;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -29,9 +33,28 @@ pub struct Handoff(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     look: Notify,
+    reloads: Mutex<Reloads>,
     file: watch::Sender<MapFile>,
     /// Held while the file is written: an older text never comes after a newer one.
     writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Reloads {
+    under_way: u32,
+    ended: u64,
+}
+
+/// A reload: from when servers' states are read for the new worker, until it has taken over or never will.
+#[must_use = "the reload is over when this is dropped"]
+pub(super) struct Reloading(Arc<Shared>);
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        let mut reloads = self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.under_way = reloads.under_way.saturating_sub(1);
+        reloads.ended += 1;
+    }
 }
 
 /// The map file: what it shall hold, and how much of that it does.
@@ -65,6 +88,22 @@ impl Handoff {
     /// Waits until a look is asked for. Cancel-safe.
     pub(super) async fn look_asked(&self) {
         self.0.look.notified().await;
+    }
+
+    /// A reload begins.
+    pub(super) fn reloading(&self) -> Reloading {
+        self.reloads().under_way += 1;
+        Reloading(Arc::clone(&self.0))
+    }
+
+    /// Names the time since the last reload; none during one.
+    pub(super) fn calm(&self) -> Option<u64> {
+        let reloads = self.reloads();
+        (reloads.under_way == 0).then_some(reloads.ended)
+    }
+
+    fn reloads(&self) -> MutexGuard<'_, Reloads> {
+        self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the map file at `path` shall hold from now on. Does not wait for the disk.
@@ -188,6 +227,19 @@ mod tests {
         let mut asked = std::pin::pin!(handoff.look_asked());
         let mut nothing = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(asked.as_mut().poll(&mut nothing).is_ready());
+    }
+
+    #[test]
+    fn a_time_without_a_reload_has_a_name_of_its_own() {
+        let handoff = Handoff::default();
+        let before = handoff.calm();
+        assert!(before.is_some());
+        let (one, other) = (handoff.reloading(), handoff.reloading());
+        assert_eq!(handoff.calm(), None);
+        drop(one);
+        assert_eq!(handoff.calm(), None, "the other goes on");
+        drop(other);
+        assert!(handoff.calm().is_some() && handoff.calm() != before);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod reply;
 mod rescue;
 mod runtime;
 mod server_state;
+mod servers;
 mod switch;
 pub mod template;
 mod validate;

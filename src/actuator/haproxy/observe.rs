@@ -43,6 +43,8 @@ pub struct MasterSeen {
     pub pid: u32,
     /// Reloads that failed since the last good one.
     pub failed_reloads: u32,
+    /// The worker that takes new connections; more than one in the moment of a reload.
+    pub workers: Vec<u32>,
     /// The workers that finish what they have.
     pub old_workers: Vec<u32>,
 }
@@ -128,6 +130,7 @@ pub async fn observe(runtime: &Runtime, map: &MapPath) -> Result<Observed, Runti
         master: runtime.processes().await.ok().map(|seen| MasterSeen {
             pid: seen.master.pid,
             failed_reloads: seen.failed,
+            workers: seen.workers.iter().map(|worker| worker.pid).collect(),
             old_workers: seen.old_workers.iter().map(|worker| worker.pid).collect(),
         }),
     })
@@ -137,6 +140,12 @@ impl Observed {
     /// Whether this is the worker of `other`: only then can counters be compared, and run-time state is still there.
     pub fn same_worker(&self, other: &Observed) -> bool {
         (self.pid, self.started) == (other.pid, other.started)
+    }
+
+    /// Whether the master calls the worker that was looked at the current one, and no other: otherwise another has taken
+    /// over, or is about to.
+    pub fn is_current(&self) -> bool {
+        self.master.as_ref().is_some_and(|master| master.workers == [self.pid])
     }
 
     /// How much each site's servers did for each service since `before`: service to site to requests (or sessions).

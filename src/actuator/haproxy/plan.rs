@@ -13,7 +13,9 @@ use super::validate::Validate;
 use crate::domain::policy::ServicePolicy;
 use crate::domain::time::{Boot, Span};
 use crate::domain::{ProxyId, ServerId, ServiceId, SiteId};
-use crate::settings::{self, Check, Observe, ProbeSettings, ProxySettings, ServiceSettings, Settings};
+use crate::settings::{
+    self, Check, ConfigMode, Observe, ProbeSettings, ProxySettings, ServiceSettings, Settings,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +78,7 @@ pub fn driver(
         check_age: settings.policy.services.iter().map(check_age).collect(),
         clock,
         handoff: Handoff::default(),
+        external: wanted.config == ConfigMode::External,
     })
 }
 

@@ -1,9 +1,11 @@
-//! The task that keeps one HAProxy as it is decided: looks each second, writes what differs, reads it back, reports.
+//! The task that keeps one HAProxy as it is decided, its routes and its servers: looks each second, writes what differs,
+//! reads it back, reports.
 //!
 //! ```text
 //!   watch Desired ──► set_current ──► Event::Routed ──┬► old workers (a task: one that hangs delays no switch)
 //!                                                     └► map file (a task: a disk never delays a switch)
 //!   every second  ──► observe     ──► Event::Proxy / ProxyLost; what differs from Desired is set again
+//!                     administer  ──► a look at once: what it shows, is reported
 //!   Evacuation    ──► guard clear? ──► evacuate (a task of its own, see rescue) ──► Event::Finished
 //! ```
 //!
@@ -18,8 +20,9 @@ use super::observe::{Observed, observe};
 use super::old_workers::{InForce, keep_old_workers};
 use super::rescue::{Guard, Rescues};
 use super::runtime::Runtime;
+use super::servers;
 use super::switch::{Routes, SwitchError, map_file, set_current};
-use crate::domain::action::{Desired, DesiredRoute, Evacuation};
+use crate::domain::action::{Desired, DesiredRoute, DesiredServer, Evacuation};
 use crate::domain::event::{CheckSeen, Event, ProxyIdentity, ProxySeen, Routed};
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::time::{Boot, Span};
@@ -53,6 +56,8 @@ pub struct Driver {
     pub clock: fn() -> Boot,
     /// What is shared with who changes its configuration.
     pub handoff: Handoff,
+    /// Its configuration is somebody else's: its servers are left alone.
+    pub external: bool,
 }
 
 impl Driver {
@@ -61,8 +66,9 @@ impl Driver {
         self.take_over || owner.is_none_or(|owner| owner == self.owner)
     }
 
-    /// What a look shows, in the core's words; with an earlier look, also who served since then.
-    fn translate(&self, at: Boot, seen: &Observed, before: Option<&Observed>) -> ProxySeen {
+    /// What a look shows, in the core's words; with an earlier look, also who served since then. `lasts`: no other worker is
+    /// about to take over with the servers as they were before.
+    fn translate(&self, at: Boot, seen: &Observed, before: Option<&Observed>, lasts: bool) -> ProxySeen {
         let mut checks = BTreeMap::new();
         for ((backend, server), state) in &seen.servers {
             let Some((service, _)) = naming::pool_of(backend) else { continue };
@@ -89,7 +95,7 @@ impl Driver {
             routes: live_routes(seen),
             checks,
             serving,
-            out: None,
+            out: (lasts && !self.external).then(|| servers::out(seen)),
         }
     }
 }
@@ -98,7 +104,7 @@ impl Driver {
 pub async fn look(driver: &Driver) -> Event {
     let at = (driver.clock)();
     match observe(&driver.runtime, &driver.map_path).await {
-        Ok(seen) => Event::Proxy(driver.translate(at, &seen, None)),
+        Ok(seen) => Event::Proxy(driver.translate(at, &seen, None, seen.is_current())),
         Err(_) => Event::ProxyLost { proxy: driver.proxy },
     }
 }
@@ -119,7 +125,8 @@ pub async fn run(
     let (current, told) = watch::channel(None);
     let (runtime, map) = (driver.runtime.clone(), driver.map_path.clone());
     tasks.spawn(keep_old_workers(driver.proxy, runtime, map, told, handoff.clone()));
-    let mut this = Reconciler { driver, events, current, last: None, in_force: BTreeMap::new() };
+    let (in_force, administered) = (BTreeMap::new(), BTreeMap::new());
+    let mut this = Reconciler { driver, events, current, last: None, in_force, administered };
     let mut rescues = Rescues::default();
     let mut looks = interval(this.driver.look_every);
     // A late look is not made up for: the next one sees everything.
@@ -164,6 +171,8 @@ pub async fn run(
         for end in ended {
             this.tell(Event::Finished(end)).await;
         }
+        // Last: what moves traffic does not wait for it.
+        this.administer(&wanted).await;
     }
 }
 
@@ -176,6 +185,8 @@ struct Reconciler {
     last: Option<Observed>,
     /// What was read back since the last change. Not trusted across a look that shows otherwise.
     in_force: BTreeMap<ServiceId, DesiredRoute>,
+    /// What was wanted of servers when they were told last.
+    administered: BTreeMap<ServerId, DesiredServer>,
 }
 
 impl Reconciler {
@@ -186,6 +197,7 @@ impl Reconciler {
 
     async fn look(&mut self, wanted: &Desired, no_rescue_runs: bool) {
         let at = (self.driver.clock)();
+        let calm = self.driver.handoff.calm();
         let seen = match observe(&self.driver.runtime, &self.driver.map_path).await {
             Ok(seen) => seen,
             Err(error) => {
@@ -200,7 +212,8 @@ impl Reconciler {
         };
         let live = live_routes(&seen);
         self.in_force.retain(|service, route| live.get(service) == Some(&route.site));
-        let event = Event::Proxy(self.driver.translate(at, &seen, self.last.as_ref()));
+        let lasts = calm.is_some() && calm == self.driver.handoff.calm() && seen.is_current();
+        let event = Event::Proxy(self.driver.translate(at, &seen, self.last.as_ref(), lasts));
         let open: Vec<(Ident, Ident)> = seen
             .open_rescue_lines()
             .filter_map(|(backend, line)| Some((backend.parse().ok()?, line.parse().ok()?)))
@@ -249,6 +262,30 @@ impl Reconciler {
         if !generations.is_empty() {
             let took = (self.driver.clock)().since(began);
             self.tell(Event::Routed(Routed { proxy: self.driver.proxy, generations, took })).await;
+        }
+    }
+
+    /// Tells servers that are not known to be as wanted. What came of it, a look tells: at once after a new decision; what
+    /// HAProxy lost, or somebody changed, is in no such hurry, and whoever changes it again and again is not raced.
+    async fn administer(&mut self, wanted: &Desired) {
+        if self.driver.external || !self.may_write(wanted) {
+            return;
+        }
+        let decided = wanted.servers != self.administered;
+        let differs = self.last.as_ref().is_some_and(|seen| servers::differ(wanted, seen));
+        if !decided && !differs {
+            return;
+        }
+        match servers::administer(&self.driver.runtime, wanted).await {
+            Ok(_) => self.administered.clone_from(&wanted.servers),
+            Err(error) => {
+                let (proxy, error) = (self.driver.proxy, &error as &dyn std::error::Error);
+                tracing::warn!(%proxy, error, "HAProxy does not take its servers out of service, or back");
+                return;
+            }
+        }
+        if decided {
+            self.driver.handoff.look_now();
         }
     }
 

@@ -15,15 +15,15 @@ use tokio::task::JoinHandle;
 const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// Driver and keeper of a lab, as the daemon starts them.
-struct Pair {
-    lab: Lab,
-    driver: Task,
+pub(crate) struct Pair {
+    pub(crate) lab: Lab,
+    pub(crate) driver: Task,
     wanted: watch::Sender<Arc<Wanted>>,
     configured: mpsc::Receiver<Event>,
 }
 
 impl Pair {
-    async fn start() -> Pair {
+    pub(crate) async fn start() -> Pair {
         let lab = Lab::start(|_| {}).await;
         // The driver writes the map's file through a link, so that the disk can be taken from it and from nobody else.
         std::os::unix::fs::symlink(lab.dir.path(), lab.dir.path().join("view")).unwrap();
@@ -54,7 +54,7 @@ impl Pair {
     }
 
     /// The reload is about to be sent.
-    async fn until_in_place(&self) {
+    pub(crate) async fn until_in_place(&self) {
         let (file, maxconn) = (self.lab.config_file(), self.wanted.borrow().model.proxy.maxconn);
         let line = format!("maxconn {maxconn}\n");
         until("the new file is in place", async || std::fs::read_to_string(&file).unwrap().contains(&line))
@@ -62,20 +62,20 @@ impl Pair {
     }
 
     /// The new worker has been looked at.
-    async fn until_looked(&mut self) {
+    pub(crate) async fn until_looked(&mut self) {
         let pid = self.lab.runtime().info().await.unwrap().pid;
         self.driver.look("the new worker", |seen| seen.identity.pid == pid).await;
     }
 
     /// Another configuration, applied from now on.
-    fn reconfigure(&self, round: u32) {
+    pub(crate) fn reconfigure(&self, round: u32) {
         let before = self.wanted.borrow().clone();
         let mut model = before.model.clone();
         model.proxy.maxconn += round;
         self.wanted.send_replace(Arc::new(Wanted { model, ..(*before).clone() }));
     }
 
-    async fn in_force(&mut self) {
+    pub(crate) async fn in_force(&mut self) {
         let told = async {
             loop {
                 match self.configured.recv().await {

@@ -243,7 +243,13 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
 
 const HANGS: u8 = 1;
 
-/// An HTTP server that names its site, counts what it did, and can be told to accept and never answer, or to be gone.
+/// Longer than a test needs to change something meanwhile, shorter than any timeout of the lab.
+pub(crate) const SLOWLY: Duration = Duration::from_millis(600);
+
+const SLOW: u8 = 2;
+
+/// An HTTP server that names its site, counts what it did, and can be told to answer slowly, to accept and never answer, or
+/// to be gone.
 #[derive(Clone)]
 pub(crate) struct Upstream {
     pub(crate) port: u16,
@@ -297,6 +303,11 @@ impl Upstream {
         self.mood.store(if hangs { HANGS } else { 0 }, Ordering::SeqCst);
     }
 
+    /// It answers its check at once, and everything else after [`SLOWLY`].
+    pub(crate) fn slow(&self, slow: bool) {
+        self.mood.store(if slow { SLOW } else { 0 }, Ordering::SeqCst);
+    }
+
     async fn serve(self, stream: TcpStream) {
         let site = self.site;
         let mut stream = BufReader::new(stream);
@@ -316,6 +327,9 @@ impl Upstream {
             }
             if !request.starts_with("GET /health") {
                 self.requests.fetch_add(1, Ordering::SeqCst);
+                if self.mood.load(Ordering::SeqCst) == SLOW {
+                    sleep(SLOWLY).await;
+                }
             }
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{site}", site.len());
             if stream.write_all(answer.as_bytes()).await.is_err() {

@@ -6,4 +6,5 @@ pub(crate) mod lab;
 mod last_good;
 mod reconcile;
 mod rescue;
+mod servers;
 mod switch;

@@ -34,6 +34,7 @@ impl Task {
             check_age: BTreeMap::from([(api(), Span(400))]),
             clock: || Boot(0),
             handoff: Handoff::default(),
+            external: false,
         }
     }
 

@@ -56,7 +56,8 @@ pub enum OpState {
     Stopping,
 }
 
-/// `srv_admin_state`, a set of bits.
+/// `srv_admin_state`, a set of bits (management guide, `show servers state`). 2 and 16 are 1 and 8 of the server that is
+/// tracked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AdminBits(pub u32);
 
@@ -64,6 +65,12 @@ impl AdminBits {
     /// Maintenance, ordered at run time (bit 1).
     pub fn forced_maint(self) -> bool {
         self.0 & 0x01 != 0
+    }
+
+    /// Maintenance because the configuration says `disabled` (bit 4). HAProxy then sets bit 1 beside it; that one goes when
+    /// somebody enables the server.
+    pub fn configured(self) -> bool {
+        self.0 & 0x04 != 0
     }
 
     /// Drain, ordered at run time (bit 8).
