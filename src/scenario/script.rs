@@ -185,7 +185,7 @@ impl Reader {
                 let said = words.clone().text();
                 let facts = docker::facts(&mut words)?;
                 // Without a fact it is introduced, and that is all.
-                (!said.is_empty()).then(|| (When::Now, Happening::Facts { container, facts, words: said }))
+                (!said.is_empty()).then_some((When::Now, Happening::Facts { container, facts, words: said }))
             }
             "clock" => {
                 words.expect("jumps")?;
