@@ -89,6 +89,7 @@ bind = "127.0.0.1:{port}"
 prefer = ["onprem", "cloud"]
 ready = {{ path = "/health", interval = "100ms", timeout = "250ms", fast_interval = "20ms" }}
 failback = {{ after = "1s", hold_down = "0s", limit = 30 }}
+flapping = {{ falls = 0 }} # the tests break the same server over and over
 
 [services.api.servers.api-onprem]
 site = "onprem"
