@@ -177,7 +177,7 @@ impl State {
         self.index = index;
     }
 
-    /// When [`Event::Woke`](super::Event::Woke) is wanted.
+    /// When [`Event::Woke`](crate::domain::Event::Woke) is wanted.
     pub fn next_deadline(&self) -> Option<Boot> {
         let services = self.index.wakes.first().map(|(at, _)| *at);
         let repairs = self.index.repairs.first().map(|(at, _)| *at);
