@@ -92,12 +92,13 @@ impl Repair {
         match self.phase {
             // Our own restart: it dies before it starts.
             Phase::Acting { deed: Deed::Restart { .. }, .. } => self.clone(),
+            // It ended by a person already. Told twice, or in another order, that is no crash; and if a start of it was
+            // missed, the next list finds it running or leaves it theirs. What a person stopped is not started on a guess.
+            Phase::Stopping { .. } | Phase::Held { .. } => self.clone(),
             Phase::Unseen
             | Phase::Runs { .. }
             | Phase::Ailing { .. }
             | Phase::Judging { .. }
-            | Phase::Stopping { .. }
-            | Phase::Held { .. }
             | Phase::WithEngine
             | Phase::Docker { .. }
             | Phase::Due { .. }

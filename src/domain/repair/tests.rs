@@ -138,8 +138,8 @@ const TABLE: [(&str, Input, [&str; 14]); 23] = {
             "died",
             Input::Died { exit: CODE, oom: false },
             [
-                "due", "due", "due", "due", "due", "due", "due", "due", "due", "due", "acting", "due", "due",
-                "due",
+                "due", "due", "due", "due", "stopping", "held", "due", "due", "due", "due", "acting", "due",
+                "due", "due",
             ],
         ),
         (
