@@ -127,6 +127,7 @@ impl Daemon {
                     self.window.set_problems(problems);
                 }
                 Some(event) = self.lanes.observed.recv() => self.take(event),
+                () = self.hands.sure() => {}
                 () = tokio::time::sleep(pause) => {}
             }
             self.drain();
@@ -179,7 +180,7 @@ impl Daemon {
                 Action::Answer { command, .. } => self.desk.answer(*command, &step.record),
             }
         }
-        self.hands.note_changes(&step.record.decision.changes);
+        self.hands.note_changes(step.record.seq, &step.record.decision.changes);
         self.batch.push(step.record);
         // People hear of it as of any other trouble. Such an event moves nothing, so it cannot lead to another one.
         for breach in step.breaches {

@@ -97,6 +97,14 @@ impl Edges {
         }
     }
 
+    /// The same, with servers as they were desired before.
+    pub fn desire_but_servers(&self, proxy: ProxyId, desired: Desired) {
+        if let Some(edge) = self.proxies.get(&proxy) {
+            let servers = edge.desired.borrow().servers.clone();
+            self.desire(proxy, Desired { servers, ..desired });
+        }
+    }
+
     /// Orders an evacuation; says why if there is no room for it.
     pub fn evacuate(&self, evacuation: Evacuation) -> Result<(), &'static str> {
         let edge = self.proxies.get(&evacuation.proxy).ok_or("the settings no longer have this HAProxy")?;

@@ -5,12 +5,13 @@ use super::edges::Edges;
 use crate::domain::action::{Action, Evacuation, Finished, Heal, Outcome, Target};
 use crate::domain::change::Change;
 use crate::domain::delivery::Mail;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, StoreHealth};
 use crate::domain::{ProxyId, ServiceId, State};
 use crate::settings::Settings;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What was decided and has not gone out.
 pub(super) struct Hands {
@@ -30,6 +31,18 @@ pub(super) struct Hands {
     touched: BTreeSet<ServiceId>,
     /// An HAProxy became ours or another's, or the settings changed: everything is published anew.
     all: bool,
+    /// Orders about servers that may not be on the disk yet.
+    unsure: Option<Unsure>,
+}
+
+/// Orders about servers that wait for the disk. HAProxy keeps what it is told, also when we crash: a server that was taken out
+/// by an order that nobody remembers would stay out, as if somebody had done it by hand.
+#[derive(Debug, Clone, Copy)]
+struct Unsure {
+    /// The last of their records.
+    seq: u64,
+    /// They are not waited for beyond this.
+    until: Instant,
 }
 
 impl Hands {
@@ -46,6 +59,7 @@ impl Hands {
             troubled: true,
             touched: BTreeSet::new(),
             all: true,
+            unsure: None,
         }
     }
 
@@ -63,12 +77,17 @@ impl Hands {
         }
     }
 
-    /// Notes what changes the desired state without being an action: the verdicts that guard evacuations, and ownership.
-    pub(super) fn note_changes(&mut self, changes: &[Change]) {
+    /// Notes what changes the desired state without being an action, with the record `seq`: the verdicts that guard
+    /// evacuations, servers that are out of service, and ownership.
+    pub(super) fn note_changes(&mut self, seq: u64, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Health { server, .. } | Change::Out { server, .. } => {
+                Change::Health { server, .. } => {
                     self.touched.insert(server.service);
+                }
+                Change::Out { server, .. } => {
+                    self.touched.insert(server.service);
+                    self.unsure = Some(Unsure { seq, until: Instant::now() + DURABLE_WITHIN });
                 }
                 Change::Placed { service, .. } => {
                     self.touched.insert(*service);
@@ -122,14 +141,48 @@ impl Hands {
         self.alerts.close().await;
     }
 
+    /// Waits until orders about servers can be published; for ever if none waits. Cancel-safe.
+    pub(super) async fn sure(&self) {
+        match self.unsure {
+            Some(Unsure { seq, until }) => {
+                let mut committed = self.committed.clone();
+                // Late, or with a store that has ended, they are given all the same: a person has asked for them.
+                let _ = tokio::time::timeout_at(until, committed.wait_for(|last| *last >= seq)).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether orders about servers have to wait still.
+    fn is_unsure(&mut self, state: &State) -> bool {
+        let Some(Unsure { seq, until }) = self.unsure else { return false };
+        let waits = *self.committed.borrow() < seq
+            && Instant::now() < until
+            && state.store == StoreHealth::Durable
+            // A store that has ended commits nothing any more.
+            && self.committed.has_changed().is_ok();
+        if !waits {
+            self.unsure = None;
+            self.all = true;
+        }
+        waits
+    }
+
     /// Sends out the desired states, then the evacuations that rely on them. Returns how those ended that found no room.
     pub(super) fn publish(&mut self, state: &State) -> Vec<Event> {
+        let unsure = self.is_unsure(state);
         let touched = std::mem::take(&mut self.touched);
         let all = std::mem::take(&mut self.all);
         if all || !touched.is_empty() {
             for proxy in state.proxies.keys() {
                 if all || touched.iter().any(|service| routes_through(state, *service, *proxy)) {
-                    self.edges.desire(*proxy, state.desired(*proxy));
+                    let desired = state.desired(*proxy);
+                    if unsure {
+                        // Routes do not wait for a disk.
+                        self.edges.desire_but_servers(*proxy, desired);
+                    } else {
+                        self.edges.desire(*proxy, desired);
+                    }
                 }
             }
         }
@@ -161,9 +214,9 @@ impl Hands {
     }
 }
 
-/// How long a start or a mail waits for its record to be on the disk: as long as the store's own patience with a commit.
-/// Then the store is degraded, and a dead service is worse than a start that a crash of ours would forget; a mail says that
-/// it may come twice.
+/// How long a start, a mail or an order about a server waits for its record to be on the disk: as long as the store's own
+/// patience with a commit. Then the store is degraded, and a dead service is worse than a start that a crash of ours would
+/// forget; a mail says that it may come twice, and the answer to an order that it is not durable.
 const DURABLE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Waits until the record `seq` is on the disk, or for long enough. Gives back whether it is.

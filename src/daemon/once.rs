@@ -158,7 +158,12 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
         .values_mut()
         .flat_map(|service| service.servers.values_mut())
         .for_each(|server| server.rise = 1);
-    let core = Core::new(State::new(policy), 1);
+    let mut state = State::new(policy);
+    // What people have ordered about servers holds whoever looks: their sites are judged without them.
+    if let Some(stored) = stored(settings).await {
+        state.adopt_orders(&stored);
+    }
+    let core = Core::new(state, 1);
     let owner = owner(settings);
     let mut drivers = Vec::new();
     for (id, wanted) in &settings.proxies {
@@ -288,6 +293,16 @@ async fn probes(
         }
     }
     results
+}
+
+/// The state that a daemon has left, or keeps, if it can be read in time.
+async fn stored(settings: &Settings) -> Option<State> {
+    let dir = settings.state_dir.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let stored = store::Reader::open(&dir).ok()?.latest().ok()??;
+        Some(stored.on_boot(&super::start::boot_id(), now()))
+    });
+    timeout(LOOK_DEADLINE, read).await.ok()?.ok()?
 }
 
 /// Our OWNER, if a daemon ever ran on this state directory; without one HAProxy's owner is a stranger's.

@@ -306,7 +306,7 @@ fn hints(config: &Path, loaded_from: Fingerprint) -> mpsc::Receiver<Reload> {
 }
 
 /// The id of this boot (random(4)); stored moments of another one are moved onto this one's clock.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
