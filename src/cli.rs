@@ -11,6 +11,7 @@ mod context;
 mod ends;
 mod events;
 mod explain;
+mod maintain;
 mod once;
 mod order;
 mod outbox;
@@ -26,6 +27,7 @@ mod through;
 use crate::chain::chain;
 use crate::control::ClientError;
 use crate::daemon::StartError;
+use crate::domain::maintenance::Admin;
 use crate::settings::Problems;
 use crate::store::LockError;
 use args::{Cli, Command};
@@ -41,8 +43,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// As asked; for `status` and `--once`: all is well.
     Ok = 0,
-    /// `status`, `--once`: degraded. `failover`, `failback`: denied, and the reason was printed. `test-alert`: a way fails.
-    /// `scenario --check`: decided otherwise than written.
+    /// `status`, `--once`: degraded. `failover`, `failback`, `drain`, `maint`, `ready`: denied, and the reason was printed.
+    /// `test-alert`: a way fails. `scenario --check`: decided otherwise than written.
     Degraded = 1,
     /// `status`, `--once`: a service is down.
     Down = 2,
@@ -110,6 +112,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Containers(args) => wait_for(containers::run(&mut Context::new(&global)?, &args)),
         Command::Failover(args) => wait_for(order::failover(&mut Context::new(&global)?, &args)),
         Command::Failback(args) => wait_for(order::failback(&mut Context::new(&global)?, &args)),
+        Command::Drain(args) => wait_for(maintain::out(&mut Context::new(&global)?, Admin::Drain, &args)),
+        Command::Maint(args) => wait_for(maintain::out(&mut Context::new(&global)?, Admin::Maint, &args)),
+        Command::Ready(args) => wait_for(maintain::ready(&mut Context::new(&global)?, &args)),
         Command::Outbox(args) => wait_for(outbox::run(&mut Context::new(&global)?, &args)),
         Command::Pause(args) => wait_for(order::pause(&mut Context::new(&global)?, &args)),
         Command::Resume(args) => wait_for(order::resume(&mut Context::new(&global)?, &args)),

@@ -3,10 +3,11 @@
 use super::Usage;
 use super::ends::{Ends, LASTS_MAX};
 use crate::domain::command::Scope;
-use crate::domain::id::{ProxyId, ServiceId, SiteId};
+use crate::domain::id::{Name, NameError, ProxyId, ServiceId, SiteId};
 use crate::domain::time::Span;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Where the settings are unless `--config` says otherwise.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/supervisor/supervisor.toml";
@@ -74,6 +75,18 @@ pub(crate) enum Command {
     Failover(FailoverArgs),
     /// End the override, and move the traffic to the best healthy site.
     Failback(FailbackArgs),
+    /// Take a server out of service gently: it gets nothing new, and finishes what it has.
+    ///
+    /// HTTP: requests in flight are answered, and the next one of each client goes elsewhere, also over a connection that
+    /// the client keeps. TCP: connections stay until their clients end them. HAProxy goes on checking the server. It lasts
+    /// until `ready`, or as long as --for or --until says. Waits until every HAProxy has it so.
+    Drain(OutArgs),
+    /// Take a server out of service for maintenance.
+    ///
+    /// As `drain`, but connections in TCP mode are cut at once, and HAProxy no longer checks the server.
+    Maint(OutArgs),
+    /// Put a server back into service, whoever took it out.
+    Ready(ReadyArgs),
     /// Go on observing and alerting, and do nothing by yourself.
     Pause(PauseArgs),
     /// End a pause.
@@ -159,6 +172,56 @@ pub(crate) struct FailbackArgs {
 
     #[command(flatten)]
     pub(crate) how: OrderArgs,
+}
+
+/// `drain` and `maint`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct OutArgs {
+    /// The server: SERVICE/SERVER, or its name alone where one service only has a server of that name.
+    #[arg(value_name = "SERVICE/SERVER")]
+    pub(crate) server: Named,
+
+    /// When it is put back by itself; else it stays out until `ready`.
+    #[command(flatten)]
+    pub(crate) ends: Ends,
+
+    /// Even if it is the last server that serves.
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) how: OrderArgs,
+}
+
+/// `ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ReadyArgs {
+    /// The server: SERVICE/SERVER, or its name alone where one service only has a server of that name.
+    #[arg(value_name = "SERVICE/SERVER")]
+    pub(crate) server: Named,
+
+    #[command(flatten)]
+    pub(crate) how: OrderArgs,
+}
+
+/// A server as people name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Of this service; none: of the one that has it.
+    pub(crate) service: Option<ServiceId>,
+    /// The server.
+    pub(crate) server: Name,
+}
+
+impl FromStr for Named {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Named, NameError> {
+        Ok(match text.split_once('/') {
+            Some((service, server)) => Named { service: Some(service.parse()?), server: server.parse()? },
+            None => Named { service: None, server: text.parse()? },
+        })
+    }
 }
 
 /// What is paused.

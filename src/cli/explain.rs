@@ -23,6 +23,7 @@ pub(super) async fn run(context: &mut Context, args: &ExplainArgs) -> anyhow::Re
     for reason in &service.reasons {
         text.push_str(&wrapped("  - ", &reason.words));
     }
+    text.push_str(&status::unconfirmed(&service));
     text.push_str(&table::servers(&service.servers, context.output.colour));
     text.push_str("lately:\n");
     // The journal is on a disk, and the disk may be what is broken: the rest is said all the same.

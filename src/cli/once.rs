@@ -139,6 +139,7 @@ fn told(findings: &Findings, would_do: &[String], did: &Did, daemon: Option<&Vie
         for service in &view.services {
             let line = format!("{}: {}", status::headline(service, colour), service.reason);
             text.push_str(&wrapped("  ", &line));
+            text.push_str(&status::out_of_service(service));
         }
     }
     text

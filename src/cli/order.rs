@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Between the first looks at the route: what is printed should be near what it took.
-const LOOK_FIRST: Duration = Duration::from_millis(3);
+pub(super) const LOOK_FIRST: Duration = Duration::from_millis(3);
 
 /// The longest wait between two looks.
-const LOOK_LONGEST: Duration = Duration::from_millis(100);
+pub(super) const LOOK_LONGEST: Duration = Duration::from_millis(100);
 
 pub(super) async fn failover(context: &mut Context, args: &FailoverArgs) -> anyhow::Result<Exit> {
     let before = look(context, args.service).await?;
@@ -59,12 +59,12 @@ fn seen(before: &Option<ServiceView>) -> Option<u64> {
 
 /// The answer, and what came of it.
 #[derive(Debug, Serialize)]
-struct Outcome<'a> {
+pub(super) struct Outcome<'a> {
     #[serde(flatten)]
-    reply: &'a Reply,
+    pub(super) reply: &'a Reply,
     /// None where nothing had to come into force.
-    in_force: Option<bool>,
-    took_ms: Option<u64>,
+    pub(super) in_force: Option<bool>,
+    pub(super) took_ms: Option<u64>,
 }
 
 /// How a route came into force.

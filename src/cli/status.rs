@@ -7,8 +7,9 @@ use super::{Exit, table};
 use crate::chain::chain;
 use crate::domain::event::StoreHealth;
 use crate::domain::explain::Grade;
+use crate::domain::id::ProxyId;
 use crate::domain::time::Span;
-use crate::status::{IncidentView, Link, ServiceView, View};
+use crate::status::{IncidentView, Link, ServerView, ServiceView, View};
 use std::time::Duration;
 
 /// Between two looks of `--watch`: as often as the daemon renews what it shows when nothing happens.
@@ -79,8 +80,32 @@ fn service_block(service: &ServiceView, colour: bool) -> String {
     for proxy in &service.pending {
         text.push_str(&wrapped("  ", &format!("HAProxy {proxy} has not confirmed the route yet")));
     }
+    text.push_str(&out_of_service(service));
     text.push_str(&table::servers(&service.servers, colour));
     text
+}
+
+/// The servers that people have taken out, each with by whom, since when, until when and why; and what HAProxy has not
+/// confirmed about them.
+pub(super) fn out_of_service(service: &ServiceView) -> String {
+    // The reason of the service may be about them already.
+    let held = service.reasons.iter().filter(|reason| reason.code == "maintenance_holds");
+    let held = held.map(|reason| &reason.words).filter(|words| **words != service.reason);
+    held.map(|words| wrapped("  ", words)).chain(std::iter::once(unconfirmed(service))).collect()
+}
+
+/// What HAProxy has not confirmed about servers.
+pub(super) fn unconfirmed(service: &ServiceView) -> String {
+    let line = |server: &ServerView, proxy: &ProxyId| {
+        let how = match server.admin.as_str() {
+            "ready" => "in service",
+            "drain" => "drained",
+            _ => "out of service",
+        };
+        wrapped("  ", &format!("HAProxy {proxy} has not confirmed yet that {} is {how}", server.name))
+    };
+    let servers = service.servers.iter();
+    servers.flat_map(|server| server.pending.iter().map(move |proxy| line(server, proxy))).collect()
 }
 
 /// "api: DEGRADED, served from cloud for 3 s".

@@ -16,6 +16,10 @@ pub(super) fn servers(servers: &[ServerView], colour: bool) -> String {
             "down" => (Color::Red, "DOWN"),
             other => (Color::Yellow, other),
         };
+        let word = match server.admin.as_str() {
+            "ready" => word.to_owned(),
+            out => format!("{word}, {out}"),
+        };
         let lasts = server.since_ms.map_or("-".to_owned(), |ms| Span(ms).to_string());
         table.add_row([
             Cell::new(server.name),

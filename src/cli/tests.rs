@@ -7,14 +7,15 @@ use crate::daemon::{Move, MoveKind};
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::command::{Command as Ordered, CommandId};
-use crate::domain::event::{Event, Routed};
+use crate::domain::event::{Event, ProxyIdentity, ProxySeen, Routed};
 use crate::domain::health::Health;
 use crate::domain::id::{NameError, ServerId};
+use crate::domain::maintenance::AdminSeen;
 use crate::domain::policy::{FailbackPolicy, Policy, ServerPolicy, ServicePolicy};
 use crate::domain::state::{Placement, Route};
 use crate::domain::time::{Boot, Now, Span, Wall};
 use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
-use crate::domain::{Reason, State, decide};
+use crate::domain::{Order, Reason, State, decide};
 use crate::status::{
     self, EventLine, EventSource, LastProbe, MailView, Meta, Metrics, RecipientView, Sources, View,
 };
@@ -77,6 +78,9 @@ fn orders_are_parsed_with_everything_they_take() {
     for words in [
         "failback api --dry-run",
         "pause api --for 30m --reason upgrade",
+        "drain api-onprem --for 2h --force --dry-run --reason upgrade",
+        "maint api/api-onprem --until 18:00",
+        "ready api/api-onprem --reason done",
         "pause --site onprem",
         "pause --all",
         "outbox --limit 5",
@@ -96,6 +100,35 @@ fn orders_are_parsed_with_everything_they_take() {
     }
 }
 
+/// The words of a line of a shell: only double quotes are known.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('"').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_that_the_docs_show_can_be_typed() {
+    let (readme, docs) = (include_str!("../../README.md"), include_str!("../../docs/cli.md"));
+    let blocks = readme.split("```").filter_map(|block| block.strip_prefix("sh\n"));
+    let shown =
+        blocks.flat_map(str::lines).chain(docs.lines().filter_map(|line| line.strip_prefix("    $ ")));
+    let typed = shown.filter(|line| line.starts_with("supervisor "));
+    let commands = typed.filter_map(|line| line.split(" # ").next());
+    let mut count = 0;
+    for line in commands {
+        let cli = Cli::try_parse_from(words(line)).map_err(|error| error.to_string());
+        assert!(cli.is_ok_and(|cli| cli.into_command().is_ok()), "{line}");
+        count += 1;
+    }
+    assert!(count > 15, "{count} commands only");
+}
+
 #[test]
 fn what_cannot_be_meant_ends_with_64() {
     let wrong = [
@@ -106,6 +139,10 @@ fn what_cannot_be_meant_ends_with_64() {
         "failover a;b --to cloud",
         "explain",
         "events --limit 5000",
+        "drain",
+        "drain api/a/b",
+        "ready a1 --for 2h",
+        "maint a1 --for 0s",
         "status --format yaml",
         "--apply",
         "--once status",
@@ -323,6 +360,11 @@ impl World {
                     state.apply(&decide(&state, &Event::Routed(routed), now()).changes);
                     views.send(Arc::new(view(&state))).unwrap();
                 }
+                if !dry_run && edge == Edge::Confirms && matches!(order, Order::Maintain { .. }) {
+                    let seen = shown_by_haproxy(&state);
+                    state.apply(&decide(&state, &Event::Proxy(seen), now()).changes);
+                    views.send(Arc::new(view(&state))).unwrap();
+                }
             }
         });
         let patience = if edge == Edge::Silent { Duration::from_millis(200) } else { LONG };
@@ -345,6 +387,9 @@ impl World {
                 Command::Explain(args) => explain::run(&mut context, args).await,
                 Command::Failover(args) => order::failover(&mut context, args).await,
                 Command::Failback(args) => order::failback(&mut context, args).await,
+                Command::Drain(args) => maintain::out(&mut context, Admin::Drain, args).await,
+                Command::Maint(args) => maintain::out(&mut context, Admin::Maint, args).await,
+                Command::Ready(args) => maintain::ready(&mut context, args).await,
                 Command::Events(args) => events::run(&mut context, args).await,
                 Command::Outbox(args) => outbox::run(&mut context, args).await,
                 Command::TestAlert(args) => test_alert::run(&mut context, args).await,
@@ -360,6 +405,25 @@ impl World {
             }
         };
         (exit, out.text(), err.text())
+    }
+}
+
+/// HAProxy as it is wanted.
+fn shown_by_haproxy(state: &State) -> ProxySeen {
+    let wanted = state.desired(name("edge"));
+    let out = wanted.servers.iter().filter(|(_, server)| server.admin != Admin::Ready);
+    let shown =
+        |admin| AdminSeen { drain: admin == Admin::Drain, maint: admin == Admin::Maint, disabled: false };
+    ProxySeen {
+        proxy: name("edge"),
+        at: now().boot,
+        identity: ProxyIdentity { pid: 1, started: 1 },
+        owner: Some("me".to_owned()),
+        ours: true,
+        routes: wanted.routes.iter().map(|(service, route)| (*service, route.site)).collect(),
+        checks: BTreeMap::new(),
+        serving: BTreeMap::new(),
+        out: Some(out.map(|(id, server)| (*id, shown(server.admin))).collect()),
     }
 }
 
@@ -469,6 +533,120 @@ async fn what_is_denied_is_said_with_the_reason_and_ends_with_1() {
     let (exit, _, err) = world.run("explain mail").await;
     assert_eq!(exit, Exit::Usage);
     assert!(err.contains("there is api, shop"), "{err}");
+}
+
+#[tokio::test]
+async fn a_server_is_taken_out_and_put_back_and_it_is_said_how_long_that_took() {
+    let world = World::start(Edge::Confirms).await;
+    let (exit, out, err) = world.run("drain api-onprem --dry-run").await;
+    let would = "would drain api-onprem: no new clients\nwould move api from onprem to cloud\n";
+    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Ok, would, ""));
+    let (exit, out, err) = world.run("drain api-onprem --for 2h --reason kernel").await;
+    assert_eq!((exit, err.as_str()), (Exit::Ok, ""));
+    let (first, rest) = out.split_once('\n').unwrap();
+    assert!(first.starts_with("api-onprem is drained (no new clients) for 2 h; in force after "), "{out}");
+    assert_eq!(rest, "moved api from onprem to cloud\n");
+
+    let (_, out, _) = world.run("status").await;
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "api-onprem was drained (no new clients) by",
+        "at 2026-08-21T08:15:02.123Z (kernel); it comes back in 2 h, `supervisor ready api/api-onprem` puts it back",
+        "api-onprem onprem up, drain 16 min",
+    ] {
+        assert!(flat.contains(part), "{part:?} is missing: {out}");
+    }
+    let (_, out, _) = world.run("explain api").await;
+    assert!(out.contains("- api-onprem was drained"), "{out}");
+    let (_, out, _) = world.run("status --format json").await;
+    let view: View = serde_json::from_str(&out).unwrap();
+    let server = view.services[0].servers.iter().find(|server| server.admin == "drain").unwrap();
+    let order = server.out.as_ref().unwrap();
+    assert_eq!((order.because.as_deref(), order.left_ms), (Some("kernel"), Some(7_200_000)));
+    assert_eq!(order.until.as_deref(), Some("2026-08-21T10:15:02.123Z"));
+
+    let (exit, out, _) = world.run("maint api/api-onprem").await;
+    assert_eq!(exit, Exit::Ok);
+    assert!(out.starts_with("api-onprem is taken out of service; in force after "), "{out}");
+    let (exit, out, _) = world.run("maint api/api-onprem").await;
+    assert_eq!(
+        (exit, out.as_str()),
+        (Exit::Ok, "api-onprem is taken out of service already; nothing to do\n")
+    );
+    let (exit, out, _) = world.run("ready api-onprem --format json").await;
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(exit, Exit::Ok);
+    assert_eq!((&json["verdict"], &json["in_force"]), (&"accepted".into(), &true.into()), "{json}");
+    assert_eq!(
+        json["server"],
+        serde_json::json!({"server": "api/api-onprem", "admin": "ready", "generation": 3})
+    );
+    let (_, out, _) = world.run("status").await;
+    assert!(!out.contains("drain") && !out.contains("maint"), "{out}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_taken_out_is_said_with_the_reason() {
+    let world = World::start(Edge::Confirms).await;
+    for (words, exit, expected) in [
+        ("drain shop-onprem", Exit::DENIED, "denied: shop-onprem is the last server of shop that serves"),
+        (
+            "maint api/api-mars",
+            Exit::DENIED,
+            "denied: api has no server api-mars; it has api-cloud, api-onprem",
+        ),
+        ("ready mail/m1", Exit::DENIED, "denied: there is no service mail; there is api, shop"),
+        (
+            "drain api-mars",
+            Exit::Usage,
+            "there is no server api-mars; there is api/api-cloud, api/api-onprem, shop/shop-cloud, shop/shop-onprem",
+        ),
+    ] {
+        let (came, out, err) = world.run(words).await;
+        assert_eq!((came, out.as_str()), (exit, ""), "{words}");
+        assert!(err.starts_with(expected), "{words}: {err}");
+    }
+    let (exit, out, _) = world.run("drain shop-onprem --dry-run").await;
+    assert!(out.starts_with("would be denied: ") && exit == Exit::DENIED, "{out}");
+    // One name in two services.
+    let mut policy = self::world().policy;
+    for service in policy.services.values_mut() {
+        service.servers.insert(name("s1"), ServerPolicy::at(name("onprem")));
+    }
+    let world = World::of(State::new(policy), Edge::Confirms).await;
+    let (exit, _, err) = world.run("ready s1").await;
+    let expected = "several services have a server s1: name one of api/s1, shop/s1";
+    assert_eq!((exit, err.as_str()), (Exit::Usage, expected));
+}
+
+#[tokio::test]
+async fn an_order_about_a_server_that_is_not_in_force_in_time_ends_with_75() {
+    let world = World::start(Edge::Silent).await;
+    let (exit, out, err) = world.run("maint api-cloud").await;
+    assert_eq!((exit, out.as_str()), (Exit::NotYet, ""));
+    assert!(
+        err.starts_with("ordered, but not in force after 200 ms: HAProxy edge has not confirmed it"),
+        "{err}"
+    );
+    let (_, out, _) = world.run("status").await;
+    assert!(out.contains("HAProxy edge has not confirmed yet that api-cloud is out of service"), "{out}");
+    // Given again, it is waited for again.
+    let (exit, ..) = world.run("maint api-cloud").await;
+    assert_eq!(exit, Exit::NotYet);
+}
+
+#[test]
+fn the_help_of_drain_says_what_becomes_of_clients_that_are_connected() {
+    use clap::CommandFactory;
+    let mut program = Cli::command();
+    let drain = program.find_subcommand_mut("drain").unwrap();
+    let help = drain.render_long_help().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in
+        ["requests in flight are answered", "a connection that the client keeps", "TCP: connections stay"]
+    {
+        assert!(help.contains(part), "{part:?} is missing: {help}");
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub mod socket;
 
 pub use bounded::Bounded;
 pub use client::{Client, ClientError};
-pub use protocol::{Answer, CommandBody, Reply, RouteOrdered, TestOrdered};
+pub use protocol::{Answer, CommandBody, Reply, RouteOrdered, ServerOrdered, TestOrdered};
 pub use server::{Request, serve};
 pub use socket::{BindError, ControlSocket};
 

@@ -2,7 +2,8 @@
 //! version. Requests with unknown fields are refused: a misspelt `dry_run` must not become an order.
 
 use crate::domain::command::{Order, Scope};
-use crate::domain::id::{ServiceId, SiteId};
+use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::maintenance::Admin;
 use crate::domain::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,19 @@ pub enum OrderBody {
         /// `all`, `service/NAME` or `site/NAME`.
         scope: Scope,
     },
+    /// Take a server out of service, or put it back.
+    Maintain {
+        /// `SERVICE/SERVER`.
+        server: ServerId,
+        /// `drain`, `maint`, or `ready`: back.
+        admin: Admin,
+        /// It is put back by itself after so many milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
+        /// Even though nobody would serve then.
+        #[serde(default)]
+        force: bool,
+    },
     /// Raise an alert about nothing and send a mail about nothing.
     TestAlert {},
 }
@@ -87,6 +101,9 @@ impl From<OrderBody> for Order {
             OrderBody::Failback { service, seen } => Order::Failback { service, seen },
             OrderBody::Pause { scope, for_ms } => Order::Pause { scope, lasts: for_ms.map(Span) },
             OrderBody::Resume { scope } => Order::Resume { scope },
+            OrderBody::Maintain { server, admin, for_ms, force } => {
+                Order::Maintain { server, admin, lasts: for_ms.map(Span), force }
+            }
             OrderBody::TestAlert {} => Order::TestAlert,
         }
     }
@@ -114,6 +131,10 @@ pub struct Reply {
     /// one, with no HAProxy pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteOrdered>,
+    /// The order about a server: it is in force when the status shows this `out_generation` of the service, or a later one,
+    /// with no HAProxy pending for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerOrdered>,
     /// The test that was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestOrdered>,
@@ -137,6 +158,17 @@ pub struct RouteOrdered {
     /// Where traffic goes.
     pub site: SiteId,
     /// The route's generation.
+    pub generation: u64,
+}
+
+/// How an order wants a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerOrdered {
+    /// Which.
+    pub server: ServerId,
+    /// How.
+    pub admin: Admin,
+    /// The order's number among those about servers of the service.
     pub generation: u64,
 }
 

@@ -50,6 +50,7 @@ impl Daemon {
                     denial: None,
                     plan,
                     route: None,
+                    server: None,
                     test: None,
                 };
                 tell.send((order, because, by, dry_run)).await.unwrap();
@@ -113,6 +114,18 @@ async fn an_order_reaches_the_loop_with_the_person_the_kernel_vouches_for() {
     assert_eq!(by.name.as_deref(), listed.and_then(|line| line.split(':').next()));
 }
 
+#[test]
+fn an_order_about_a_server_is_written_as_documented() {
+    let text =
+        r#"{"order": {"maintain": {"server": "api/api-onprem", "admin": "drain", "for_ms": 7200000}}}"#;
+    let body: CommandBody = serde_json::from_str(text).unwrap();
+    let (service, name) = ("api".parse().unwrap(), "api-onprem".parse().unwrap());
+    let server = crate::domain::id::ServerId { service, server: name };
+    let lasts = Some(crate::domain::time::Span::seconds(7_200));
+    let admin = crate::domain::maintenance::Admin::Drain;
+    assert_eq!(Order::from(body.order), Order::Maintain { server, admin, lasts, force: false });
+}
+
 #[tokio::test]
 async fn a_denial_is_an_answer_and_not_a_failure() {
     let daemon = Daemon::start().await;
@@ -148,13 +161,15 @@ async fn bodies_that_are_no_order_are_refused_and_never_reach_the_loop() {
     let mut daemon = Daemon::start().await;
     let long =
         format!(r#"{{"order": {{"failback": {{"service": "api"}}}}, "because": "{}"}}"#, "x".repeat(301));
-    let cases: [(&str, u16, &str); 9] = [
+    let cases: [(&str, u16, &str); 11] = [
         ("", 400, "no order"),
         ("restart everything", 400, "no order"),
         (r#"{"order": {"failback": {"service": "api"}}, "dryrun": true}"#, 400, "dryrun"),
         (r#"{"order": {"failback": {"service": "api", "site": "cloud"}}}"#, 400, "site"),
         (r#"{"order": {"reboot": {"service": "api"}}}"#, 400, "reboot"),
         (r#"{"order": {"failover": {"service": "a;b", "to": "cloud"}}}"#, 400, "letters, digits"),
+        (r#"{"order": {"maintain": {"server": "api-onprem", "admin": "drain"}}}"#, 400, "no order"),
+        (r#"{"order": {"maintain": {"server": "api/api-onprem", "admin": "down"}}}"#, 400, "down"),
         (r#"{"order": {"failback": {"service": "api"}}, "because": "a\nb"}"#, 400, "one line"),
         (&long, 400, "300 characters"),
         (&"x".repeat(protocol::BODY_MAX_BYTES + 1), 413, "65536 bytes"),

@@ -1,6 +1,6 @@
 //! What a person is told about an order: the decision it led to, as a [`Reply`].
 
-use crate::control::{Answer, Reply, RouteOrdered, TestOrdered};
+use crate::control::{Answer, Reply, RouteOrdered, ServerOrdered, TestOrdered};
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::incident::Trouble;
@@ -50,8 +50,21 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         denial,
         plan: present::plan(decision),
         route,
+        server: decision.changes.iter().find_map(|change| server_ordered(order, change)),
         test,
     })
+}
+
+/// An order may also put back a server that it is not about, whose time is over.
+fn server_ordered(order: &Order, change: &Change) -> Option<ServerOrdered> {
+    match (order, change) {
+        (Order::Maintain { server, admin, .. }, Change::Out { server: of, out: Some(out) })
+            if server == of && *admin == out.admin =>
+        {
+            Some(ServerOrdered { server: *server, admin: *admin, generation: out.generation })
+        }
+        _ => None,
+    }
 }
 
 fn test_ordered(decision: &Decision) -> TestOrdered {

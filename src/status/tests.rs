@@ -11,6 +11,7 @@ use crate::domain::failover::Override;
 use crate::domain::health::Health;
 use crate::domain::id::{ContainerName, ServerId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
+use crate::domain::maintenance::{Admin, Maintenance, Out};
 use crate::domain::policy::{
     ContainerPolicy, ContainerRef, FailbackPolicy, OnKill, Policy, Role, ServerPolicy, ServicePolicy,
 };
@@ -200,6 +201,7 @@ fn the_view_is_the_documented_json() {
                 "at": "2026-08-21T08:14:02.123Z",
                 "forced": false
             },
+            "out_generation": 0,
             "reason": "api stays on cloud: onprem is preferred, but is not healthy",
             "reasons": [
                 {
@@ -257,13 +259,15 @@ fn the_view_is_the_documented_json() {
             "servers": [
                 {
                     "name": "api-cloud", "site": "cloud", "health": "up", "life": "unknown", "since_ms": 990_000, "cause": null,
-                    "evidence": "200 in 3 ms, 120 ms ago", "container": null
+                    "evidence": "200 in 3 ms, 120 ms ago", "container": null,
+                    "admin": "ready", "out": null, "pending": []
                 },
                 {
                     "name": "api-onprem", "site": "onprem", "health": "down", "life": "unknown", "since_ms": 3000,
                     "cause": "container_died",
                     "evidence": "the connection is refused, so nothing listens there, 50 ms ago",
-                    "container": "exited (137)"
+                    "container": "exited (137)",
+                    "admin": "ready", "out": null, "pending": []
                 }
             ]
         }],
@@ -288,6 +292,74 @@ fn the_view_is_the_documented_json() {
     assert_eq!(json, expected, "got:\n{json:#}");
     let back: View = serde_json::from_value(expected.clone()).unwrap();
     assert_eq!(serde_json::to_value(back).unwrap(), expected, "what is written can be read again");
+}
+
+/// carol has taken api-cloud out for an hour, and HAProxy does not show it yet.
+fn taken_out() -> State {
+    let mut state = failed_over();
+    let by = Operator { uid: 1001, pid: None, name: Some("carol".to_owned()) };
+    let until = Some(NOW.boot + Span::seconds(3600));
+    let because = Some("<b>kernel</b>".to_owned());
+    let held = Maintenance { admin: Admin::Maint, by, because, at: Wall(NOW.wall.0 - 1_000), until };
+    let pending = crate::domain::state::Pending { since: Boot(999_000), late: false };
+    let out = Out {
+        admin: Admin::Maint,
+        generation: 4,
+        since: Boot(999_000),
+        ours: [Admin::Maint].into(),
+        pending: [(name("edge"), pending)].into(),
+    };
+    let server = server("api-cloud");
+    state.apply(&[
+        Change::Maintenance { server, maintenance: Some(held) },
+        Change::Out { server, out: Some(out) },
+    ]);
+    state
+}
+
+#[tokio::test]
+async fn a_server_that_is_out_of_service_says_so_everywhere() {
+    let view = view_of(&taken_out());
+    assert_eq!(view.services[0].out_generation, 4);
+    let shown = serde_json::to_value(&view.services[0].servers[0]).unwrap();
+    assert_eq!(
+        (&shown["name"], &shown["admin"], &shown["pending"], &shown["out"]),
+        (
+            &"api-cloud".into(),
+            &"maint".into(),
+            &serde_json::json!(["edge"]),
+            &serde_json::json!({
+                "by": "carol", "because": "<b>kernel</b>", "at": "2026-08-21T08:15:01.123Z",
+                "until": "2026-08-21T09:15:02.123Z", "left_ms": 3_600_000
+            })
+        )
+    );
+    let page = Page::start(Ok(vec![])).await;
+    page.views.send(Arc::new(view)).unwrap();
+    let (_, body) = page.get("/").await;
+    for part in [
+        "<span class=\"health out\">maint</span>",
+        "HAProxy edge has not confirmed yet that api-cloud is out of service",
+        "api-cloud was taken out of service by carol at 2026-08-21T08:15:01.123Z (&lt;b&gt;kernel&lt;/b&gt;); it comes back in 1 h",
+    ] {
+        assert!(body.contains(part), "{part} is missing in:\n{body}");
+    }
+    let (_, metrics) = page.get("/metrics").await;
+    let gauge = "supervisor_server_admin{service=\"api\",server=\"api-cloud\",state=\"maint\"} 1";
+    assert!(metrics.lines().any(|line| line == gauge), "{metrics}");
+}
+
+#[test]
+fn an_order_about_a_server_is_answered_with_its_number() {
+    let order =
+        Order::Maintain { server: server("api-onprem"), admin: Admin::Drain, lasts: None, force: false };
+    let by = Operator { uid: 0, pid: None, name: None };
+    let command = Command { id: CommandId(1), by, because: None, order: order.clone() };
+    let decision = crate::domain::decide(&taken_out(), &Event::Commanded(command), NOW);
+    let reply = answer(&order, false, &decision).unwrap();
+    let ordered = reply.server.unwrap();
+    assert_eq!((ordered.server, ordered.admin, ordered.generation), (server("api-onprem"), Admin::Drain, 5));
+    assert_eq!(reply.plan, ["drain api-onprem: no new clients"]);
 }
 
 #[test]
@@ -640,6 +712,9 @@ async fn the_metrics_have_their_documented_names_and_labels() {
         "supervisor_service_serving{service=\"api\",site=\"onprem\"} 0",
         "supervisor_server_up{service=\"api\",server=\"api-cloud\",site=\"cloud\"} 1",
         "supervisor_server_up{service=\"api\",server=\"api-onprem\",site=\"onprem\"} 0",
+        "supervisor_server_admin{service=\"api\",server=\"api-cloud\",state=\"ready\"} 1",
+        "supervisor_server_admin{service=\"api\",server=\"api-cloud\",state=\"drain\"} 0",
+        "supervisor_server_admin{service=\"api\",server=\"api-cloud\",state=\"maint\"} 0",
         "supervisor_proxy_up{proxy=\"edge\"} 1",
         "supervisor_engine_up{engine=\"docker\"} 1",
         "supervisor_store_durable 1",

@@ -12,6 +12,7 @@ use crate::domain::explain::{Grade, explain, grade};
 use crate::domain::failover;
 use crate::domain::health::Health;
 use crate::domain::id::{EngineId, Name, ProxyId, ServerId, ServiceId, SiteId};
+use crate::domain::maintenance::{Admin, Maintenance};
 use crate::domain::policy::{ServerPolicy, ServicePolicy};
 use crate::domain::state::{Engine, Proxy, ProxyLink, Server, Service, State};
 use crate::domain::time::{Boot, Now, Wall};
@@ -85,6 +86,9 @@ pub struct ServiceView {
     /// A person's override.
     #[serde(rename = "override")]
     pub preference: Option<OverrideView>,
+    /// Grows with each order that takes a server of it out of service, or puts one back.
+    #[serde(default)]
+    pub out_generation: u64,
     /// The most telling of `reasons`, in words.
     pub reason: String,
     /// Everything that stands, the most important first.
@@ -140,6 +144,34 @@ pub struct ServerView {
     pub evidence: Option<String>,
     /// What Docker says about its container, if it has one that is watched.
     pub container: Option<String>,
+    /// `ready`, `drain` or `maint`: whether it is in service, as far as people have ordered.
+    #[serde(default = "ready")]
+    pub admin: String,
+    /// The order that took it out.
+    #[serde(default)]
+    pub out: Option<OutView>,
+    /// The HAProxy instances that do not show it so yet.
+    #[serde(default)]
+    pub pending: Vec<ProxyId>,
+}
+
+fn ready() -> String {
+    Admin::Ready.to_string()
+}
+
+/// An order that took a server out of service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutView {
+    /// Who wants it.
+    pub by: String,
+    /// Why.
+    pub because: Option<String>,
+    /// Since when: RFC 3339, UTC.
+    pub at: String,
+    /// Until when; none: until a person puts it back.
+    pub until: Option<String>,
+    /// The same as a length of time, in milliseconds.
+    pub left_ms: Option<u64>,
 }
 
 /// One HAProxy.
@@ -264,7 +296,7 @@ fn service_view(
     let servers = service.servers.iter().filter_map(|(name, server)| {
         let wanted = policy.servers.get(name)?;
         let last = probes.get(&ServerId { service: id, server: *name });
-        Some(server_view(state, *name, server, wanted, last, now))
+        Some(server_view(state, service, (*name, server), wanted, last, now))
     });
     ServiceView {
         name: id,
@@ -283,6 +315,7 @@ fn service_view(
             at: present::time(over.at),
             forced: over.forced,
         }),
+        out_generation: service.out_generation,
         reason: headline(&reasons),
         reasons: reasons.iter().map(ReasonView::of).collect(),
         servers: servers.collect(),
@@ -297,8 +330,8 @@ fn headline(reasons: &[Reason]) -> String {
 
 fn server_view(
     state: &State,
-    name: Name,
-    server: &Server,
+    service: &Service,
+    (name, server): (Name, &Server),
     wanted: &ServerPolicy,
     last: Option<&LastProbe>,
     now: Now,
@@ -319,6 +352,19 @@ fn server_view(
         evidence: last
             .map(|last| format!("{}, {} ago", present::evidence(last.outcome), now.boot.since(last.ended))),
         container,
+        admin: server.admin.to_string(),
+        out: service.maintenance.get(&name).map(|held| out_view(held, now)),
+        pending: service.out.get(&name).into_iter().flat_map(|out| out.pending.keys().copied()).collect(),
+    }
+}
+
+fn out_view(held: &Maintenance, now: Now) -> OutView {
+    OutView {
+        by: present::operator(&held.by),
+        because: held.because.clone(),
+        at: present::time(held.at),
+        until: held.until.map(|until| present::time(now.wall_at(until))),
+        left_ms: held.until.map(|until| until.since(now.boot).0),
     }
 }
 

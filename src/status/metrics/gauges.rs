@@ -77,6 +77,19 @@ impl Collector for ViewGauges {
         });
         family(encoder, "server_up", "1: the server is up, 0: it is down", servers)?;
 
+        let admins = view.services.iter().flat_map(|service| {
+            service.servers.iter().flat_map(|server| {
+                ["ready", "drain", "maint"].map(|state| {
+                    let (service, server_name) = (service.name.as_str(), server.name.as_str());
+                    let labels = [("service", service), ("server", server_name), ("state", state)];
+                    (labels, server.admin == state)
+                })
+            })
+        });
+        let help =
+            "1: the server is in service (ready), drained or in maintenance, as far as people have ordered";
+        family(encoder, "server_admin", help, admins)?;
+
         let proxies = view.proxies.iter().filter(|proxy| proxy.link != Link::Unseen);
         let proxies = proxies.map(|proxy| ([("proxy", proxy.name.as_str())], proxy.link != Link::Lost));
         family(encoder, "proxy_up", "1: this HAProxy answers on its sockets", proxies)?;
