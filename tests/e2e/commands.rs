@@ -67,6 +67,39 @@ fn a_failover_by_hand_under_200_requests_a_second_loses_none() -> Result<(), Fai
 }
 
 #[test]
+fn a_server_that_is_drained_and_put_back_under_200_requests_a_second_loses_none() -> Result<(), Failed> {
+    on_stack(Needs::Everything, DEADLINE, |_| async {
+        let load = traffic()?;
+        for how in ["drain", "maint"] {
+            let ran = supervisor::command(&[how, ONPREM.container, "--reason", "kernel update"]).await?;
+            assert_eq!(ran.code, 0, "{how}: {ran:?}");
+            let first = load
+                .watch(ran.began, MOVE_DEADLINE, |records| {
+                    measure::first_finished_from(records, CLOUD.site, ran.began)
+                })
+                .await;
+            let first = first.unwrap_or_else(|| panic!("{how}: no answer from cloud in {MOVE_DEADLINE:?}"));
+            println!("{how}: first answer from cloud after {:?}", first.duration_since(ran.began));
+            assert!(supervisor::service_named("api").await?.servers.iter().any(|server| server.out));
+            let ran = supervisor::command(&["ready", ONPREM.container]).await?;
+            assert_eq!(ran.code, 0, "{how}: {ran:?}");
+            // By itself it goes back when the failback time is over.
+            let ran = supervisor::command(&["failback", "api"]).await?;
+            assert_eq!(ran.code, 0, "{how}: {ran:?}");
+            wait::until("on-prem to serve again", MOVE_DEADLINE, || async {
+                let api = supervisor::service_named("api").await?;
+                let back = api.serving == ONPREM.site && api.servers.iter().all(|server| !server.out);
+                Ok(if back { Seen::Yes(()) } else { Seen::NotYet(api.in_short()) })
+            })
+            .await?;
+        }
+        let (records, _) = load.stop().await?;
+        assert_eq!(failures(&records).len(), 0, "{:?}", failures(&records));
+        Ok(())
+    })
+}
+
+#[test]
 fn an_order_to_a_site_that_does_not_exist_is_denied_and_names_those_that_do() -> Result<(), Failed> {
     on_stack(Needs::Everything, DEADLINE, |_| async {
         let ran = supervisor::command(&["failover", "api", "--to", "moon"]).await?;

@@ -9,6 +9,7 @@ mod engine;
 mod healing;
 mod listeners;
 mod mailroom;
+mod maintenance;
 mod once;
 mod relay;
 mod relays;

@@ -188,6 +188,9 @@ pub(crate) async fn put_right(engine: &Engine, deadline: Duration) -> Result<()>
         };
         // Only an order of a person still keeps it away, or the failback time; either ends by this.
         if unwell.servers_up() && !ordered.swap(true, Relaxed) {
+            for server in unwell.servers.iter().filter(|server| server.out) {
+                supervisor::command(&["ready", &format!("{}/{}", unwell.name, server.name)]).await?;
+            }
             supervisor::command(&["failback", &unwell.name]).await?;
         }
         Ok(Seen::NotYet(unwell.in_short()))

@@ -46,6 +46,8 @@ pub(crate) struct ServerState {
     pub(crate) health: String,
     /// What that rests on.
     pub(crate) evidence: String,
+    /// A person has taken it out of service.
+    pub(crate) out: bool,
 }
 
 /// One line of `/api/v1/events`.
@@ -93,6 +95,7 @@ impl Service {
             && !self.overridden
             && self.pending == 0
             && self.servers_up()
+            && self.servers.iter().all(|server| !server.out)
     }
 
     /// Every server is up, whoever serves.
@@ -204,6 +207,7 @@ pub(crate) fn service(value: &Value) -> Service {
                 site: text(server, "site"),
                 health: text(server, "health"),
                 evidence: text(server, "evidence"),
+                out: server.get("out").is_some_and(|order| !order.is_null()),
             })
             .collect(),
     }
