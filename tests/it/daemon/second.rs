@@ -207,6 +207,12 @@ impl Second {
         self.docker(&format!("inspect -f {{{{.State.Pid}}}} {name}")).await
     }
 
+    /// Whether the engine remembers to have announced `event` of the container.
+    pub(crate) async fn announced(&self, event: &str, name: &str) -> bool {
+        let filters = format!("--filter event={event} --filter container={name}");
+        !self.docker(&format!("events --since 0 --until 0s {filters}")).await.is_empty()
+    }
+
     pub(crate) async fn runs(&self, name: &str) -> bool {
         self.docker(&format!("inspect -f {{{{.State.Running}}}} {name}")).await == "true"
     }
