@@ -7,7 +7,7 @@ use supervisor::daemon::{Core, Step as Decided};
 use supervisor::domain::action::{Action, Deed, Finished, Heal, Outcome, Target};
 use supervisor::domain::command::{Command, CommandId, Operator, Order};
 use supervisor::domain::damping::Damper;
-use supervisor::domain::delivery::{AlertPolicy, MailKey, Word};
+use supervisor::domain::delivery::{AlertPolicy, MailKey, Telling, Word};
 use supervisor::domain::event::{
     CheckSeen, ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, DockersCheck,
     Event, Facts, MailEnd, Mailed, Past, PeerResult, PeerSeen, Probed, ProxyIdentity, ProxySeen, Routed,
@@ -18,7 +18,7 @@ use supervisor::domain::policy::{
 };
 use supervisor::domain::witness::ProbeOutcome;
 use supervisor::domain::{
-    Boot, ContainerName, Decision, EngineId, Now, PeerId, Policy, ProxyId, Reason, ServerId, ServiceId,
+    Boot, Change, ContainerName, Decision, EngineId, Now, PeerId, Policy, ProxyId, ServerId, ServiceId,
     SiteId, Span, State, Wall,
 };
 
@@ -278,10 +278,12 @@ impl World {
         if !routes.is_empty() {
             answer(4, Event::Routed(Routed { proxy: proxy()?, generations: routes, took: Span(3) }));
         }
-        for reason in &decision.reasons {
-            match reason {
-                Reason::IncidentOpened { incident, .. } => answer(15, word(*incident, Word::Active)?),
-                Reason::IncidentEnded { incident, .. } => answer(15, word(*incident, Word::Resolved)?),
+        for change in &decision.changes {
+            let Change::Incident { id, incident: Some(incident) } = change else { continue };
+            match (&incident.telling, incident.ended) {
+                // Also one that was a part of a larger one, which is over.
+                (Telling::Pending { .. }, None) => answer(15, word(*id, Word::Active)?),
+                (_, Some(ended)) if ended.at == self.now.boot => answer(15, word(*id, Word::Resolved)?),
                 _ => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use super::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::maintenance::Admin;
+use super::policy::ServicePolicy;
 use super::time::{Boot, Span, Wall};
 use super::witness::Cause;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,17 @@ pub enum Scope {
     Service(ServiceId),
     /// One site: traffic is not moved away from it or to it, and its containers are left alone.
     Site(SiteId),
+}
+
+impl Scope {
+    /// Whether it is about a service. A site's pause keeps traffic where it is: away from the site and to it.
+    pub fn is_about(&self, id: ServiceId, policy: &ServicePolicy) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Service(service) => *service == id,
+            Scope::Site(site) => policy.has_site(*site),
+        }
+    }
 }
 
 impl fmt::Display for Scope {

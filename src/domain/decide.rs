@@ -53,6 +53,9 @@ const WOKE_BATCH: usize = 64;
 
 /// Decides what follows from `event` at `now`. Changes nothing itself.
 pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
+    if probed::is_no_news(state, event, now) {
+        return Decision::default();
+    }
     let mut draft = Draft::new(state, now);
     match event {
         Event::Started => started(&mut draft),
@@ -175,21 +178,10 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
     draft.append(rest);
 }
 
-/// Begins or ends a pause, and settles what it is about on a state that has it so.
+/// Begins or ends a pause, and settles what that changes.
 fn repause(draft: &mut Draft<'_>, scope: Scope, pause: Option<Pause>) {
-    draft.push(Change::Pause { scope, pause });
-    let mut next = draft.state.clone();
-    next.apply(&draft.decision.changes);
-    let mut rest = Draft::new(&next, draft.now);
-    let about = |id: &ServiceId| draft.state.services.get(id).map(|service| service.paused);
-    let changed: Vec<ServiceId> = next
-        .services
-        .iter()
-        .filter(|(id, service)| about(id) != Some(service.paused))
-        .map(|(id, _)| *id)
-        .collect();
-    changed.into_iter().for_each(|id| rest.settle(id));
-    draft.append(rest);
+    let changed = draft.pause(scope, pause);
+    changed.into_iter().for_each(|service| draft.settle(service));
 }
 
 /// A bug that repeats itself with every event must not fill the journal as well: it is counted by the daemon.

@@ -4,6 +4,7 @@
 //! stored, and keeps the cost of an event independent of the number of services.
 
 mod apply;
+mod awaited;
 mod carry;
 mod index;
 
@@ -276,6 +277,17 @@ impl State {
         seen.is_none_or(|seen| seen.status == ContainerStatus::Running)
     }
 
+    /// The services that `scope` is about.
+    pub fn services_in(&self, scope: Scope) -> Vec<ServiceId> {
+        match scope {
+            Scope::Service(id) => self.services.contains_key(&id).then_some(id).into_iter().collect(),
+            Scope::All | Scope::Site(_) => {
+                let about = self.policy.services.iter().filter(|(id, policy)| scope.is_about(**id, policy));
+                about.map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
     /// The pause that keeps a container from being healed, if one does.
     pub fn pause_of(&self, container: &ContainerRef) -> Option<Scope> {
         let site = self.policy.containers.get(container).and_then(|policy| policy.site);
@@ -402,6 +414,16 @@ impl Server {
     /// to fail on the way.
     pub fn is_doubtful(&self, now: Boot) -> bool {
         self.health.path_run().is_some() || self.flaps.is_troubled(now) || self.strain.is_troubled(now)
+    }
+
+    /// Whether a good `ready` probe would change anything about it: not if it is up, and nothing is counted or asked.
+    pub fn is_awaited(&self) -> bool {
+        !matches!(self.health, Health::Up { bad: None, .. }) || self.asked.is_some()
+    }
+
+    /// Whether a good `live` probe would change anything about it: not if it lives, and nothing is counted.
+    pub fn is_life_awaited(&self) -> bool {
+        !matches!(self.life, Health::Up { bad: None, .. })
     }
 
     /// Whether it is up, and nothing makes us doubt that we reach it.

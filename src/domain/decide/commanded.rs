@@ -224,12 +224,8 @@ fn serving(service: &Service, name: Name) -> bool {
 /// The pause that is about a service, if one is.
 fn paused_by<'a>(draft: &Draft<'a>, id: ServiceId) -> Option<(Scope, &'a Pause)> {
     let policy = draft.state.policy.services.get(&id)?;
-    let about = |scope: &Scope| match scope {
-        Scope::All => true,
-        Scope::Service(service) => *service == id,
-        Scope::Site(site) => policy.has_site(*site),
-    };
-    draft.state.pauses.iter().find(|(scope, _)| about(scope)).map(|(scope, pause)| (*scope, pause))
+    let about = draft.state.pauses.iter().find(|(scope, _)| scope.is_about(id, policy));
+    about.map(|(scope, pause)| (*scope, pause))
 }
 
 fn pause(

@@ -3,7 +3,7 @@
 use super::Decision;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
-use crate::domain::command::Operator;
+use crate::domain::command::{Operator, Pause, Scope};
 use crate::domain::delivery::Peer;
 use crate::domain::event::{ConfigSeen, ContainerSeen, StoreHealth};
 use crate::domain::failover::{Group, Member, Override, Plan, Standing, Stay, Why, plan, standing};
@@ -85,6 +85,25 @@ impl<'a> Draft<'a> {
     /// How the healing of the container will stand.
     pub(super) fn repair(&self, container: &ContainerRef) -> Option<&Repair> {
         self.repairs.get(container).or_else(|| self.state.repairs.get(container))
+    }
+
+    /// Our starts of containers at `site` after `after`, as they will be, soonest first.
+    pub(super) fn starts_at(&self, site: SiteId, after: Boot) -> Vec<Boot> {
+        let mut starts: Vec<Boot> = self.state.starts_at(site, after).collect();
+        let here = |container: &ContainerRef| {
+            self.state.policy.containers.get(container).is_some_and(|policy| policy.site == Some(site))
+        };
+        for (container, repair) in self.repairs.iter().filter(|(container, _)| here(container)) {
+            let before = self.state.repairs.get(container).into_iter().flat_map(|before| &before.starts);
+            for at in before.filter(|at| **at > after) {
+                if let Ok(place) = starts.binary_search(at) {
+                    starts.remove(place);
+                }
+            }
+            starts.extend(repair.starts.iter().filter(|at| **at > after));
+            starts.sort_unstable();
+        }
+        starts
     }
 
     /// Sets how the healing of the container stands, if that differs.
@@ -242,12 +261,42 @@ impl<'a> Draft<'a> {
         if let Change::Repair { container, repair } = &change {
             self.repairs.insert(container.clone(), Repair::clone(repair));
         }
-        if let Some(id) = change.service()
-            && let Some(before) = self.state.services.get(&id)
-        {
-            self.touched.entry(id).or_insert_with(|| before.clone()).apply(&change);
+        if let Some(service) = change.service().and_then(|id| self.touch(id)) {
+            service.apply(&change);
         }
         self.decision.changes.push(change);
+    }
+
+    /// Begins or ends a pause; gives back the services that are paused now and were not, or no longer are.
+    pub(super) fn pause(&mut self, scope: Scope, pause: Option<Pause>) -> Vec<ServiceId> {
+        self.push(Change::Pause { scope, pause });
+        let mut pauses: BTreeSet<Scope> = self.state.pauses.keys().copied().collect();
+        for change in &self.decision.changes {
+            if let Change::Pause { scope, pause } = change {
+                if pause.is_some() {
+                    pauses.insert(*scope)
+                } else {
+                    pauses.remove(scope)
+                };
+            }
+        }
+        let mut changed = self.state.services_in(scope);
+        changed.retain(|id| {
+            let Some((service, policy)) = self.service(*id) else { return false };
+            let paused = pauses.iter().any(|pause| pause.is_about(*id, policy));
+            let changes = service.paused != paused;
+            if changes && let Some(service) = self.touch(*id) {
+                service.paused = paused;
+            }
+            changes
+        });
+        changed
+    }
+
+    /// The service as it will be, to be changed; none if there is no such service.
+    fn touch(&mut self, id: ServiceId) -> Option<&mut Service> {
+        let before = self.state.services.get(&id)?;
+        Some(self.touched.entry(id).or_insert_with(|| before.clone()))
     }
 
     /// Takes over what was decided on a state that has the changes so far.

@@ -5,6 +5,7 @@ use super::telling::tell;
 use super::troubles::{Is, is};
 use crate::domain::change::Change;
 use crate::domain::delivery::Telling;
+use crate::domain::health::Health;
 use crate::domain::id::{ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
 use crate::domain::policy::ContainerRef;
@@ -96,10 +97,13 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
     let mut containers = BTreeSet::new();
     for change in &draft.decision.changes {
         match change {
+            // A count alone makes nothing wrong or right: what is open is looked at all the same, for its time.
+            Change::Health { server, health } if is_count(draft, *server, *health) => {
+                let all = of_site_of(draft, *server).into_iter().chain(of_service(draft, server.service));
+                found.extend(all.filter(|trouble| is_open(draft, trouble)));
+            }
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
-                found.extend(
-                    draft.state.policy.server(*server).map(|policy| Trouble::SiteDown { site: policy.site }),
-                );
+                found.extend(of_site_of(draft, *server));
                 services.insert(server.service);
             }
             Change::Flaps { server, .. } => {
@@ -167,6 +171,21 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
         found.extend(of_service(draft, service));
     }
     found
+}
+
+/// Whether `server` is believed to be as it was, and only the evidence against it is counted.
+fn is_count(draft: &Draft<'_>, server: ServerId, health: Health) -> bool {
+    draft.state.server(server).is_some_and(|before| !before.health.differs_in_verdict(&health))
+}
+
+fn is_open(draft: &Draft<'_>, trouble: &Trouble) -> bool {
+    let incident = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+    incident.is_some_and(|incident| incident.ended.is_none())
+}
+
+/// What can be wrong with the site of a server.
+fn of_site_of(draft: &Draft<'_>, server: ServerId) -> Option<Trouble> {
+    draft.state.policy.server(server).map(|policy| Trouble::SiteDown { site: policy.site })
 }
 
 /// What can be wrong with a service and its pools.

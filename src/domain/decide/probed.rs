@@ -4,22 +4,41 @@ use super::Draft;
 use super::repair;
 use crate::domain::change::Change;
 use crate::domain::damping::Damped;
-use crate::domain::event::Probed;
+use crate::domain::event::{Event, Probed};
 use crate::domain::failover::Override;
 use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::reason::Reason;
-use crate::domain::state::{ProxyLink, Server};
-use crate::domain::time::{Boot, Span};
-use crate::domain::witness::{Evidence, Strain};
+use crate::domain::state::{ProxyLink, Server, State};
+use crate::domain::time::{Boot, Now, Span};
+use crate::domain::witness::{Evidence, ProbeOutcome, Strain};
 
 /// HAProxy is looked at each second: the check that ends a `check_age` after our first failure is seen within this.
 const LOOKED_AT_EVERY: Span = Span::seconds(1);
 
+/// Most probes of most days: a server that is up answers, and nothing was counted or asked. Nothing follows from that, and
+/// the server need not be looked at to know it.
+pub(super) fn is_no_news(state: &State, event: &Event, now: Now) -> bool {
+    let (probed, is_life) = if let Event::Probed(probed) = event {
+        (probed, false)
+    } else if let Event::Lived(probed) = event {
+        (probed, true)
+    } else {
+        return false;
+    };
+    let took = match probed.outcome {
+        ProbeOutcome::Healthy { took, .. } | ProbeOutcome::Connected { took } => took,
+        ProbeOutcome::Failed(_) => return false,
+    };
+    let is_awaited =
+        if is_life { state.is_life_awaited(probed.server) } else { state.is_awaited(probed.server, took) };
+    !is_awaited && !state.cut_off && lateness(state, probed, now).is_none()
+}
+
 pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
     let Some(before) = draft.health(server) else { return };
-    let late_by = lateness(draft, probed);
+    let late_by = lateness(draft.state, probed, draft.now);
     let evidence = match late_by {
         Some(_) => Evidence::Void,
         None => probed.outcome.evidence(),
@@ -33,7 +52,7 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
         Some(_) => None,
         None => probed.outcome.strain(slow_after(draft, server)),
     };
-    // Most probes of most days: a server that is up answered.
+    // The answer was news, if somebody asked; to the verdict it adds nothing.
     if matches!((before, evidence, strain), (Health::Up { bad: None, .. }, Evidence::Good, None)) {
         return;
     }
@@ -123,7 +142,7 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let Some(wanted) = draft.state.policy.server(server) else { return };
     let (site, fall) = (wanted.site, wanted.live_fall);
     let Some(before) = draft.state.server(server).map(|server| server.life) else { return };
-    let evidence = match lateness(draft, probed) {
+    let evidence = match lateness(draft.state, probed, draft.now) {
         Some(_) => Evidence::Void,
         None => probed.outcome.evidence(),
     };
@@ -150,9 +169,9 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
 }
 
 /// By how much a result is too late to be true: against its plan, or on its way to us.
-fn lateness(draft: &Draft<'_>, probed: &Probed) -> Option<Span> {
-    let late = probed.started.since(probed.due).max(draft.now.boot.since(probed.ended));
-    (late > draft.state.policy.lateness).then_some(late)
+fn lateness(state: &State, probed: &Probed, now: Now) -> Option<Span> {
+    let late = probed.started.since(probed.due).max(now.boot.since(probed.ended));
+    (late > state.policy.lateness).then_some(late)
 }
 
 fn end_cut_off(draft: &mut Draft<'_>) {

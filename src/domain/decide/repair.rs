@@ -360,15 +360,7 @@ fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef) -> Option<HealWa
 fn site_spent_until(draft: &Draft<'_>, site: Option<SiteId>) -> Option<(SiteId, Boot)> {
     let site = site?;
     let limits = &draft.state.policy.heal;
-    let mut starts: Vec<Boot> = Vec::new();
-    for (container, policy) in &draft.state.policy.containers {
-        if policy.site == Some(site)
-            && let Some(repair) = draft.repair(container)
-        {
-            starts.extend(repair.starts.iter().filter(|at| **at + limits.window > draft.now.boot));
-        }
-    }
-    starts.sort_unstable();
+    let starts = draft.starts_at(site, draft.now.boot - limits.window);
     let over = (starts.len() + 1).checked_sub(usize::from(limits.site_restarts)).filter(|over| *over > 0)?;
     starts.get(over - 1).map(|at| (site, *at + limits.window))
 }

@@ -132,6 +132,9 @@ fn set_telling(draft: &mut Draft<'_>, id: IncidentId, telling: Telling) {
 
 /// Tells of `ids` what is due, and notes when something will be.
 pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
+    if ids.is_empty() {
+        return;
+    }
     let mut mails: Vec<(IncidentId, MailKind, WhyDirect)> = Vec::new();
     for id in ids {
         let Some(incident) = draft.incident(id).cloned() else { continue };

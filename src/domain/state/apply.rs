@@ -55,9 +55,9 @@ impl State {
             }
             Change::Repair { container, repair } => {
                 if let Some(known) = self.repairs.get_mut(container) {
-                    self.index.forget_repair(container, known);
+                    self.index.forget_repair(container, known, &self.policy);
                     known.clone_from(repair);
-                    self.index.learn_repair(container, known);
+                    self.index.learn_repair(container, known, &self.policy);
                 }
             }
             Change::Pause { scope, pause } => {
@@ -65,7 +65,7 @@ impl State {
                     Some(pause) => self.pauses.insert(*scope, pause.clone()),
                     None => self.pauses.remove(scope),
                 };
-                self.derive_paused();
+                self.derive_paused(*scope);
             }
             Change::Incident { id, incident } => self.set_incident(*id, incident.as_deref()),
             Change::Peer { peer, seen } => {
@@ -113,19 +113,13 @@ impl State {
         }
     }
 
-    /// Which services a pause is about.
-    pub(super) fn derive_paused(&mut self) {
-        let pauses = &self.pauses;
-        for (id, service) in &mut self.services {
-            // A site's pause keeps traffic where it is: away from it and to it.
-            let site = |scope: &Scope| match scope {
-                Scope::All => true,
-                Scope::Service(paused) => paused == id,
-                Scope::Site(site) => {
-                    self.policy.services.get(id).is_some_and(|policy| policy.has_site(*site))
-                }
-            };
-            service.paused = pauses.keys().any(site);
+    /// Which of the services that `scope` is about are paused.
+    pub(super) fn derive_paused(&mut self, scope: Scope) {
+        for id in self.services_in(scope) {
+            if let (Some(policy), Some(service)) = (self.policy.services.get(&id), self.services.get_mut(&id))
+            {
+                service.paused = self.pauses.keys().any(|pause| pause.is_about(id, policy));
+            }
         }
     }
 }

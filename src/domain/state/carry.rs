@@ -39,7 +39,7 @@ impl State {
             Scope::Site(site) => !policy.services.values().any(|service| service.has_site(*site)),
         };
         self.pauses.retain(|scope, _| !gone(scope));
-        self.derive_paused();
+        self.derive_paused(Scope::All);
         let mut peers = std::mem::take(&mut self.peers);
         self.peers =
             policy.alerts.peers.iter().map(|id| (*id, peers.remove(id).unwrap_or_default())).collect();

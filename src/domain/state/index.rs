@@ -1,19 +1,21 @@
 //! What is derived from the state: not stored, and never more than a look away from what it is derived from.
 //!
 //! It keeps the cost of an event independent of the number of services: who is due, whose incident a trouble is, which
-//! servers a container holds, how many servers fail on the way.
+//! servers a container holds, what was started at a site, whose probes are news, how many servers fail on the way.
 
-use super::{Service, State};
+use super::awaited::Awaited;
+use super::{Server, Service, State};
 use crate::domain::change::Change;
 use crate::domain::command::{Pause, Scope};
 use crate::domain::failover::{Standing, standing};
-use crate::domain::health::Health;
 use crate::domain::id::{GroupId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
-use crate::domain::policy::{ContainerRef, ServicePolicy};
+use crate::domain::policy::{ContainerRef, Policy, ServicePolicy};
 use crate::domain::repair::Repair;
-use crate::domain::time::Boot;
+use crate::domain::time::{Boot, Span};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Derived from the rest of the state; rebuilt by [`State::reindex`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Index {
     wakes: BTreeSet<(Boot, ServiceId)>,
     /// Every deadline of a repair, soonest first.
     repairs: BTreeSet<(Boot, ContainerRef)>,
+    /// How many of our starts were at a site at a moment, as far as they are remembered.
+    starts: BTreeMap<(SiteId, Boot), u32>,
     /// The incident of each trouble; the last one, if it is over.
     incidents: BTreeMap<Trouble, IncidentId>,
     /// Every `Incident::wake`, soonest first.
@@ -32,6 +36,12 @@ pub(super) struct Index {
     groups: BTreeMap<GroupId, Vec<ServiceId>>,
     /// How the pools of each site stand.
     sites: BTreeMap<SiteId, SitePools>,
+    /// The servers whose good `ready` probe is news: all but those that are up, and nothing is counted or asked.
+    ready: Awaited,
+    /// The servers whose good `live` probe is news: all but those that live, and nothing is counted.
+    live: Awaited,
+    /// An answer that took no longer is slow for no server; none: no answer is.
+    slow_after: Option<Span>,
     /// How many servers are not down and have a run of path errors.
     path_runs: u32,
     /// How many servers are not down.
@@ -72,7 +82,7 @@ impl Index {
         if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
             self.wakes.remove(&(at, id));
         }
-        self.recount(service, policy, change, -1);
+        self.recount(service, policy, change, Way::Out);
     }
 
     /// Puts in what `change` has changed.
@@ -86,36 +96,48 @@ impl Index {
         if let (Change::Wake { .. }, Some(at)) = (change, service.wake) {
             self.wakes.insert((at, id));
         }
-        self.recount(service, policy, change, 1);
+        self.recount(service, policy, change, Way::In);
     }
 
-    fn recount(&mut self, service: &Service, policy: &ServicePolicy, change: &Change, by: i32) {
-        if let Change::Health { server, .. } = change
-            && let Some(server) = service.servers.get(&server.server)
+    fn recount(&mut self, service: &Service, policy: &ServicePolicy, change: &Change, way: Way) {
+        if let Change::Health { server, .. } | Change::Life { server, .. } | Change::Asked { server, .. } =
+            change
+            && let Some(known) = service.servers.get(&server.server)
         {
-            self.count(server.health, by);
+            self.count_server(*server, known, way);
         }
         if let Change::Health { server, .. } | Change::Maintenance { server, .. } = change
             && let Some(server) = policy.servers.get(&server.server)
         {
-            self.count_pool(service, policy, server.site, by);
+            self.count_pool(service, policy, server.site, way);
         }
     }
 
-    fn count_pool(&mut self, service: &Service, policy: &ServicePolicy, site: SiteId, by: i32) {
-        self.sites.entry(site).or_default().count(standing(service, policy, site), by);
+    fn count_pool(&mut self, service: &Service, policy: &ServicePolicy, site: SiteId, way: Way) {
+        self.sites.entry(site).or_default().count(standing(service, policy, site), way.by());
     }
 
     /// Takes out a repair that is about to change.
-    pub(super) fn forget_repair(&mut self, container: &ContainerRef, repair: &Repair) {
+    pub(super) fn forget_repair(&mut self, container: &ContainerRef, repair: &Repair, policy: &Policy) {
         if let Some(at) = repair.phase.deadline() {
             self.repairs.remove(&(at, container.clone()));
+        }
+        for start in starts(container, repair, policy) {
+            if let Entry::Occupied(mut count) = self.starts.entry(start) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
     }
 
     /// Puts in a repair as it is now.
-    pub(super) fn learn_repair(&mut self, container: &ContainerRef, repair: &Repair) {
+    pub(super) fn learn_repair(&mut self, container: &ContainerRef, repair: &Repair, policy: &Policy) {
         self.repairs.extend(repair.phase.deadline().map(|at| (at, container.clone())));
+        for start in starts(container, repair, policy) {
+            *self.starts.entry(start).or_default() += 1;
+        }
     }
 
     /// Takes out an incident that is about to change, or to go.
@@ -134,40 +156,75 @@ impl Index {
         self.incidents.insert(incident.trouble.clone(), id);
     }
 
-    fn count(&mut self, health: Health, by: i32) {
-        let path_run = health.run().is_some_and(|run| run.path_only);
-        self.not_down = self.not_down.saturating_add_signed(if health.is_down() { 0 } else { by });
-        self.path_runs = self.path_runs.saturating_add_signed(if path_run { by } else { 0 });
+    fn count_server(&mut self, id: ServerId, server: &Server, way: Way) {
+        self.ready.count(id, server.is_awaited(), way);
+        self.live.count(id, server.is_life_awaited(), way);
+        let path_run = server.health.run().is_some_and(|run| run.path_only);
+        self.not_down =
+            self.not_down.saturating_add_signed(if server.health.is_down() { 0 } else { way.by() });
+        self.path_runs = self.path_runs.saturating_add_signed(if path_run { way.by() } else { 0 });
     }
+}
+
+/// Whether something is put into the index or taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    In,
+    Out,
+}
+
+impl Way {
+    /// As a number to add.
+    pub(super) fn by(self) -> i32 {
+        match self {
+            Way::In => 1,
+            Way::Out => -1,
+        }
+    }
+}
+
+/// Where and when a container was started by us.
+fn starts<'a>(
+    container: &ContainerRef,
+    repair: &'a Repair,
+    policy: &Policy,
+) -> impl Iterator<Item = (SiteId, Boot)> + use<'a> {
+    // Most containers never were.
+    let of = || policy.containers.get(container)?.site;
+    let site = if repair.starts.is_empty() { None } else { of() };
+    site.into_iter().flat_map(|site| repair.starts.iter().map(move |at| (site, *at)))
 }
 
 impl State {
     /// Rebuilds what is derived: after a snapshot was read, and after a change of policy.
     pub fn reindex(&mut self) {
-        let mut index = Index::default();
+        let servers = self.services.values().map(|service| service.servers.len()).sum();
+        let (ready, live) = (Awaited::new(servers), Awaited::new(servers));
+        let mut index = Index { ready, live, ..Index::default() };
         for (id, service) in &self.services {
             index.wakes.extend(service.wake.map(|at| (at, *id)));
-            for server in service.servers.values() {
-                index.count(server.health, 1);
+            for (name, server) in &service.servers {
+                index.count_server(ServerId { service: *id, server: *name }, server, Way::In);
             }
             let policy = self.policy.services.get(id);
             for (policy, site) in
                 policy.into_iter().flat_map(|policy| policy.prefer.iter().map(move |site| (policy, *site)))
             {
-                index.count_pool(service, policy, site, 1);
+                index.count_pool(service, policy, site, Way::In);
             }
         }
         for (id, incident) in &self.incidents {
             index.learn_incident(*id, incident);
         }
         for (container, repair) in &self.repairs {
-            index.learn_repair(container, repair);
+            index.learn_repair(container, repair, &self.policy);
         }
         for (id, service) in &self.policy.services {
             if let Some(group) = service.group {
                 index.groups.entry(group).or_default().push(*id);
             }
             for (name, server) in &service.servers {
+                index.slow_after = index.slow_after.into_iter().chain(server.slow_after).min();
                 if let Some(container) = &server.container {
                     let users = index.containers.entry(container.clone()).or_default();
                     users.push(ServerId { service: *id, server: *name });
@@ -206,6 +263,23 @@ impl State {
     /// The containers whose deadline has come, soonest first.
     pub fn due_repairs(&self, now: Boot) -> impl Iterator<Item = &ContainerRef> {
         self.index.repairs.iter().take_while(move |(at, _)| *at <= now).map(|(_, container)| container)
+    }
+
+    /// Our starts of containers at `site` after `after`, soonest first.
+    pub fn starts_at(&self, site: SiteId, after: Boot) -> impl Iterator<Item = Boot> {
+        let later = self.index.starts.range((Bound::Excluded((site, after)), Bound::Unbounded));
+        let here = later.take_while(move |((at_site, _), _)| *at_site == site);
+        here.flat_map(|((_, at), count)| std::iter::repeat_n(*at, *count as usize))
+    }
+
+    /// Whether a good `ready` probe of `server` that took `took` may be news. It is none, most of the time.
+    pub fn is_awaited(&self, server: ServerId, took: Span) -> bool {
+        self.index.slow_after.is_some_and(|bound| took > bound) || self.index.ready.may_be(server)
+    }
+
+    /// Whether a good `live` probe of `server` may be news.
+    pub fn is_life_awaited(&self, server: ServerId) -> bool {
+        self.index.live.may_be(server)
     }
 
     /// The services whose deadline has come, soonest first.
