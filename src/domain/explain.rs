@@ -157,19 +157,10 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
     };
     let at_its_site = service.placement.site().map(|site| standing(service, policy, site));
     // In a group, it may be another one that is not served.
-    let unserved = !at_its_site.is_some_and(Standing::serves)
-        && matches!(
-            stay,
-            Some(
-                Stay::AllDown { .. }
-                    | Stay::NoneProven { .. }
-                    | Stay::Stateful { .. }
-                    | Stay::Forced
-                    | Stay::TakenOut
-                    | Stay::Divided { .. }
-                    | Stay::Pinned { .. }
-            )
-        );
+    let stuck = stay.is_some_and(|stay| {
+        stay.is_kept() || matches!(stay, Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::TakenOut)
+    });
+    let unserved = stuck && !at_its_site.is_some_and(Standing::serves);
     if down == service.servers.len() || (up == 0 && down > 0) || unserved {
         Grade::Down
     } else if up == service.servers.len() && stay == Some(Stay::Preferred) && !strays && !doubtful {

@@ -442,6 +442,33 @@ impl Override {
 }
 
 impl Stay {
+    /// Whether traffic is kept at a site that is down, whatever there is elsewhere: by a person's word, the service's state
+    /// or its group.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Stay::Stateful { .. }
+            | Stay::Forced
+            | Stay::Pinned { .. }
+            | Stay::Paused { .. }
+            | Stay::Divided { .. } => true,
+            Stay::Preferred
+            | Stay::Unmanaged
+            | Stay::BetterSiteDown { .. }
+            | Stay::NotStableYet { .. }
+            | Stay::HoldDown { .. }
+            | Stay::FailbackLimit { .. }
+            | Stay::Flapping { .. }
+            | Stay::BetterSiteDegraded { .. }
+            | Stay::OutOfHours { .. }
+            | Stay::FailbackManual { .. }
+            | Stay::Thin { .. }
+            | Stay::TakenOut
+            | Stay::Scattered { .. }
+            | Stay::AllDown { .. }
+            | Stay::NoneProven { .. } => false,
+        }
+    }
+
     /// When time alone may change this answer.
     pub fn until(&self) -> Option<Boot> {
         match self {

@@ -225,6 +225,12 @@ impl Route {
 }
 
 impl Service {
+    /// Whether every HAProxy that has it answers from another site than the route's: by its own safety net, clients are served.
+    pub fn is_served_elsewhere(&self, policy: &ServicePolicy) -> bool {
+        let mut proxies = policy.proxies.iter().peekable();
+        proxies.peek().is_some() && proxies.all(|proxy| self.served_from.contains_key(proxy))
+    }
+
     /// When time alone changes something about it, its plan excepted.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Boot> {
         let preference = self.preference.iter().map(Override::wake);

@@ -120,10 +120,15 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Placed { service, .. }
             | Change::Confirmed { service, .. }
             | Change::Pending { service, .. } => {
+                // Where traffic goes says whether a site that is down is missed.
+                services.extend(matches!(change, Change::Placed { .. }).then_some(*service));
                 found.insert(Trouble::FailbackLocked { service: *service });
                 let policy = draft.state.policy.services.get(service);
                 let proxies = policy.into_iter().flat_map(|policy| policy.proxies.iter());
                 found.extend(proxies.map(|proxy| Trouble::RouteLags { service: *service, proxy: *proxy }));
+            }
+            Change::Preference { service, .. } | Change::ServedFrom { service, .. } => {
+                services.insert(*service);
             }
             Change::Repair { container, .. } => {
                 containers.insert(container.clone());
@@ -152,8 +157,6 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             | Change::Life { .. }
             | Change::Asked { .. }
             | Change::Out { .. }
-            | Change::Preference { .. }
-            | Change::ServedFrom { .. }
             | Change::ProxyIdentity { .. }
             | Change::Container { .. }
             | Change::Incident { .. }

@@ -2,7 +2,7 @@
 
 use super::Draft;
 use crate::domain::event::{ConfigSeen, StoreHealth};
-use crate::domain::failover::{Group, Standing, failback_is_locked, standing};
+use crate::domain::failover::{Group, Plan, Standing, failback_is_locked, standing};
 use crate::domain::health::Health;
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{TEST_LASTS, Trouble};
@@ -130,18 +130,38 @@ fn server_is(draft: &Draft<'_>, server: ServerId) -> Is {
     }
 }
 
-fn service_is(draft: &Draft<'_>, service: ServiceId) -> Is {
-    let Some(sites) = standings(draft, service) else { return Is::Right };
+/// No site serves it: each is down or taken out, or the one that its traffic goes to is down and traffic stays there.
+fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
+    let (Some(sites), Some((service, policy))) = (standings(draft, id), draft.service(id)) else {
+        return Is::Right;
+    };
     if sites.values().all(|site| matches!(site, Standing::Down { .. } | Standing::Out)) {
         let dead = sites.keys().all(|site| site_is(draft, *site) == Is::Wrong);
-        match sites.keys().next().filter(|_| dead) {
+        return match sites.keys().next().filter(|_| dead) {
             Some(site) => Is::PartOf(Trouble::SiteDown { site: *site }),
             None => Is::Wrong,
-        }
-    } else if sites.values().any(|site| site.serves()) {
-        Is::Right
-    } else {
-        Is::Open
+        };
+    }
+    let serving = service.placement.site();
+    let down = serving.filter(|site| sites.get(site).is_some_and(|site| site.is_down()));
+    let kept = matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
+    if let Some(site) = down.filter(|_| kept && !service.is_served_elsewhere(policy)) {
+        return match site_is(draft, site) {
+            Is::Wrong => Is::PartOf(Trouble::SiteDown { site }),
+            Is::PartOf(_) | Is::Right | Is::Open | Is::RightFrom(_) => Is::Wrong,
+        };
+    }
+    match sites.values().any(|site| site.serves()) {
+        true => trusted(draft, serving.and_then(|site| shaky_until(draft, id, site))),
+        false => Is::Open,
+    }
+}
+
+/// It seems right; until `shaky` that is not trusted.
+fn trusted(draft: &Draft<'_>, shaky: Option<Boot>) -> Is {
+    match shaky.filter(|at| *at > draft.now.boot) {
+        Some(at) => Is::RightFrom(at),
+        None => Is::Right,
     }
 }
 
@@ -151,10 +171,9 @@ fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
         // What a person took out is missing because they want it so.
         None | Some(Standing::Out) => Is::Right,
         Some(Standing::Unproven) => Is::Open,
-        Some(Standing::Healthy { .. } | Standing::Thin { .. }) => match shaky_until(draft, service, site) {
-            Some(at) if at > draft.now.boot => Is::RightFrom(at),
-            Some(_) | None => Is::Right,
-        },
+        Some(Standing::Healthy { .. } | Standing::Thin { .. }) => {
+            trusted(draft, shaky_until(draft, service, site))
+        }
         // One cause, one incident: the site's, if nothing serves there; the service's, if no site serves it.
         Some(Standing::Down { .. }) if site_is(draft, site) == Is::Wrong => {
             Is::PartOf(Trouble::SiteDown { site })

@@ -94,7 +94,7 @@ fn what_is_paused_is_observed_and_told_and_not_moved() {
         assert_eq!(codes(&pause(&mut world, scope, None)), ["paused"], "{scope}");
         let down = world.fail(ONPREM, ProbeFault::Refused);
         assert_eq!(codes(&down), ["server_down", "stays"], "{scope}");
-        assert_eq!(incident_codes(&down), [("opened", "PoolDown")], "people are told all the same");
+        assert_eq!(incident_codes(&down), [("opened", "ServiceDown")], "people are told all the same");
         assert_eq!(world.serving().as_deref(), Some("onprem"), "{scope}");
         let why: Vec<&str> =
             explain(&world.state, service("api"), world.now).iter().map(|r| r.code()).collect();
