@@ -88,31 +88,31 @@ pub fn reason(reason: &Reason) -> String {
         ),
         Reason::Reconnected => "supervisor reaches servers again".to_owned(),
         Reason::Failover { service, from, to, cause } => {
-            format!("{service}: traffic moved from {from} to {to}: {}", site_is_down(*from, *cause))
+            format!("{service}: traffic moves from {from} to {to}: {}", site_is_down(*from, *cause))
         }
         Reason::Failback { service, from, to, healthy } => {
-            format!("{service}: traffic moved back from {from} to {to}: {to} has been healthy for {healthy}")
+            format!("{service}: traffic moves back from {from} to {to}: {to} has been healthy for {healthy}")
         }
         Reason::SiteRemoved { service, from, to } => {
-            format!("{service}: traffic moved from {from} to {to}: the settings no longer name servers at {from}")
+            format!("{service}: traffic moves from {from} to {to}: the settings no longer name servers at {from}")
         }
         Reason::Relief { service, from, to, up, of } => format!(
-            "{service}: traffic moved from {from} to {to}: {from} has only {up} of the {of} servers up that the service needs"
+            "{service}: traffic moves from {from} to {to}: {from} has only {up} of the {of} servers up that the service needs"
         ),
         Reason::LeftTakenOut { service, from, to } => {
-            format!("{service}: traffic moved from {from} to {to}: every server at {from} is out of service by order")
+            format!("{service}: traffic moves from {from} to {to}: every server at {from} is out of service by order")
         }
         Reason::MovedTogether { service, from, to } => {
-            format!("{service}: traffic moved from {from} to {to}: the services that it moves with are there")
+            format!("{service}: traffic moves from {from} to {to}: the services that it moves with are there")
         }
         Reason::MovedToFirst { service, from, to, cause } => format!(
-            "{service}: traffic moved from {from} to {to}, the preferred site, because every site is down: {}",
+            "{service}: traffic moves from {from} to {to}, the preferred site, because every site is down: {}",
             site_is_down(*from, *cause)
         ),
         Reason::Switchover { service, from, to, by, because, forced } => {
             let force = if *forced { format!(", although {to} was not healthy") } else { String::new() };
             let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
-            format!("{service}: traffic moved from {from} to {to} by order of {}{force}{words}", operator(by))
+            format!("{service}: traffic moves from {from} to {to} by order of {}{force}{words}", operator(by))
         }
         Reason::PreferenceSet { service, site, by } => {
             format!("{service}: traffic is on {site} already; an override of {} prefers it from now on", operator(by))
@@ -213,6 +213,9 @@ pub fn reason(reason: &Reason) -> String {
         Reason::RouteLags { service, site, proxy } => {
             format!("{service}: {proxy} has not taken the route to {site}, and goes on as before; it is told again every second")
         }
+        Reason::RouteWaits { service, site, proxy } => format!(
+            "{service}: HAProxy {proxy} does not answer and goes on as before; it is sent to {site} when it answers again"
+        ),
         Reason::ContainerEnded { container, ending, then } => heal::ended(container, ending, *then),
         Reason::Heals { container, deed, attempt, limit, window } => {
             heal::heals(container, *deed, *attempt, *limit, *window)
@@ -338,6 +341,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::Mailed { end: MailEnd::Deferred { .. } | MailEnd::Dead { .. }, .. }
         | Reason::ServedElsewhere { .. }
         | Reason::RouteLags { .. }
+        | Reason::RouteWaits { .. }
         | Reason::ProberSilent { .. }
         | Reason::ProxyLost { .. }
         | Reason::ProxyForeign { .. }

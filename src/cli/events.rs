@@ -137,7 +137,7 @@ fn show(context: &mut Context, line: &EventLine) -> anyhow::Result<()> {
     Ok(context.output.text(&human(line, ""))?)
 }
 
-/// "2026-08-21T08:15:02.123Z ! api: traffic moved …": the mark says that it was worth waking someone.
+/// "2026-08-21T08:15:02.123Z ! api: traffic moves …": the mark says that it was worth waking someone.
 pub(super) fn human(line: &EventLine, indent: &str) -> String {
     let mark = match line.level {
         Level::Warn => '!',

@@ -17,7 +17,12 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if let Some(route) = service.placement.route() {
         let age = now.boot.since(route.since);
-        reasons.push(Reason::Serving { service: id, site: route.site, since: route.since_wall, age });
+        if !state.nobody_hears(id) {
+            reasons.push(Reason::Serving { service: id, site: route.site, since: route.since_wall, age });
+        }
+        for proxy in state.not_hearing(route) {
+            reasons.push(Reason::RouteWaits { service: id, site: route.site, proxy });
+        }
         for (proxy, serving) in &service.served_from {
             let (proxy, serving) = (*proxy, *serving);
             reasons.push(Reason::ServedElsewhere { service: id, proxy, site: route.site, serving });

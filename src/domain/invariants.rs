@@ -217,7 +217,7 @@ fn check_followed(after: &State, seen: &ProxySeen) -> Vec<Breach> {
         let watched = route
             .pending
             .get(&seen.proxy)
-            .is_some_and(|pending| pending.late || seen.at.since(pending.since) < TOLD_WITHIN);
+            .is_some_and(|pending| pending.late || seen.at.since(pending.runs_from()) < TOLD_WITHIN);
         if !watched {
             breaches.push(Breach::RouteUnwatched { service: *id, proxy: seen.proxy });
         }

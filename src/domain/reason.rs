@@ -391,6 +391,15 @@ pub enum Reason {
         /// In which HAProxy.
         proxy: ProxyId,
     },
+    /// An HAProxy that does not answer hears of a route when it does again; until then it goes on as before.
+    RouteWaits {
+        /// Whose.
+        service: ServiceId,
+        /// Where it should go.
+        site: SiteId,
+        /// In which HAProxy.
+        proxy: ProxyId,
+    },
     /// A container ended, and it is known who did it.
     ContainerEnded {
         /// Which.
@@ -740,6 +749,7 @@ impl Reason {
             Reason::Reasserted { .. } => "reasserted",
             Reason::RouteInForce { .. } => "route_in_force",
             Reason::RouteLags { .. } => "route_lags",
+            Reason::RouteWaits { .. } => "route_waits",
             Reason::ContainerEnded { .. } => "container_ended",
             Reason::Heals { .. } => "heals",
             Reason::Healed { .. } => "healed",
@@ -819,6 +829,7 @@ impl Reason {
             | Reason::Reasserted { service, .. }
             | Reason::RouteInForce { service, .. }
             | Reason::RouteLags { service, .. }
+            | Reason::RouteWaits { service, .. }
             | Reason::Stays { service, .. }
             | Reason::ComesNext { service, .. }
             | Reason::Serving { service, .. }

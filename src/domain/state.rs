@@ -161,13 +161,16 @@ pub struct Route {
     pub pending: BTreeMap<ProxyId, Pending>,
 }
 
-/// A route that an HAProxy has not confirmed.
+/// A route, or an order about a server, that an HAProxy has not confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// Since then.
     pub since: Boot,
     /// It should have been long ago; that was told.
     pub late: bool,
+    /// The HAProxy was away meanwhile, and answers again since then: what it was not told in between is made up for.
+    #[serde(default)]
+    pub back: Option<Boot>,
 }
 
 /// One HAProxy.
@@ -237,6 +240,23 @@ impl Service {
         let maintenance = self.maintenance.values().filter_map(|held| held.until);
         let damped = self.servers.values().flat_map(|server| [server.flaps.until, server.strain.until]);
         preference.chain(maintenance).chain(damped.flatten())
+    }
+}
+
+impl Pending {
+    /// Wanted since then.
+    pub fn since(since: Boot) -> Pending {
+        Pending { since, late: false, back: None }
+    }
+
+    /// The time that an HAProxy may take runs from then: while it was away it could take nothing.
+    pub fn runs_from(&self) -> Boot {
+        self.back.unwrap_or(self.since)
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.since = self.since.shift(by);
+        self.back = self.back.map(|at| at.shift(by));
     }
 }
 
@@ -352,6 +372,21 @@ impl State {
     /// A server.
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         self.services.get(&id.service)?.servers.get(&id.server)
+    }
+
+    /// The HAProxy instances that have not confirmed `route` and do not answer: they go on as before.
+    pub fn not_hearing<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = ProxyId> + 'a {
+        let lost = |proxy: &ProxyId| {
+            self.proxies.get(proxy).is_some_and(|known| matches!(known.link, ProxyLink::Lost { .. }))
+        };
+        route.pending.keys().copied().filter(lost)
+    }
+
+    /// Whether no HAProxy has confirmed the service's route, and none of them answers: nobody knows that traffic is there.
+    pub fn nobody_hears(&self, id: ServiceId) -> bool {
+        let Some((service, policy)) = self.service(id) else { return false };
+        let waiting = service.placement.route().map_or(0, |route| self.not_hearing(route).count());
+        waiting > 0 && waiting == policy.proxies.len()
     }
 
     /// How eagerly a server is to be probed.

@@ -215,6 +215,9 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::MovedTogether { service, from, to }
         | Reason::MovedToFirst { service, from, to, .. }
         | Reason::SiteRemoved { service, from, to } => Some(format!("move {service} from {from} to {to}")),
+        Reason::RouteWaits { proxy, site, .. } => {
+            Some(format!("send HAProxy {proxy}, which does not answer now, to {site} when it does again"))
+        }
         Reason::Adopted { service, site } => Some(format!("leave {service} on {site}, as HAProxy has it")),
         Reason::Placed { service, site } => {
             Some(format!("send {service} to {site}: HAProxy has no route for it"))

@@ -144,22 +144,22 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             Reason::Failover { service, from: onprem(), to: cloud(), cause: killed() },
             Level::Warn,
-            "api: traffic moved from onprem to cloud: onprem's container was killed (exit 137)",
+            "api: traffic moves from onprem to cloud: onprem's container was killed (exit 137)",
         ),
         (
             Reason::Failover { service, from: onprem(), to: cloud(), cause: silent() },
             Level::Warn,
-            "api: traffic moved from onprem to cloud: onprem is down (connected, but no answer in time)",
+            "api: traffic moves from onprem to cloud: onprem is down (connected, but no answer in time)",
         ),
         (
             Reason::Failback { service, from: cloud(), to: onprem(), healthy: Span(30_000) },
             Level::Info,
-            "api: traffic moved back from cloud to onprem: onprem has been healthy for 30 s",
+            "api: traffic moves back from cloud to onprem: onprem has been healthy for 30 s",
         ),
         (
             Reason::SiteRemoved { service, from: onprem(), to: cloud() },
             Level::Warn,
-            "api: traffic moved from onprem to cloud: the settings no longer name servers at onprem",
+            "api: traffic moves from onprem to cloud: the settings no longer name servers at onprem",
         ),
         (
             Reason::Switchover {
@@ -171,7 +171,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 forced: false,
             },
             Level::Info,
-            "api: traffic moved from onprem to cloud by order of alice: db upgrade",
+            "api: traffic moves from onprem to cloud by order of alice: db upgrade",
         ),
         (
             Reason::Switchover {
@@ -183,7 +183,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 forced: true,
             },
             Level::Info,
-            "api: traffic moved from onprem to cloud by order of user 1000, although cloud was not healthy",
+            "api: traffic moves from onprem to cloud by order of user 1000, although cloud was not healthy",
         ),
         (
             Reason::PreferenceSet { service, site: cloud(), by: by.clone() },
@@ -594,22 +594,22 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             Reason::Relief { service, from: onprem(), to: cloud(), up: 1, of: 2 },
             Level::Warn,
-            "api: traffic moved from onprem to cloud: onprem has only 1 of the 2 servers up that the service needs",
+            "api: traffic moves from onprem to cloud: onprem has only 1 of the 2 servers up that the service needs",
         ),
         (
             Reason::LeftTakenOut { service, from: onprem(), to: cloud() },
             Level::Info,
-            "api: traffic moved from onprem to cloud: every server at onprem is out of service by order",
+            "api: traffic moves from onprem to cloud: every server at onprem is out of service by order",
         ),
         (
             Reason::MovedTogether { service, from: onprem(), to: cloud() },
             Level::Warn,
-            "api: traffic moved from onprem to cloud: the services that it moves with are there",
+            "api: traffic moves from onprem to cloud: the services that it moves with are there",
         ),
         (
             Reason::MovedToFirst { service, from: cloud(), to: onprem(), cause: silent() },
             Level::Warn,
-            "api: traffic moved from cloud to onprem, the preferred site, because every site is down: \
+            "api: traffic moves from cloud to onprem, the preferred site, because every site is down: \
              cloud is down (connected, but no answer in time)",
         ),
         (
@@ -778,6 +778,11 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::RouteLags { service, site: cloud(), proxy },
             Level::Warn,
             "api: edge has not taken the route to cloud, and goes on as before; it is told again every second",
+        ),
+        (
+            Reason::RouteWaits { service, site: cloud(), proxy },
+            Level::Warn,
+            "api: HAProxy edge does not answer and goes on as before; it is sent to cloud when it answers again",
         ),
         (
             Reason::PreferenceVoid { service, site: cloud() },

@@ -141,7 +141,8 @@ impl Page<'_> {
         for (id, service) in &state.services {
             let Some(site) = service.placement.site() else { continue };
             if self.traffic.insert(*id, site) != Some(site) {
-                self.beneath('=', &format!("traffic of {id} goes to {site}"));
+                let goes = if state.nobody_hears(*id) { "is to go" } else { "goes" };
+                self.beneath('=', &format!("traffic of {id} {goes} to {site}"));
             }
         }
     }

@@ -85,10 +85,7 @@ fn failed_over() -> State {
         since: Boot(997_000),
         since_wall: Wall(NOW.wall.0 - 3_000),
         by: None,
-        pending: BTreeMap::from([(
-            name("edge"),
-            crate::domain::state::Pending { since: Boot(0), late: false },
-        )]),
+        pending: BTreeMap::from([(name("edge"), crate::domain::state::Pending::since(Boot(0)))]),
     };
     let alice = Operator { uid: 1000, pid: Some(7), name: Some("alice".to_owned()) };
     let preference = Override {
@@ -301,7 +298,7 @@ fn taken_out() -> State {
     let until = Some(NOW.boot + Span::seconds(3600));
     let because = Some("<b>kernel</b>".to_owned());
     let held = Maintenance { admin: Admin::Maint, by, because, at: Wall(NOW.wall.0 - 1_000), until };
-    let pending = crate::domain::state::Pending { since: Boot(999_000), late: false };
+    let pending = crate::domain::state::Pending::since(Boot(999_000));
     let out = Out {
         admin: Admin::Maint,
         generation: 4,

@@ -305,6 +305,7 @@ fn switch(draft: &mut Draft<'_>, command: &Command, id: ServiceId, from: &Route,
         because: command.because.clone(),
         forced,
     });
+    draft.tell_who_is_away(id);
     if !forced {
         draft.evacuate_site(id, from.site, to);
     }

@@ -443,7 +443,7 @@ impl<'a> Draft<'a> {
         let Some((service, policy)) = self.service(server.service) else { return };
         ours.extend(service.out.get(&server.server).into_iter().flat_map(|before| before.ours.iter()));
         ours.extend(Some(admin).filter(|admin| *admin != Admin::Ready));
-        let pending = Pending { since: self.now.boot, late: false };
+        let pending = Pending::since(self.now.boot);
         let out = Out {
             admin,
             generation: service.out_generation + 1,
@@ -500,6 +500,7 @@ impl<'a> Draft<'a> {
             Why::Together => self.tell(Reason::MovedTogether { service, from, to }),
             Why::AllDown(cause) => self.tell(Reason::MovedToFirst { service, from, to, cause }),
         }
+        self.tell_who_is_away(id);
     }
 
     /// Sends the service's traffic to `to` from now on; `by` whom, if a person ordered it.
@@ -520,26 +521,31 @@ impl<'a> Draft<'a> {
 
     /// Every HAProxy of a service has yet to show that it agrees.
     pub(super) fn pending(&self, policy: &ServicePolicy) -> BTreeMap<ProxyId, Pending> {
-        let pending = Pending { since: self.now.boot, late: false };
+        let pending = Pending::since(self.now.boot);
         policy.proxies.iter().map(|proxy| (*proxy, pending)).collect()
     }
 
     /// Frees what every stranding server at `from` holds, onto `refuge`.
     pub(super) fn evacuate_site(&mut self, id: ServiceId, from: SiteId, refuge: SiteId) {
         let Some((service, policy)) = self.service(id) else { return };
-        let stranding = |server: &ServerId| {
-            service.servers.get(&server.server).is_some_and(|server| match server.health {
-                Health::Down { cause, .. } => cause.strands_requests(),
-                Health::Unknown { .. } | Health::Up { .. } => false,
-            })
-        };
-        let servers: Vec<ServerId> = policy
-            .servers_at(from)
-            .map(|server| ServerId { service: id, server })
-            .filter(stranding)
-            .collect();
+        let stranding = policy.servers_at(from).filter(|name| strands(service, *name));
+        let servers: Vec<ServerId> = stranding.map(|server| ServerId { service: id, server }).collect();
         for server in servers {
             self.evacuate(server, from, Some(refuge));
+        }
+    }
+
+    /// An HAProxy that was away answers again and has the route: what was to be freed meanwhile is freed there.
+    pub(super) fn make_up(&mut self, id: ServiceId, proxy: ProxyId) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let Some(to) = service.placement.site().filter(|to| standing(service, policy, *to).serves()) else {
+            return;
+        };
+        let stranding = policy.servers.iter().filter(|(name, _)| strands(service, **name));
+        let servers: Vec<(ServerId, SiteId)> =
+            stranding.map(|(name, wanted)| (ServerId { service: id, server: *name }, wanted.site)).collect();
+        for (server, site) in servers {
+            self.evacuate_in(proxy, server, site, Some(to).filter(|to| *to != site));
         }
     }
 
@@ -561,15 +567,30 @@ impl<'a> Draft<'a> {
     }
 
     fn evacuate(&mut self, server: ServerId, site: SiteId, refuge: Option<SiteId>) {
-        let Some((service, policy)) = self.service(server.service) else { return };
+        let Some((_, policy)) = self.service(server.service) else { return };
+        for proxy in &policy.proxies {
+            // Who is away hears of it when it is back: `make_up`.
+            if self.link(*proxy) == Some(&ProxyLink::Ours) {
+                self.evacuate_in(*proxy, server, site, refuge);
+            }
+        }
+    }
+
+    fn evacuate_in(&mut self, proxy: ProxyId, server: ServerId, site: SiteId, refuge: Option<SiteId>) {
+        let Some((service, _)) = self.service(server.service) else { return };
         let Some(epoch) = service.servers.get(&server.server).map(|server| server.epoch) else { return };
         let generation = service.generation;
+        let id = self.number();
+        self.act(Action::Evacuate(Evacuation { id, proxy, server, site, refuge, epoch, generation }));
+    }
+
+    /// Says which HAProxy instances do not hear of the route now.
+    pub(super) fn tell_who_is_away(&mut self, id: ServiceId) {
+        let Some((service, policy)) = self.service(id) else { return };
+        let Some(site) = service.placement.site() else { return };
         for proxy in &policy.proxies {
-            let ours = self.state.proxies.get(proxy).is_some_and(|proxy| proxy.link == ProxyLink::Ours);
-            if ours {
-                let id = self.number();
-                let proxy = *proxy;
-                self.act(Action::Evacuate(Evacuation { id, proxy, server, site, refuge, epoch, generation }));
+            if matches!(self.link(*proxy), Some(ProxyLink::Lost { .. })) {
+                self.tell(Reason::RouteWaits { service: id, site, proxy: *proxy });
             }
         }
     }
@@ -608,4 +629,12 @@ impl<'a> Draft<'a> {
             self.tell(Reason::Stays { service: id, site, stay, left });
         }
     }
+}
+
+/// Whether a server is down in a way that leaves requests hanging on it.
+fn strands(service: &Service, name: Name) -> bool {
+    service.servers.get(&name).is_some_and(|server| match server.health {
+        Health::Down { cause, .. } => cause.strands_requests(),
+        Health::Unknown { .. } | Health::Up { .. } => false,
+    })
 }

@@ -371,6 +371,11 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         Reason::RouteLags { service, proxy, .. } => {
             vec![Trouble::RouteLags { service: *service, proxy: *proxy }]
         }
+        Reason::RouteWaits { service, proxy, .. } => {
+            let mut all = of_service(draft, *service);
+            all.push(Trouble::ProxyLost { proxy: *proxy });
+            all
+        }
         Reason::ProxyLost { proxy } => vec![Trouble::ProxyLost { proxy: *proxy }],
         Reason::ConfigRefused { proxy, .. } | Reason::ConfigUnproven { proxy, .. } => {
             vec![Trouble::ConfigRefused { proxy: *proxy }]

@@ -32,6 +32,7 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
         });
         draft.push(Change::Proxy { proxy: seen.proxy, link: link.clone() });
     }
+    let is_back = link != known.link && link == ProxyLink::Ours;
     if !link.may_drive() {
         return;
     }
@@ -47,8 +48,45 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
         draft.state.policy.services.iter().filter(|(_, policy)| policy.proxies.contains(&seen.proxy));
     let services: Vec<ServiceId> = routed.map(|(id, _)| *id).collect();
     for service in services {
+        if is_back {
+            welcome(draft, seen.proxy, service);
+        }
         reconcile(draft, seen, service);
         reconcile_servers(draft, seen, service);
+    }
+}
+
+/// An HAProxy answers again. For what it was not told meanwhile its time runs from now; what was to be freed in it is freed
+/// when it has the route.
+fn welcome(draft: &mut Draft<'_>, proxy: ProxyId, id: ServiceId) {
+    let Some((service, _)) = draft.service(id) else { return };
+    let back = Some(draft.now.boot);
+    let waits = |out: &&Out| out.pending.contains_key(&proxy);
+    let orders = service.out.iter().filter(|(_, out)| waits(out)).map(|(name, out)| (*name, out.clone()));
+    let orders: Vec<(Name, Out)> = orders.collect();
+    let route = service.placement.route().map(|route| route.pending.get(&proxy).copied());
+    for (name, mut out) in orders {
+        out.pending.entry(proxy).and_modify(|pending| pending.back = back);
+        draft.push(Change::Out { server: ServerId { service: id, server: name }, out: Some(out) });
+    }
+    match route {
+        Some(Some(pending)) => {
+            let pending = Pending { back, ..pending };
+            draft.push(Change::Pending { service: id, proxy, pending });
+        }
+        Some(None) => draft.make_up(id, proxy),
+        // What it has becomes ours at this very look.
+        None => {}
+    }
+}
+
+/// An HAProxy shows the route.
+fn confirmed(draft: &mut Draft<'_>, proxy: ProxyId, id: ServiceId, site: SiteId, pending: Pending) {
+    let took = draft.now.boot.since(pending.since);
+    draft.push(Change::Confirmed { service: id, proxy });
+    draft.tell(Reason::RouteInForce { service: id, site, proxy, took });
+    if pending.back.is_some() {
+        draft.make_up(id, proxy);
     }
 }
 
@@ -94,11 +132,9 @@ pub(super) fn routed(draft: &mut Draft<'_>, routed: &Routed) {
     for (id, generation) in &routed.generations {
         let Some((service, _)) = draft.service(*id) else { continue };
         let Placement::On(route) = &service.placement else { continue };
-        if route.generation == *generation && route.pending.contains_key(&routed.proxy) {
-            let took = draft.now.boot.since(route.since);
-            let site = route.site;
-            draft.push(Change::Confirmed { service: *id, proxy: routed.proxy });
-            draft.tell(Reason::RouteInForce { service: *id, site, proxy: routed.proxy, took });
+        let (site, pending) = (route.site, route.pending.get(&routed.proxy).copied());
+        if let Some(pending) = pending.filter(|_| route.generation == *generation) {
+            confirmed(draft, routed.proxy, *id, site, pending);
         }
     }
 }
@@ -159,18 +195,18 @@ fn reconcile(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
                 return;
             }
             let site = route.site;
-            if live == Some(site) && pending.is_some() {
-                draft.push(Change::Confirmed { service: id, proxy: seen.proxy });
-                let took = draft.now.boot.since(route_since(draft, id));
-                draft.tell(Reason::RouteInForce { service: id, site, proxy: seen.proxy, took });
+            if let Some(pending) = pending.filter(|_| live == Some(site)) {
+                confirmed(draft, seen.proxy, id, site, pending);
             } else if live != Some(site) {
                 match pending {
                     None => {
-                        let pending = Pending { since: draft.now.boot, late: false };
+                        let pending = Pending::since(draft.now.boot);
                         draft.push(Change::Pending { service: id, proxy: seen.proxy, pending });
                         draft.tell(Reason::Reasserted { service: id, site, found: live });
                     }
-                    Some(pending) if !pending.late && seen.at.since(pending.since) >= ROUTE_LAGS_AFTER => {
+                    Some(pending)
+                        if !pending.late && seen.at.since(pending.runs_from()) >= ROUTE_LAGS_AFTER =>
+                    {
                         let pending = Pending { late: true, ..pending };
                         draft.push(Change::Pending { service: id, proxy: seen.proxy, pending });
                         draft.tell(Reason::RouteLags { service: id, site, proxy: seen.proxy });
@@ -208,12 +244,12 @@ fn reconcile_servers(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
             // It was put back here: what is shown since then is somebody else's doing.
             (Agreement::Differs | Agreement::Held, None) if admin == Admin::Ready => {}
             (Agreement::Differs | Agreement::Held, None) => {
-                out.pending.insert(proxy, Pending { since: draft.now.boot, late: false });
+                out.pending.insert(proxy, Pending::since(draft.now.boot));
                 draft.push(Change::Out { server, out: Some(out) });
                 draft.tell(Reason::AdminReasserted { server, admin, proxy, found: found.admin() });
             }
             (Agreement::Differs | Agreement::Held, Some(pending)) => {
-                if !pending.late && seen.at.since(pending.since) >= ROUTE_LAGS_AFTER {
+                if !pending.late && seen.at.since(pending.runs_from()) >= ROUTE_LAGS_AFTER {
                     out.pending.insert(proxy, Pending { late: true, ..pending });
                     draft.push(Change::Out { server, out: Some(out) });
                     draft.tell(Reason::AdminLags { server, admin, proxy });
@@ -221,11 +257,6 @@ fn reconcile_servers(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
             }
         }
     }
-}
-
-fn route_since(draft: &Draft<'_>, id: ServiceId) -> crate::domain::time::Boot {
-    let route = draft.service(id).and_then(|(service, _)| service.placement.route().map(|route| route.since));
-    route.unwrap_or(draft.now.boot)
 }
 
 /// The live route becomes ours, unchanged: nothing is told to HAProxy that it does not do already.

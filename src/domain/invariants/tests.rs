@@ -34,7 +34,7 @@ fn moved(world: &World, to: &str, changes: Vec<Change>, reason: Option<Reason>) 
         since: world.now.boot,
         since_wall: world.now.wall,
         by: None,
-        pending: [(proxy(), Pending { since: world.now.boot, late: false })].into(),
+        pending: [(proxy(), Pending::since(world.now.boot))].into(),
     };
     let mut decision = Decision { changes, reasons: reason.into_iter().collect(), ..Decision::default() };
     decision.changes.push(Change::Placed { service: service("api"), placement: Placement::On(route) });
@@ -202,7 +202,7 @@ fn an_haproxy_that_goes_elsewhere_unwatched_is_found() {
     let unwatched = Breach::RouteUnwatched { service: service("api"), proxy: proxy() };
     assert!(look(&world) == vec![unwatched.clone()]);
     for (ago, late, is_found) in [(1, false, false), (8, false, true), (8, true, false)] {
-        let pending = Pending { since: world.now.boot - Span::seconds(ago), late };
+        let pending = Pending { late, ..Pending::since(world.now.boot - Span::seconds(ago)) };
         world.state.apply(&[Change::Pending { service: service("api"), proxy: proxy(), pending }]);
         assert_eq!(look(&world).contains(&unwatched), is_found, "{ago} s ago, late {late}");
     }

@@ -82,7 +82,7 @@ impl State {
             match &mut service.placement {
                 Placement::On(route) | Placement::Unmanaged { last: Some(route) } => {
                     route.since = route.since.shift(by);
-                    route.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
+                    route.pending.values_mut().for_each(|pending| pending.shift(by));
                 }
                 Placement::Unmanaged { last: None } => {}
             }
@@ -95,7 +95,7 @@ impl State {
             }
             for out in service.out.values_mut() {
                 out.since = out.since.shift(by);
-                out.pending.values_mut().for_each(|pending| pending.since = pending.since.shift(by));
+                out.pending.values_mut().for_each(|pending| pending.shift(by));
             }
             // Health is not carried over a start (`Event::Started`), so its moments need no shift.
         }
@@ -118,7 +118,7 @@ impl Service {
         for (name, out) in &mut self.out {
             out.pending.retain(|proxy, _| managed.contains(proxy));
             if !wanted.servers.contains_key(name) && out.admin != Admin::Ready {
-                let pending = Pending { since: out.since, late: false };
+                let pending = Pending::since(out.since);
                 out.admin = Admin::Ready;
                 out.pending = managed.iter().map(|proxy| (*proxy, pending)).collect();
             }

@@ -40,7 +40,7 @@ async fn a_server_that_nobody_reaches_is_down_and_what_would_be_done_is_said() {
     world.onprem.close().await;
     let (ran, took) = once(&world, &without_a_way_to_onprem(&world), &[]);
     let said = said(&ran);
-    assert!(said.contains("would do:\n  api: traffic moved from onprem to cloud"), "{took:?}: {said}");
+    assert!(said.contains("would do:\n  api: traffic moves from onprem to cloud"), "{took:?}: {said}");
     // What was found is told as it was found, not as it would be.
     assert!(said.contains("api: DEGRADED, served from onprem"), "{said}");
     assert!(took < Duration::from_secs(8), "{took:?}");
@@ -80,7 +80,7 @@ async fn beside_a_daemon_apply_forces_nothing_for_which_the_daemon_has_no_eviden
     let daemon = world.running().await;
     let (ran, _) = once(&world, &with_a_wrong_port(&world), &["--apply"]);
     let words = unwrapped(&ran);
-    assert!(words.contains("alone, supervisor would do: api: traffic moved from onprem to cloud"), "{words}");
+    assert!(words.contains("alone, supervisor would do: api: traffic moves from onprem to cloud"), "{words}");
     assert!(
         words.contains(
             "api to cloud: not ordered: the daemon does not hold onprem to be down: api-onprem is up (200"

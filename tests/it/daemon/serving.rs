@@ -26,13 +26,13 @@ async fn it_configures_haproxy_moves_traffic_off_a_dead_server_and_back() {
     daemon.until_routed_to("cloud").await;
     assert_eq!(world.routes().await, [("api".to_owned(), "api__cloud".to_owned())]);
     let log = daemon.log();
-    assert!(log.contains("traffic moved from onprem to cloud"), "{log}");
+    assert!(log.contains("traffic moves from onprem to cloud"), "{log}");
 
     world.onprem.open().await;
     daemon.until_routed_to("onprem").await;
     world.until_served_from("onprem").await;
     let log = daemon.log();
-    assert!(log.contains("traffic moved back from cloud to onprem"), "{log}");
+    assert!(log.contains("traffic moves back from cloud to onprem"), "{log}");
     let map = std::fs::read_to_string(world.path("routes.map")).unwrap();
     assert!(map.contains("api api__onprem"), "{map}");
 }
@@ -67,7 +67,7 @@ async fn a_stop_takes_less_than_two_seconds_and_changes_nothing_and_a_start_adop
     again.until("HAProxy is ours", |view| view.proxies[0].link == Link::Ours).await;
     assert_eq!((world.worker().await, world.routes().await), (worker, routes));
     let log = again.log();
-    assert!(!log.contains("traffic moved") && !log.contains("was reloaded"), "{log}");
+    assert!(!log.contains("traffic moves") && !log.contains("was reloaded"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

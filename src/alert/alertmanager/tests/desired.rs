@@ -63,7 +63,7 @@ fn an_incident_is_an_alert_with_stable_labels_and_its_story() {
         story,
         [
             "api-onprem (onprem) is down: the connection is refused, so nothing listens there",
-            "api: traffic moved from onprem to cloud: onprem is down (the connection is refused, so nothing listens there)",
+            "api: traffic moves from onprem to cloud: onprem is down (the connection is refused, so nothing listens there)",
         ]
     );
 

@@ -171,6 +171,19 @@ fn what_is_ours_beside_something_by_hand_waits_for_that_to_end() {
 }
 
 #[test]
+fn a_haproxy_that_was_away_has_its_time_from_when_it_is_back() {
+    let mut world = running();
+    world.step(Event::ProxyLost { proxy: proxy() });
+    order(&mut world, Admin::Drain, None);
+    world.pass(60_000);
+    assert_eq!(codes(&world.see_proxy()), ["proxy_found"], "it hears of the order now");
+    world.pass(4_900);
+    assert_eq!(codes(&world.see_proxy()), Vec::<&str>::new());
+    world.pass(200);
+    assert_eq!(codes(&world.see_proxy()), ["admin_lags"]);
+}
+
+#[test]
 fn a_person_who_names_a_server_puts_it_back_whoever_took_it_out() {
     let mut world = running();
     world.out.insert(server("api/a1"), MAINT);
