@@ -221,6 +221,9 @@ pub fn reason(reason: &Reason) -> String {
             heal::heals(container, *deed, *attempt, *limit, *window)
         }
         Reason::Healed { container, deed, failed } => heal::healed(container, *deed, failed.as_deref()),
+        Reason::ContainerGone { container } => {
+            format!("{} does not exist in Docker: supervisor starts containers, but creates none", container.name)
+        }
         Reason::HealWaits { container, why, left } => heal::waits(container, *why, *left),
         Reason::GaveUp { container, starts, window, next } => format!(
             "{} was started {starts} times within {window} and did not stay: a person is needed; it is tried again in {next}",
@@ -334,6 +337,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::AdminLags { .. }
         | Reason::Evacuated { failed: Some(_), .. }
         | Reason::Healed { failed: Some(_), .. }
+        | Reason::ContainerGone { .. }
         | Reason::HealWaits { .. }
         | Reason::GaveUp { .. }
         | Reason::TellsByMail { .. }

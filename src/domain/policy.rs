@@ -286,6 +286,12 @@ impl Policy {
         service.proxies.difference(&self.external).copied()
     }
 
+    /// The containers in which an HAProxy runs.
+    pub fn containers_running(&self, proxy: ProxyId) -> impl Iterator<Item = &ContainerRef> {
+        let role = Role::Proxy(proxy);
+        self.containers.iter().filter(move |(_, policy)| policy.role == role).map(|(container, _)| container)
+    }
+
     /// The policy of one server, if there is such a server.
     pub fn server(&self, id: ServerId) -> Option<&ServerPolicy> {
         self.services.get(&id.service)?.servers.get(&id.server)

@@ -409,6 +409,11 @@ pub enum Reason {
         /// What is done about it.
         then: Then,
     },
+    /// A container that is to run does not exist, or no longer.
+    ContainerGone {
+        /// Which.
+        container: ContainerRef,
+    },
     /// A container is started or restarted.
     Heals {
         /// Which.
@@ -751,6 +756,7 @@ impl Reason {
             Reason::RouteLags { .. } => "route_lags",
             Reason::RouteWaits { .. } => "route_waits",
             Reason::ContainerEnded { .. } => "container_ended",
+            Reason::ContainerGone { .. } => "container_gone",
             Reason::Heals { .. } => "heals",
             Reason::Healed { .. } => "healed",
             Reason::HealWaits { .. } => "heal_waits",
@@ -842,6 +848,7 @@ impl Reason {
             Reason::ContainerEnded { .. }
             | Reason::Heals { .. }
             | Reason::Healed { .. }
+            | Reason::ContainerGone { .. }
             | Reason::HealWaits { .. }
             | Reason::GaveUp { .. }
             | Reason::HoldLifted { .. }

@@ -122,6 +122,8 @@ pub(super) fn stands(
             format!("{name} {} again and again: a person is needed; it is tried again {when}", it())
         }
         Phase::Left => format!("{name} {} and stays as it is: `docker start {name}` starts it", it()),
-        Phase::Gone => format!("{name} does not exist"),
+        Phase::Gone => {
+            format!("{name} does not exist in Docker: supervisor starts containers, but creates none")
+        }
     }
 }

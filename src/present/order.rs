@@ -242,6 +242,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::Reconnected
         | Reason::RouteInForce { .. }
         | Reason::RouteLags { .. }
+        | Reason::ContainerGone { .. }
         | Reason::PreferenceVoid { .. }
         | Reason::PreferenceExpired { .. }
         | Reason::PauseHolds { .. }

@@ -366,6 +366,11 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api-onprem crashed (exit 1) again and again: a person is needed; it is tried again in 1 min 30 s",
         ),
         (
+            Reason::ContainerGone { container: the_container() },
+            Level::Warn,
+            "api-onprem does not exist in Docker: supervisor starts containers, but creates none",
+        ),
+        (
             Reason::TestOrdered { by: alice(), because: Some("new relay".into()) },
             Level::Info,
             "a test of the alerts was ordered by alice: new relay",

@@ -2,7 +2,7 @@
 
 use super::Draft;
 use super::telling::tell;
-use super::troubles::{Is, is};
+use super::troubles::{Is, is, is_gone};
 use crate::domain::change::Change;
 use crate::domain::delivery::Telling;
 use crate::domain::health::Health;
@@ -105,6 +105,9 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
                 found.extend(of_site_of(draft, *server));
                 services.insert(server.service);
+                let wanted = draft.state.policy.server(*server);
+                let container = wanted.and_then(|wanted| wanted.container.as_ref());
+                containers.extend(container.filter(|container| is_gone(draft, container)).cloned());
             }
             Change::Flaps { server, .. } => {
                 services.insert(server.service);
@@ -135,6 +138,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             }
             Change::Proxy { proxy, .. } => {
                 found.insert(Trouble::ProxyLost { proxy: *proxy });
+                containers.extend(draft.state.policy.containers_running(*proxy).cloned());
             }
             Change::ProxyConfig { proxy, .. } => {
                 found.insert(Trouble::ConfigRefused { proxy: *proxy });
@@ -365,6 +369,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         Reason::ContainerEnded { container, .. }
         | Reason::Heals { container, .. }
         | Reason::Healed { container, .. }
+        | Reason::ContainerGone { container }
         | Reason::HealWaits { container, .. }
         | Reason::GaveUp { container, .. }
         | Reason::HoldLifted { container } => of_container(container),

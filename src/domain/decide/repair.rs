@@ -215,6 +215,9 @@ fn rules<'a>(draft: &Draft<'a>, container: &ContainerRef, facts: &'a Facts) -> O
 /// Says what changed, as far as people care.
 fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after: &Repair) {
     let now = draft.now.boot;
+    if before.phase != Phase::Gone && after.phase == Phase::Gone {
+        draft.tell(Reason::ContainerGone { container: container.clone() });
+    }
     let facts = facts(draft, container);
     let Some(rules) = rules(draft, container, &facts).filter(|rules| rules.mode() != HealMode::Never) else {
         return;

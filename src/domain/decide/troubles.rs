@@ -7,9 +7,9 @@ use crate::domain::health::Health;
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{TEST_LASTS, Trouble};
 use crate::domain::maintenance::Admin;
-use crate::domain::policy::ContainerRef;
+use crate::domain::policy::{ContainerRef, Role};
 use crate::domain::repair::Phase;
-use crate::domain::state::ProxyLink;
+use crate::domain::state::{ProxyLink, Server};
 use crate::domain::time::{Boot, Span};
 use std::collections::BTreeMap;
 
@@ -202,6 +202,7 @@ fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
     let Some(repair) = draft.repair(container) else { return Is::Right };
     let down = match repair.phase {
         Phase::GivenUp { .. } | Phase::Left => true,
+        Phase::Gone => return gone_is(draft, container),
         Phase::Runs { .. } | Phase::Held { .. } => {
             return match repair.shaky_until(&draft.state.policy.heal) {
                 Some(at) if at > draft.now.boot => Is::RightFrom(at),
@@ -215,8 +216,7 @@ fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
         | Phase::WithEngine
         | Phase::Docker { .. }
         | Phase::Due { .. }
-        | Phase::Acting { .. }
-        | Phase::Gone => false,
+        | Phase::Acting { .. } => false,
     };
     // The pool's incident, or the service's, tells of it.
     let covered = |server: &ServerId| {
@@ -231,9 +231,45 @@ fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
     if down && !draft.state.servers_in(container).iter().any(covered) { Is::Wrong } else { Is::Open }
 }
 
+/// Whether a container does not exist.
+pub(super) fn is_gone(draft: &Draft<'_>, container: &ContainerRef) -> bool {
+    draft.repair(container).is_some_and(|repair| repair.phase == Phase::Gone)
+}
+
+/// A container that does not exist is missed where nothing serves in its stead. It is over when one of that name runs: what
+/// was removed is not back by itself.
+fn gone_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
+    let servers = draft.state.servers_in(container);
+    let missed = |server: &Server| server.health.is_down() && server.admin == Admin::Ready;
+    if !servers.is_empty() && !servers.iter().any(|server| draft.server(*server).as_ref().is_some_and(missed))
+    {
+        return Is::Open;
+    }
+    let of_servers = servers.iter().flat_map(|server| {
+        let site = draft.state.policy.server(*server).map(|server| server.site);
+        let pool = site.map(|site| Trouble::PoolDown { service: server.service, site });
+        let service = Trouble::ServiceDown { service: server.service };
+        [Some(service), pool, Some(Trouble::ServerDown { server: *server })].into_iter().flatten()
+    });
+    let of_proxy = match draft.state.policy.containers.get(container).map(|policy| &policy.role) {
+        Some(Role::Proxy(proxy)) if matches!(draft.link(*proxy), Some(ProxyLink::Lost { .. })) => {
+            Some(Trouble::ProxyLost { proxy: *proxy })
+        }
+        Some(Role::Proxy(_) | Role::Servers | Role::Other) | None => None,
+    };
+    // One cause, one incident: that of what it served.
+    for larger in of_servers.chain(of_proxy) {
+        match is(draft, &larger) {
+            Is::Wrong => return Is::PartOf(larger),
+            Is::PartOf(whole) => return Is::PartOf(whole),
+            Is::Right | Is::Open | Is::RightFrom(_) => {}
+        }
+    }
+    Is::Wrong
+}
+
 /// Whether the incident of the HAProxy's own container is open: that one tells.
 fn container_of_is_down(draft: &Draft<'_>, proxy: ProxyId) -> bool {
-    let role = crate::domain::policy::Role::Proxy(proxy);
-    let mut own = draft.state.policy.containers.iter().filter(|(_, policy)| policy.role == role);
-    own.any(|(container, _)| container_is(draft, container) == Is::Wrong)
+    let mut own = draft.state.policy.containers_running(proxy).filter(|container| !is_gone(draft, container));
+    own.any(|container| container_is(draft, container) == Is::Wrong)
 }
