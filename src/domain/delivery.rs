@@ -41,6 +41,10 @@ pub const MAIL_EVERY: Span = Span::seconds(5);
 /// What is due at one time goes out one by one up to this many; more are one digest.
 pub const DIGEST_FROM: usize = 4;
 
+/// What was told in one mail ends in one mail, if the last of it is over so soon after the first: so many heals and probes
+/// of one cause take, and Alertmanager's `group_wait` (30 s by default) is no shorter.
+pub const ENDS_TOGETHER: Span = Span::seconds(30);
+
 /// At most so many mails within [`MAILS_WINDOW`]; what comes on top waits and becomes one digest. Nothing is dropped.
 pub const MAILS_MAX: usize = 10;
 

@@ -4,15 +4,15 @@ use super::Draft;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::delivery::{
-    self, DIGEST_FROM, MAIL_AGAIN, MAILS_MAX, MAILS_WINDOW, Mail, MailId, MailKey, MailKind, Peer, PeerLink,
-    Plan, RESOLVED_SENT_FOR, TRIES, Telling, Told, WhyDirect,
+    self, DIGEST_FROM, ENDS_TOGETHER, MAIL_AGAIN, MAILS_MAX, MAILS_WINDOW, Mail, MailId, MailKey, MailKind,
+    Peer, PeerLink, Plan, RESOLVED_SENT_FOR, TRIES, Telling, Told, WhyDirect,
 };
 use crate::domain::event::{MailEnd, Mailed, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::reason::Reason;
 use crate::domain::time::Boot;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One round with an Alertmanager.
 pub(super) fn heard(draft: &mut Draft<'_>, seen: &PeerSeen) {
@@ -135,7 +135,7 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
     if ids.is_empty() {
         return;
     }
-    let mut mails: Vec<(IncidentId, MailKind, WhyDirect)> = Vec::new();
+    let mut mails: BTreeMap<IncidentId, (MailKind, WhyDirect)> = BTreeMap::new();
     for id in ids {
         let Some(incident) = draft.incident(id).cloned() else { continue };
         let plan = delivery::plan(&incident, &draft.state.policy.alerts, draft.peers(), draft.now);
@@ -151,10 +151,43 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
                 let telling = Telling::Over { by_mail: false };
                 rest(draft, id, Incident { telling, ..incident }, None);
             }
-            Plan::Mail(kind, why) => mails.push((id, kind, why)),
+            Plan::Mail(MailKind::Resolved, why) => {
+                let others = told_with(draft, id, &incident);
+                let lasts = others.iter().any(|(_, other)| other.ended.is_none());
+                let until = incident.ended.map(|ended| ended.at + ENDS_TOGETHER);
+                match until.filter(|until| lasts && *until > draft.now.boot) {
+                    Some(until) => rest(draft, id, incident, Some(until)),
+                    None => {
+                        let over = others.iter().filter(|(_, other)| other.ended.is_some());
+                        let all = over.map(|(other, _)| *other).chain([id]);
+                        mails.extend(all.map(|id| (id, (MailKind::Resolved, why.clone()))));
+                    }
+                }
+            }
+            Plan::Mail(kind, why) => {
+                mails.insert(id, (kind, why));
+            }
         }
     }
-    mail(draft, mails);
+    mail(draft, mails.into_iter().map(|(id, (kind, why))| (id, kind, why)).collect());
+}
+
+/// The other incidents that were told in the same mail, and of which more is to be told.
+fn told_with(draft: &Draft<'_>, id: IncidentId, incident: &Incident) -> Vec<(IncidentId, Incident)> {
+    let Some(mail) = mail_of(incident) else { return Vec::new() };
+    let others = draft.incident_ids().into_iter().filter(|other| *other != id);
+    let known = others.filter_map(|other| Some((other, draft.incident(other)?.clone())));
+    known.filter(|(_, other)| mail_of(other) == Some(mail)).collect()
+}
+
+/// The mail in which an incident was told lately.
+fn mail_of(incident: &Incident) -> Option<MailKey> {
+    match incident.telling {
+        Telling::ByMail { mail, .. } => Some(mail),
+        Telling::Pending { .. } | Telling::Stored { .. } | Telling::ByAlertmanager | Telling::Over { .. } => {
+            None
+        }
+    }
 }
 
 /// Nothing is to be told now; at `wake` something may be. What is over and no longer sent to anybody is forgotten.
@@ -188,8 +221,21 @@ fn mail(draft: &mut Draft<'_>, due: Vec<(IncidentId, MailKind, WhyDirect)>) {
     for kind in [MailKind::Firing, MailKind::Resolved] {
         let of_kind: Vec<_> = due.iter().filter(|(_, other, _)| *other == kind).collect();
         let room = MAILS_MAX - recent.len().min(MAILS_MAX - 1);
-        let batch = if of_kind.len() >= DIGEST_FROM || of_kind.len() > room { of_kind.len() } else { 1 };
-        for together in of_kind.chunks(batch.max(1)) {
+        let all = of_kind.len() >= DIGEST_FROM || of_kind.len() > room;
+        // What began in one mail ends in one.
+        let first = |id: &IncidentId| match kind {
+            MailKind::Resolved => draft.incident(*id).and_then(mail_of),
+            MailKind::Firing | MailKind::Test => None,
+        };
+        let mut batches: Vec<(Option<MailKey>, Vec<_>)> = Vec::new();
+        for one in of_kind {
+            let mail = first(&one.0);
+            match batches.iter_mut().find(|(of, _)| all || (mail.is_some() && *of == mail)) {
+                Some((_, batch)) => batch.push(one),
+                None => batches.push((mail, vec![one])),
+            }
+        }
+        for (_, together) in batches {
             let why = together.first().map(|(_, _, why)| why.clone());
             let ids: Vec<IncidentId> = together.iter().map(|(id, ..)| *id).collect();
             if let Some(why) = why {
