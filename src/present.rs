@@ -224,6 +224,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ContainerGone { container } => {
             format!("{} does not exist in Docker: supervisor starts containers, but creates none", container.name)
         }
+        Reason::HealUnknown { container, deed, words } => heal::unknown(container, *deed, words),
         Reason::HealWaits { container, why, left } => heal::waits(container, *why, *left),
         Reason::GaveUp { container, starts, window, next } => format!(
             "{} was started {starts} times within {window} and did not stay: a person is needed; it is tried again in {next}",
@@ -232,8 +233,8 @@ pub fn reason(reason: &Reason) -> String {
         Reason::HoldLifted { container } => {
             format!("{} was started by somebody: it is looked after again", container.name)
         }
-        Reason::ContainerStands { container, phase, last, left } => {
-            heal::stands(container, phase, last.as_ref(), *left)
+        Reason::ContainerStands { container, phase, last, waits, left } => {
+            heal::stands(container, phase, last.as_ref(), *waits, *left)
         }
         Reason::IncidentOpened { incident: _, trouble: what } => format!("incident opened: {}", trouble(what)),
         Reason::IncidentEnded { incident: _, trouble: what, lasted } => {
@@ -337,6 +338,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::AdminLags { .. }
         | Reason::Evacuated { failed: Some(_), .. }
         | Reason::Healed { failed: Some(_), .. }
+        | Reason::HealUnknown { .. }
         | Reason::ContainerGone { .. }
         | Reason::HealWaits { .. }
         | Reason::GaveUp { .. }

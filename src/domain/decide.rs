@@ -182,6 +182,7 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
 fn repause(draft: &mut Draft<'_>, scope: Scope, pause: Option<Pause>) {
     let changed = draft.pause(scope, pause);
     changed.into_iter().for_each(|service| draft.settle(service));
+    repair::resumed(draft, scope);
 }
 
 /// A bug that repeats itself with every event must not fill the journal as well: it is counted by the daemon.

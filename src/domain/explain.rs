@@ -7,7 +7,7 @@ use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
 use super::reason::Reason;
-use super::repair::Phase;
+use super::repair::{HealWait, Phase};
 use super::state::{ProxyLink, State};
 use super::time::Now;
 
@@ -131,8 +131,11 @@ pub fn container_stands(state: &State, container: &ContainerRef, now: Now) -> Op
         return None;
     }
     let left = repair.phase.deadline().map(|at| at.since(now.boot));
+    let acts = matches!(repair.phase, Phase::Due { .. } | Phase::Ailing { .. } | Phase::GivenUp { .. });
+    let paused = state.pause_of(container).map(|scope| HealWait::Paused { scope });
+    let waits = paused.or(repair.waits).filter(|_| acts);
     let (container, phase, last) = (container.clone(), repair.phase.clone(), repair.last);
-    Some(Reason::ContainerStands { container, phase, last, left })
+    Some(Reason::ContainerStands { container, phase, last, waits, left })
 }
 
 /// How bad the state of a service is: the worst of them is the exit code of `--once` and of `status`.

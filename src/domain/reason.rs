@@ -436,6 +436,15 @@ pub enum Reason {
         /// None when it worked, or Docker's words.
         failed: Option<String>,
     },
+    /// A start or restart of a container was begun, and nobody knows whether it was done.
+    HealUnknown {
+        /// Which.
+        container: ContainerRef,
+        /// What was begun.
+        deed: Deed,
+        /// What is known, in the actuator's words.
+        words: String,
+    },
     /// A container is not healed at this moment, and why.
     HealWaits {
         /// Which.
@@ -469,6 +478,9 @@ pub enum Reason {
         phase: Phase,
         /// How it ended last.
         last: Option<Ending>,
+        /// What keeps it from being started or restarted when it is due.
+        #[serde(default)]
+        waits: Option<HealWait>,
         /// Until time alone changes that.
         left: Option<Span>,
     },
@@ -697,6 +709,8 @@ pub enum Then {
         /// How long.
         pause: Span,
     },
+    /// It is to be started, and something holds that back.
+    Waits,
     /// Docker's own policy goes first, for this long.
     Docker {
         /// How long.
@@ -759,6 +773,7 @@ impl Reason {
             Reason::ContainerGone { .. } => "container_gone",
             Reason::Heals { .. } => "heals",
             Reason::Healed { .. } => "healed",
+            Reason::HealUnknown { .. } => "heal_unknown",
             Reason::HealWaits { .. } => "heal_waits",
             Reason::GaveUp { .. } => "gave_up",
             Reason::HoldLifted { .. } => "hold_lifted",
@@ -848,6 +863,7 @@ impl Reason {
             Reason::ContainerEnded { .. }
             | Reason::Heals { .. }
             | Reason::Healed { .. }
+            | Reason::HealUnknown { .. }
             | Reason::ContainerGone { .. }
             | Reason::HealWaits { .. }
             | Reason::GaveUp { .. }

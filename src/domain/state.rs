@@ -316,15 +316,37 @@ impl State {
 
     /// The pause that keeps a container from being healed, if one does.
     pub fn pause_of(&self, container: &ContainerRef) -> Option<Scope> {
-        let site = self.policy.containers.get(container).and_then(|policy| policy.site);
-        let about = |scope: &&Scope| match scope {
+        self.pauses.keys().copied().find(|scope| self.holds_back(*scope, container))
+    }
+
+    /// Whether a pause of `scope` keeps a container from being healed.
+    pub fn holds_back(&self, scope: Scope, container: &ContainerRef) -> bool {
+        match scope {
             Scope::All => true,
             Scope::Service(service) => {
-                self.servers_in(container).iter().any(|server| server.service == *service)
+                self.servers_in(container).iter().any(|server| server.service == service)
             }
-            Scope::Site(paused) => site == Some(*paused),
-        };
-        self.pauses.keys().find(about).copied()
+            Scope::Site(paused) => {
+                let policy = self.policy.containers.get(container);
+                policy.is_some_and(|policy| policy.site == Some(paused))
+            }
+        }
+    }
+
+    /// The watched containers that a pause of `scope` keeps from being healed.
+    pub fn held_back(&self, scope: Scope) -> Vec<ContainerRef> {
+        match scope {
+            Scope::Service(service) => {
+                let servers =
+                    self.policy.services.get(&service).into_iter().flat_map(|of| of.servers.values());
+                let all: BTreeSet<&ContainerRef> = servers.filter_map(|of| of.container.as_ref()).collect();
+                all.into_iter().cloned().collect()
+            }
+            Scope::All | Scope::Site(_) => {
+                let all = self.repairs.keys().filter(|container| self.holds_back(scope, container));
+                all.cloned().collect()
+            }
+        }
     }
 
     /// The watched containers of an engine.

@@ -13,6 +13,7 @@ pub(super) fn ended(container: &ContainerRef, ending: &Ending, then: Then) -> St
     let then = match (then, ending.who) {
         (Then::Start { pause: Span::ZERO }, _) => "it is started again at once".to_owned(),
         (Then::Start { pause }, _) => format!("it is started again in {pause}"),
+        (Then::Waits, _) => "it is to be started again when nothing holds that back".to_owned(),
         (Then::Docker { wait }, Ender::Engine | Ender::Unseen) => {
             format!("its engine may start it; supervisor does in {wait}")
         }
@@ -56,7 +57,13 @@ pub(super) fn heals(container: &ContainerRef, deed: Deed, attempt: u16, limit: u
         Deed::Start => "is started",
         Deed::Restart { .. } => "runs but is dead, and is restarted",
     };
-    format!("{} {what} (start {attempt} of at most {limit} within {window})", container.name)
+    let name = &container.name;
+    if attempt > limit {
+        return format!(
+            "{name} {what} once more: its {limit} starts within {window} are used up, so this is a slow try"
+        );
+    }
+    format!("{name} {what} (start {attempt} of at most {limit} within {window})")
 }
 
 /// That it was, or that it failed.
@@ -72,23 +79,38 @@ pub(super) fn healed(container: &ContainerRef, deed: Deed, failed: Option<&str>)
     }
 }
 
+/// That nobody knows whether it was.
+pub(super) fn unknown(container: &ContainerRef, deed: Deed, words: &str) -> String {
+    let what = match deed {
+        Deed::Start => "started",
+        Deed::Restart { .. } => "restarted",
+    };
+    let words = pieces::one_line(words);
+    format!(
+        "nobody knows yet whether Docker {what} {}: {words}; what became of it is looked at next",
+        container.name
+    )
+}
+
 /// Why it is not healed now.
 pub(super) fn waits(container: &ContainerRef, why: HealWait, left: Span) -> String {
-    let name = &container.name;
+    format!("{} {}", container.name, waits_for(why, left))
+}
+
+/// The same, said of a container.
+fn waits_for(why: HealWait, left: Span) -> String {
     match why {
         HealWait::SiteBudget { site } => {
             format!(
-                "{name} is not started yet: too many containers of {site} were; the next start is possible in {left}"
+                "is not started yet: too many containers of {site} were; the next start is possible in {left}"
             )
         }
         HealWait::Together { dead, of } => format!(
-            "{name} is not restarted: {dead} of {of} servers of its service are dead together, so it is something they have in common"
+            "is not restarted: {dead} of {of} servers of its service are dead together, so it is something they have in common"
         ),
-        HealWait::Paused { scope } => {
-            format!("{name} is not healed: {} is paused", super::order::scope(scope))
-        }
+        HealWait::Paused { scope } => format!("is not healed: {} is paused", super::order::scope(scope)),
         HealWait::LastServing => {
-            format!("{name} is not restarted although it seems dead: it is the last server that serves")
+            "is not restarted although it seems dead: it is the last server that serves".to_owned()
         }
     }
 }
@@ -98,11 +120,16 @@ pub(super) fn stands(
     container: &ContainerRef,
     phase: &Phase,
     last: Option<&Ending>,
+    waits: Option<HealWait>,
     left: Option<Span>,
 ) -> String {
     let name = &container.name;
     let how = last.map(how);
     let it = || how.clone().unwrap_or_else(|| "ended".to_owned());
+    if let Some(why) = waits {
+        let it = if matches!(phase, Phase::Ailing { .. }) { "runs but is dead".to_owned() } else { it() };
+        return format!("{name} {it}, and {}", waits_for(why, left.unwrap_or_default()));
+    }
     let when = left.map_or_else(|| "soon".to_owned(), |left| format!("in {left}"));
     match phase {
         Phase::Unseen => format!("{name} was not seen running yet"),
@@ -114,8 +141,15 @@ pub(super) fn stands(
             format!("{name} {}: nothing is started; `docker start {name}` ends the hold", it())
         }
         Phase::WithEngine => format!("{name} went down with its Docker engine"),
-        Phase::Docker { .. } => format!("{name} {}: Docker's own policy goes first, supervisor {when}", it()),
-        Phase::Due { .. } => format!("{name} {}: it is started {when}", it()),
+        Phase::Docker { .. } => {
+            format!("{name} {}: Docker may start it by itself; supervisor does {when}", it())
+        }
+        Phase::Due { .. } => {
+            format!(
+                "{name} {}: it is started {when}, after a pause that grows with each start in a row",
+                it()
+            )
+        }
         Phase::Acting { deed: Deed::Start, .. } => format!("{name} is being started"),
         Phase::Acting { deed: Deed::Restart { .. }, .. } => format!("{name} is being restarted"),
         Phase::GivenUp { .. } => {

@@ -243,6 +243,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::RouteInForce { .. }
         | Reason::RouteLags { .. }
         | Reason::ContainerGone { .. }
+        | Reason::HealUnknown { .. }
         | Reason::PreferenceVoid { .. }
         | Reason::PreferenceExpired { .. }
         | Reason::PauseHolds { .. }

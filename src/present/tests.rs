@@ -360,15 +360,89 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 container: the_container(),
                 phase: Phase::GivenUp { next: Boot(0) },
                 last: Some(ending(Ender::Crash, Some(1))),
+                waits: None,
                 left: Some(Span::seconds(90)),
             },
             Level::Info,
             "api-onprem crashed (exit 1) again and again: a person is needed; it is tried again in 1 min 30 s",
         ),
         (
+            Reason::ContainerStands {
+                container: the_container(),
+                phase: Phase::Due { at: Boot(0) },
+                last: Some(ending(Ender::Crash, Some(1))),
+                waits: None,
+                left: Some(Span::seconds(8)),
+            },
+            Level::Info,
+            "api-onprem crashed (exit 1): it is started in 8 s, after a pause that grows with each start in a row",
+        ),
+        (
+            Reason::ContainerStands {
+                container: the_container(),
+                phase: Phase::Due { at: Boot(0) },
+                last: Some(ending(Ender::Crash, Some(1))),
+                waits: Some(HealWait::SiteBudget { site: onprem() }),
+                left: Some(Span::seconds(40)),
+            },
+            Level::Info,
+            "api-onprem crashed (exit 1), and is not started yet: too many containers of onprem were; the next start is \
+             possible in 40 s",
+        ),
+        (
+            Reason::ContainerStands {
+                container: the_container(),
+                phase: Phase::Ailing { since: Boot(0), at: Boot(0) },
+                last: None,
+                waits: Some(HealWait::Paused { scope: Scope::All }),
+                left: Some(Span::seconds(10)),
+            },
+            Level::Info,
+            "api-onprem runs but is dead, and is not healed: everything is paused",
+        ),
+        (
             Reason::ContainerGone { container: the_container() },
             Level::Warn,
             "api-onprem does not exist in Docker: supervisor starts containers, but creates none",
+        ),
+        (
+            Reason::HealUnknown {
+                container: the_container(),
+                deed: Deed::Start,
+                words: "no answer within 10 s\n".to_owned(),
+            },
+            Level::Warn,
+            "nobody knows yet whether Docker started api-onprem: no answer within 10 s; what became of it is looked at \
+             next",
+        ),
+        (
+            Reason::HealUnknown {
+                container: the_container(),
+                deed: Deed::Restart { stop_timeout: Span::seconds(10) },
+                words: "no answer".to_owned(),
+            },
+            Level::Warn,
+            "nobody knows yet whether Docker restarted api-onprem: no answer; what became of it is looked at next",
+        ),
+        (
+            Reason::Heals {
+                container: the_container(),
+                deed: Deed::Start,
+                attempt: 3,
+                limit: 2,
+                window: Span::seconds(600),
+            },
+            Level::Info,
+            "api-onprem is started once more: its 2 starts within 10 min are used up, so this is a slow try",
+        ),
+        (
+            Reason::ContainerEnded {
+                container: the_container(),
+                ending: ending(Ender::Crash, Some(1)),
+                then: Then::Waits,
+            },
+            Level::Warn,
+            "api-onprem crashed (exit 1): it is to be started again when nothing holds that back",
         ),
         (
             Reason::TestOrdered { by: alice(), because: Some("new relay".into()) },

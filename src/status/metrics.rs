@@ -166,6 +166,7 @@ impl Metrics {
                     let outcome = if failed.is_some() { "failed" } else { "done" };
                     self.healed(container, outcome);
                 }
+                Reason::HealUnknown { container, .. } => self.healed(container, "unknown"),
                 Reason::Mailed { end, .. } => {
                     let outcome = match end {
                         MailEnd::Accepted { .. } => "accepted",

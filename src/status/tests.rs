@@ -244,7 +244,7 @@ fn the_view_is_the_documented_json() {
                               `docker start api-onprem` ends the hold",
                     "container": "docker/api-onprem", "phase": {"held": {"since": 997_000}},
                     "last": {"who": "kill", "exit": 137, "oom": false, "at": 997_000, "wall": 1_787_300_099_123_i64},
-                    "left": null
+                    "waits": null, "left": null
                 },
                 {
                     "code": "server_is_down",

@@ -270,16 +270,7 @@ impl<'a> Draft<'a> {
     /// Begins or ends a pause; gives back the services that are paused now and were not, or no longer are.
     pub(super) fn pause(&mut self, scope: Scope, pause: Option<Pause>) -> Vec<ServiceId> {
         self.push(Change::Pause { scope, pause });
-        let mut pauses: BTreeSet<Scope> = self.state.pauses.keys().copied().collect();
-        for change in &self.decision.changes {
-            if let Change::Pause { scope, pause } = change {
-                if pause.is_some() {
-                    pauses.insert(*scope)
-                } else {
-                    pauses.remove(scope)
-                };
-            }
-        }
+        let pauses = self.pauses();
         let mut changed = self.state.services_in(scope);
         changed.retain(|id| {
             let Some((service, policy)) = self.service(*id) else { return false };
@@ -291,6 +282,26 @@ impl<'a> Draft<'a> {
             changes
         });
         changed
+    }
+
+    /// What will be paused.
+    fn pauses(&self) -> BTreeSet<Scope> {
+        let mut pauses: BTreeSet<Scope> = self.state.pauses.keys().copied().collect();
+        for change in &self.decision.changes {
+            if let Change::Pause { scope, pause } = change {
+                if pause.is_some() {
+                    pauses.insert(*scope)
+                } else {
+                    pauses.remove(scope)
+                };
+            }
+        }
+        pauses
+    }
+
+    /// The pause that will keep a container from being healed, if one does.
+    pub(super) fn pause_of(&self, container: &ContainerRef) -> Option<Scope> {
+        self.pauses().into_iter().find(|scope| self.state.holds_back(*scope, container))
     }
 
     /// The service as it will be, to be changed; none if there is no such service.

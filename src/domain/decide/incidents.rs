@@ -369,6 +369,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         Reason::ContainerEnded { container, .. }
         | Reason::Heals { container, .. }
         | Reason::Healed { container, .. }
+        | Reason::HealUnknown { container, .. }
         | Reason::ContainerGone { container }
         | Reason::HealWaits { container, .. }
         | Reason::GaveUp { container, .. }

@@ -2,6 +2,7 @@
 
 use super::Draft;
 use crate::domain::action::{Action, ActionId, Deed, Heal, Outcome};
+use crate::domain::command::Scope;
 use crate::domain::event::{ContainerEvent, ContainerSign, ContainerStatus, DockersCheck, Facts, Past};
 use crate::domain::health::Health;
 use crate::domain::id::{Name, ServerId, SiteId};
@@ -136,8 +137,16 @@ pub(super) fn finished(
     action: ActionId,
     outcome: &Outcome,
 ) {
-    if *outcome != Outcome::Superseded {
-        draft.tell(Reason::Healed { container: container.clone(), deed, failed: outcome.failed() });
+    let name = container.clone();
+    match outcome {
+        Outcome::Superseded => {}
+        Outcome::Done => draft.tell(Reason::Healed { container: name, deed, failed: None }),
+        Outcome::Failed(words) => {
+            draft.tell(Reason::Healed { container: name, deed, failed: Some(words.clone()) });
+        }
+        Outcome::Unknown(words) => {
+            draft.tell(Reason::HealUnknown { container: name, deed, words: words.clone() });
+        }
     }
     let under_way = draft
         .repair(container)
@@ -228,6 +237,7 @@ fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after:
         let then = match after.phase {
             Phase::Held { .. } => Then::Hold,
             Phase::Due { .. } if after.is_spent(rules) => Then::GiveUp,
+            Phase::Due { at } if is_held_back(draft, container, at) => Then::Waits,
             Phase::Due { at } => Then::Start { pause: at.since(now) },
             Phase::Docker { until } => Then::Docker { wait: until.since(now) },
             Phase::Left
@@ -246,6 +256,27 @@ fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after:
     let held = |repair: &Repair| matches!(repair.phase, Phase::Held { .. });
     if held(before) && matches!(after.phase, Phase::Runs { .. }) {
         draft.tell(Reason::HoldLifted { container: container.clone() });
+    }
+}
+
+/// Whether a start that is due at `at` is not done then, as far as can be said now.
+fn is_held_back(draft: &Draft<'_>, container: &ContainerRef, at: Boot) -> bool {
+    let site = draft.state.policy.containers.get(container).and_then(|policy| policy.site);
+    draft.pause_of(container).is_some() || site_spent_until(draft, site).is_some_and(|(_, until)| until > at)
+}
+
+/// Looks at what a pause of `scope` held back, if that is over.
+pub(super) fn resumed(draft: &mut Draft<'_>, scope: Scope) {
+    let held = |container: &ContainerRef| {
+        let waits = draft.repair(container).and_then(|repair| repair.waits);
+        waits == Some(HealWait::Paused { scope }) && draft.pause_of(container) != Some(scope)
+    };
+    let paused: Vec<ContainerRef> = draft.state.held_back(scope).into_iter().filter(held).collect();
+    for container in paused {
+        let Some(repair) = draft.repair(&container).cloned() else { continue };
+        let phase = repair.phase.clone().put_off(draft.now.boot);
+        draft.set_repair(&container, Repair { phase, ..repair });
+        advance(draft, &container);
     }
 }
 
@@ -283,7 +314,7 @@ fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
             if let Phase::Ailing { since, .. } = repair.phase { Phase::Runs { since } } else { Phase::Left };
         return draft.set_repair(container, Repair { phase, ..repair });
     }
-    if let Some(scope) = draft.state.pause_of(container) {
+    if let Some(scope) = draft.pause_of(container) {
         return put_off(draft, container, repair, now + LOOK_AGAIN, Some(HealWait::Paused { scope }));
     }
     if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container)) {
