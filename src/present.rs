@@ -436,7 +436,7 @@ pub fn log_level(reason: &Reason) -> Level {
 fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>) -> String {
     let Some(site) = site else {
         return format!(
-            "{service}: nobody knows yet where its traffic goes, because HAProxy has not been seen; nothing is moved until then"
+            "{service}: supervisor does not know where its traffic goes: it has seen no HAProxy that it may steer; nothing is moved until it has"
         );
     };
     let wait = match left {

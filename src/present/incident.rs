@@ -89,7 +89,11 @@ pub(super) fn mailed(mail: MailId, end: &MailEnd) -> String {
         MailEnd::Deferred { words } => {
             format!("mail {number} waits in the outbox and is tried again: {}", pieces::one_line(words))
         }
-        MailEnd::Dead { words, .. } => {
+        MailEnd::Dead { words, reached: true } => format!(
+            "mail {number} does not reach all: others have it, the rest is given up, see `supervisor outbox`: {}",
+            pieces::one_line(words)
+        ),
+        MailEnd::Dead { words, reached: false } => {
             format!("mail {number} is given up, see `supervisor outbox`: {}", pieces::one_line(words))
         }
         MailEnd::NotNeeded => format!("mail {number} was not sent: Alertmanager has its incidents after all"),

@@ -509,6 +509,14 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "mail 7 is given up, see `supervisor outbox`: 550 no such user",
         ),
         (
+            Reason::Mailed {
+                mail: MailId(7),
+                end: MailEnd::Dead { words: "550 no such user".into(), reached: true },
+            },
+            Level::Warn,
+            "mail 7 does not reach all: others have it, the rest is given up, see `supervisor outbox`: 550 no such user",
+        ),
+        (
             Reason::Mailed { mail: MailId(7), end: MailEnd::NotNeeded },
             Level::Info,
             "mail 7 was not sent: Alertmanager has its incidents after all",
@@ -756,8 +764,8 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             Reason::Stays { service, site: None, stay: Stay::Unmanaged, left: None },
             Level::Info,
-            "api: nobody knows yet where its traffic goes, because HAProxy has not been seen; \
-             nothing is moved until then",
+            "api: supervisor does not know where its traffic goes: it has seen no HAProxy that it may steer; \
+             nothing is moved until it has",
         ),
         (stays(Stay::Preferred, None), Level::Info, "api stays on cloud: it is the preferred site"),
         (stays(Stay::Unmanaged, None), Level::Info, "api stays on cloud: HAProxy has not been seen yet"),

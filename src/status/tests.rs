@@ -397,7 +397,7 @@ fn a_new_state_has_a_view_without_guesses() {
     let view = View::of(&State::new(policy()), NOW, &BTreeMap::new(), &Meta::default());
     let service = &view.services[0];
     assert_eq!((service.serving, service.grade), (None, Grade::Degraded));
-    assert!(service.reason.contains("nobody knows yet"), "{}", service.reason);
+    assert!(service.reason.contains("does not know where"), "{}", service.reason);
     assert_eq!(service.servers[0].health, "unknown");
     assert_eq!(service.servers[1].container.as_deref(), Some("not known yet"));
 }
