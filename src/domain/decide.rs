@@ -12,6 +12,7 @@ mod proxy;
 mod repair;
 mod telling;
 mod troubles;
+mod verdict;
 
 use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;

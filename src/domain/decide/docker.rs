@@ -1,8 +1,8 @@
 //! Docker said something. Only its bad news is evidence: a container that runs proves nothing about its service.
 
 use super::Draft;
-use super::probed::judge;
 use super::repair;
+use super::verdict::judge_all;
 use crate::domain::change::Change;
 use crate::domain::event::{
     ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, DockersCheck, Facts,
@@ -67,7 +67,8 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     };
     // Traffic first: it waits for no verdict about who did it.
     if let Some(fault) = fault {
-        accuse(draft, &container, fault, event.at);
+        let accused = accused(draft, &container, fault, event.at);
+        judge_all(draft, &accused);
     }
     repair::announced(draft, &container, event, oom);
     if let ContainerSign::Checked(_) = event.sign {
@@ -78,51 +79,75 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
 /// The whole list: what was missed is made up for.
 pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
     let Some(engine) = draft.state.engines.get(&list.engine) else { return };
-    let engine_was_lost = engine.found == Some(false);
     if engine.found != Some(true) {
         draft.push(Change::Engine { engine: list.engine, found: Some(true) });
         draft.tell(Reason::EngineFound { engine: list.engine });
     }
     let watched: Vec<ContainerRef> = draft.state.containers_of(list.engine).cloned().collect();
-    for container in watched {
-        let mut seen = list.containers.get(&container.name).cloned();
-        if let Some(seen) = seen.as_mut().filter(|seen| seen.facts.guessed)
-            && let Some(before) = draft.container(&container).filter(|before| before.id == seen.id)
-        {
-            seen.facts = before.facts.clone();
-        }
-        let fault = seen.as_ref().and_then(|seen| match seen.status {
-            ContainerStatus::Exited { oom: true, .. } => Some(ContainerFault::OutOfMemory),
-            ContainerStatus::Exited { exit, oom: false } => Some(ContainerFault::Died { exit }),
-            ContainerStatus::Dead => Some(ContainerFault::Died { exit: None }),
-            ContainerStatus::Paused => Some(ContainerFault::Paused),
-            ContainerStatus::Running
-            | ContainerStatus::Restarting
-            | ContainerStatus::Created
-            | ContainerStatus::Unknown => None,
-        });
-        let at = list.at;
-        let input = match seen.as_ref().map(|seen| seen.status) {
-            None => Some(Input::Removed),
-            Some(ContainerStatus::Running | ContainerStatus::Paused) => Some(Input::SeenRunning { at }),
-            Some(ContainerStatus::Restarting) => Some(Input::SeenRestarting { at }),
-            Some(ContainerStatus::Exited { exit, oom }) => {
-                Some(Input::SeenEnded { at, exit, oom, engine_was_lost })
-            }
-            Some(ContainerStatus::Created) => Some(Input::SeenCreated { at }),
-            Some(ContainerStatus::Dead | ContainerStatus::Unknown) => None,
-        };
-        let id = seen.as_ref().map(|seen| seen.id.clone()).unwrap_or_default();
-        remember(draft, &container, seen);
+    let mut found = Vec::new();
+    for container in &watched {
+        let seen = with_known_facts(draft, container, list.containers.get(&container.name).cloned());
+        let fault = seen.as_ref().and_then(|seen| fault_of(seen.status));
+        remember(draft, container, seen);
         if let Some(fault) = fault {
-            accuse(draft, &container, fault, at);
+            found.extend(accused(draft, container, fault, list.at));
         }
-        // What led to what the list shows: it says who ended it. For traffic, the list is enough.
-        repair::recall(draft, &container, &id, &list.past);
+    }
+    // For traffic, the list is enough: all of it.
+    judge_all(draft, &found);
+    let engine_was_lost = engine.found == Some(false);
+    for container in &watched {
+        let seen = draft.container(container);
+        let id = seen.map(|seen| seen.id.clone()).unwrap_or_default();
+        let input = input_of(seen.map(|seen| seen.status), list.at, engine_was_lost);
+        // What led to what the list shows: it says who ended it.
+        repair::recall(draft, container, &id, &list.past);
         if let Some(input) = input {
-            repair::hear(draft, &container, &id, input);
+            repair::hear(draft, container, &id, input);
         }
-        repair::consider(draft, &container);
+        repair::consider(draft, container);
+    }
+}
+
+/// What could not be read of the same container is as it was.
+fn with_known_facts(
+    draft: &Draft<'_>,
+    container: &ContainerRef,
+    mut seen: Option<ContainerSeen>,
+) -> Option<ContainerSeen> {
+    if let Some(seen) = seen.as_mut().filter(|seen| seen.facts.guessed)
+        && let Some(before) = draft.container(container).filter(|before| before.id == seen.id)
+    {
+        seen.facts = before.facts.clone();
+    }
+    seen
+}
+
+/// The evidence against its servers that a container's status is.
+fn fault_of(status: ContainerStatus) -> Option<ContainerFault> {
+    match status {
+        ContainerStatus::Exited { oom: true, .. } => Some(ContainerFault::OutOfMemory),
+        ContainerStatus::Exited { exit, oom: false } => Some(ContainerFault::Died { exit }),
+        ContainerStatus::Dead => Some(ContainerFault::Died { exit: None }),
+        ContainerStatus::Paused => Some(ContainerFault::Paused),
+        ContainerStatus::Running
+        | ContainerStatus::Restarting
+        | ContainerStatus::Created
+        | ContainerStatus::Unknown => None,
+    }
+}
+
+/// What a container's status in a list that began at `at` means for healing. None: it is in no list.
+fn input_of(status: Option<ContainerStatus>, at: Boot, engine_was_lost: bool) -> Option<Input> {
+    match status {
+        None => Some(Input::Removed),
+        Some(ContainerStatus::Running | ContainerStatus::Paused) => Some(Input::SeenRunning { at }),
+        Some(ContainerStatus::Restarting) => Some(Input::SeenRestarting { at }),
+        Some(ContainerStatus::Exited { exit, oom }) => {
+            Some(Input::SeenEnded { at, exit, oom, engine_was_lost })
+        }
+        Some(ContainerStatus::Created) => Some(Input::SeenCreated { at }),
+        Some(ContainerStatus::Dead | ContainerStatus::Unknown) => None,
     }
 }
 
@@ -159,16 +184,19 @@ fn remember(draft: &mut Draft<'_>, container: &ContainerRef, seen: Option<Contai
     }
 }
 
-/// Hard evidence against every server in the container.
-fn accuse(draft: &mut Draft<'_>, container: &ContainerRef, fault: ContainerFault, at: Boot) {
-    let servers: Vec<ServerId> = draft.state.servers_in(container).to_vec();
-    for server in servers {
-        let Some(before) = draft.health(server) else { continue };
+/// The servers in the container as they are after hard evidence against each of them.
+fn accused(
+    draft: &Draft<'_>,
+    container: &ContainerRef,
+    fault: ContainerFault,
+    at: Boot,
+) -> Vec<(ServerId, Health)> {
+    let bar = Bar { rise: 1, fall: 1, grace: false, path: PathView::Credible };
+    let accuse = |server: &ServerId| {
+        let before = draft.health(*server)?;
         // A verdict that is newer than the evidence has seen more: the server came up after this was listed.
         let newer = matches!(before, Health::Up { since, .. } if since > at);
-        if !newer {
-            let bar = Bar { rise: 1, fall: 1, grace: false, path: PathView::Credible };
-            judge(draft, server, before.after(Evidence::Hard(Cause::Container(fault)), at, bar));
-        }
-    }
+        (!newer).then(|| (*server, before.after(Evidence::Hard(Cause::Container(fault)), at, bar)))
+    };
+    draft.state.servers_in(container).iter().filter_map(accuse).collect()
 }

@@ -2,12 +2,11 @@
 
 use super::Draft;
 use super::repair;
+use super::verdict::judge;
 use crate::domain::change::Change;
-use crate::domain::damping::Damped;
 use crate::domain::event::{Event, Probed};
-use crate::domain::failover::Override;
 use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
-use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
+use crate::domain::id::ServerId;
 use crate::domain::reason::Reason;
 use crate::domain::state::{ProxyLink, Server, State};
 use crate::domain::time::{Boot, Now, Span};
@@ -44,10 +43,26 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
         None => probed.outcome.evidence(),
     };
     let reached = !matches!(evidence, Evidence::Path(_) | Evidence::Void);
+    let was_asked = reached && answered(draft, server, probed.started);
     if reached {
-        answered(draft, server, probed.started);
         end_cut_off(draft);
     }
+    believe(draft, probed, before, evidence, late_by);
+    // An escape may have waited for the answer; what it said counts first.
+    if was_asked {
+        draft.settle(server.service);
+    }
+}
+
+/// What a probe found, against what was believed of its server.
+fn believe(
+    draft: &mut Draft<'_>,
+    probed: &Probed,
+    before: Health,
+    evidence: Evidence,
+    late_by: Option<Span>,
+) {
+    let server = probed.server;
     let strain = match late_by {
         Some(_) => None,
         None => probed.outcome.strain(slow_after(draft, server)),
@@ -91,40 +106,14 @@ fn strained(draft: &mut Draft<'_>, server: ServerId, strain: Strain, at: Boot) {
     }
 }
 
-/// A server that was up went down: done too often, it is not believed so soon when it comes back.
-fn fell(draft: &mut Draft<'_>, server: ServerId, site: SiteId, at: Boot) {
-    let Some(before) = draft.server(server) else { return };
-    let Some((_, policy)) = draft.service(server.service) else { return };
-    let flaps = before.flaps.again(at, policy.flapping);
-    draft.push(Change::Flaps { server, flaps });
-    if let (None, Some(until)) = (before.flaps.until, flaps.until) {
-        let left = until.since(draft.now.boot);
-        draft.tell(Reason::ServerFlaps { server, site, left });
-    }
-    // What it answered before it fell says nothing about how it will answer.
-    if before.strain != Damped::default() {
-        draft.push(Change::Strain { server, strain: Damped::default() });
-    }
-}
-
-/// A probe of `server` that began at `started` got through: if that was the question, it is answered.
-fn answered(draft: &mut Draft<'_>, server: ServerId, started: Boot) {
+/// A probe of `server` that began at `started` got through: whether that was the question. It is answered then.
+fn answered(draft: &mut Draft<'_>, server: ServerId, started: Boot) -> bool {
     let asked = draft.server(server).and_then(|server| server.asked);
-    if asked.is_some_and(|since| started >= since) {
+    let was_asked = asked.is_some_and(|since| started >= since);
+    if was_asked {
         draft.ask(server, None);
-        // An escape may have waited for it.
-        draft.settle(server.service);
     }
-}
-
-/// A server begins to fail on the way: do we still reach the service's others?
-fn ask_others(draft: &mut Draft<'_>, server: ServerId, since: Boot) {
-    let Some((service, _)) = draft.service(server.service) else { return };
-    let up = service.servers.iter().filter(|(name, other)| **name != server.server && other.health.is_up());
-    let others: Vec<Name> = up.map(|(name, _)| *name).collect();
-    for other in others {
-        draft.ask(ServerId { service: server.service, server: other }, Some(since));
-    }
+    was_asked
 }
 
 /// A prober gave no result for too long. What is not heard is no evidence: its server has no verdict until it is heard again.
@@ -244,58 +233,4 @@ fn path_view(draft: &mut Draft<'_>, server: ServerId, before: Health) -> PathVie
         return PathView::OthersDue;
     }
     PathView::Credible
-}
-
-/// A site that was forced on us and is healthy now is a preference like any other: escape is on again.
-fn end_force(draft: &mut Draft<'_>, id: ServiceId, site: SiteId) {
-    let Some((service, _)) = draft.service(id) else { return };
-    if let Some(over) = service.preference.clone().filter(|over| over.forced && over.site == site) {
-        let preference = Some(Override { forced: false, ..over });
-        draft.push(Change::Preference { service: id, preference });
-    }
-}
-
-/// Makes `after` the server's health, and sees to what follows from a new verdict.
-pub(super) fn judge(draft: &mut Draft<'_>, server: ServerId, after: Health) {
-    let Some(before) = draft.health(server) else { return };
-    let Some(site) = draft.state.policy.server(server).map(|server| server.site) else { return };
-    draft.set_health(server, after);
-    if let (None, Some(run)) = (before.path_run(), after.path_run()) {
-        ask_others(draft, server, run.first);
-    }
-    if !before.differs_in_verdict(&after) {
-        // A move may have waited for the end of a doubt.
-        if before.run().is_some() && after.run().is_none() {
-            draft.settle(server.service);
-        }
-        return;
-    }
-    match after {
-        Health::Up { since, .. } => {
-            let (good, after) = match before {
-                Health::Down { since: down, good, .. } => (good.saturating_add(1), Some(since.since(down))),
-                Health::Unknown { good, .. } => (good.saturating_add(1), None),
-                Health::Up { .. } => (1, None),
-            };
-            draft.tell(Reason::ServerUp { server, site, good, after });
-            end_force(draft, server.service, site);
-        }
-        Health::Down { since, cause, .. } => {
-            let run = before.run();
-            let fall = draft.state.policy.server(server).map_or(1, |server| server.fall);
-            let bad = run.map_or(1, |run| run.count.saturating_add(1).min(fall));
-            let took = run.map_or(Span::ZERO, |run| since.since(run.first));
-            draft.tell(Reason::ServerDown { server, site, cause, bad, took });
-            if before.is_up() {
-                fell(draft, server, site, since);
-            }
-            draft.evacuate_within_pool(server, site, cause);
-        }
-        Health::Unknown { .. } => {}
-    }
-    let placed = draft.service(server.service).map(|(service, _)| service.generation);
-    draft.settle(server.service);
-    if after.is_down() && placed == draft.service(server.service).map(|(service, _)| service.generation) {
-        draft.tell_if_stuck(server.service);
-    }
 }

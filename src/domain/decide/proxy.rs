@@ -1,7 +1,8 @@
 //! An HAProxy was looked at, lost, or told us that routes are in force.
 
 use super::Draft;
-use super::probed::{judge, plain_bar};
+use super::probed::plain_bar;
+use super::verdict::judge_all;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::event::{ConfigSeen, Configured, ProxySeen, Routed};
@@ -141,6 +142,7 @@ pub(super) fn routed(draft: &mut Draft<'_>, routed: &Routed) {
 
 /// HAProxy's own checks speak where our probes fail on the way.
 fn hear_checks(draft: &mut Draft<'_>, seen: &ProxySeen) {
+    let mut heard = Vec::new();
     for (server, check) in &seen.checks {
         let Some(health) = draft.health(*server) else { continue };
         let Some(run) = health.run().filter(|run| run.path_only) else { continue };
@@ -159,8 +161,9 @@ fn hear_checks(draft: &mut Draft<'_>, seen: &ProxySeen) {
         } else {
             health.after_check(false, seen.at, bar)
         };
-        judge(draft, *server, after);
+        heard.push((*server, after));
     }
+    judge_all(draft, &heard);
 }
 
 /// What HAProxy's map says against what is decided.
