@@ -101,6 +101,7 @@ impl Hands {
                 Change::Incident { .. } => self.troubled = true,
                 Change::Began { .. }
                 | Change::Life { .. }
+                | Change::Reborn { .. }
                 | Change::Maintenance { .. }
                 | Change::Flaps { .. }
                 | Change::Strain { .. }

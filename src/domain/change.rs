@@ -38,6 +38,13 @@ pub enum Change {
         /// The verdict of its `live` probes.
         life: Health,
     },
+    /// A server's process was started or thawed: what its `live` probes found before is forgotten.
+    Reborn {
+        /// Which server.
+        server: ServerId,
+        /// When.
+        at: Boot,
+    },
     /// How often a server has gone down lately.
     Flaps {
         /// Which server.
@@ -227,6 +234,7 @@ impl Change {
         match self {
             Change::Health { server, .. }
             | Change::Life { server, .. }
+            | Change::Reborn { server, .. }
             | Change::Flaps { server, .. }
             | Change::Strain { server, .. }
             | Change::Maintenance { server, .. }

@@ -115,6 +115,9 @@ pub struct Server {
     /// The verdict of its `live` probes: whether its process does anything at all.
     #[serde(default)]
     pub life: Health,
+    /// What a `live` probe finds that began before this says nothing: its container was started or thawed then.
+    #[serde(default)]
+    pub lives_from: Option<Boot>,
     /// Whether it is in service. Derived from [`Service::maintenance`].
     #[serde(default)]
     pub admin: Admin,

@@ -29,13 +29,14 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     let (status, facts) = match event.sign {
         // What its check and its `live` probes said was about the process before.
         ContainerSign::Started => {
-            for server in draft.state.servers_in(&container).to_vec() {
-                draft.set_life(server, Health::default());
-            }
+            reborn(draft, &container, event.at);
             let check = facts.check.map(|_| DockersCheck::Starting);
             (Some(ContainerStatus::Running), Facts { check, ..facts })
         }
-        ContainerSign::Unpaused => (Some(ContainerStatus::Running), facts),
+        ContainerSign::Unpaused => {
+            reborn(draft, &container, event.at);
+            (Some(ContainerStatus::Running), facts)
+        }
         ContainerSign::Died { exit } => (Some(ContainerStatus::Exited { exit, oom }), facts),
         ContainerSign::Paused => (Some(ContainerStatus::Paused), facts),
         ContainerSign::Checked(check) => {
@@ -71,8 +72,17 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
         judge_all(draft, &accused);
     }
     repair::announced(draft, &container, event, oom);
-    if let ContainerSign::Checked(_) = event.sign {
-        repair::consider(draft, &container);
+    match event.sign {
+        // What is frozen is not dead, and what was thawed is judged anew: a restart that waited for its time is off.
+        ContainerSign::Checked(_) | ContainerSign::Paused | ContainerSign::Unpaused => {
+            repair::consider(draft, &container);
+        }
+        ContainerSign::Started
+        | ContainerSign::Died { .. }
+        | ContainerSign::OutOfMemory
+        | ContainerSign::Killed { .. }
+        | ContainerSign::Stopped
+        | ContainerSign::Destroyed => {}
     }
 }
 
@@ -88,6 +98,11 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
     for container in &watched {
         let seen = with_known_facts(draft, container, list.containers.get(&container.name).cloned());
         let fault = seen.as_ref().and_then(|seen| fault_of(seen.status));
+        let was = draft.container(container).map(|seen| seen.status);
+        // Nobody heard when it was thawed: at the latest when this was listed.
+        if was == Some(ContainerStatus::Paused) && is_running(seen.as_ref()) {
+            reborn(draft, container, list.at);
+        }
         remember(draft, container, seen);
         if let Some(fault) = fault {
             found.extend(accused(draft, container, fault, list.at));
@@ -121,6 +136,10 @@ fn with_known_facts(
         seen.facts = before.facts.clone();
     }
     seen
+}
+
+fn is_running(seen: Option<&ContainerSeen>) -> bool {
+    seen.is_some_and(|seen| seen.status == ContainerStatus::Running)
 }
 
 /// The evidence against its servers that a container's status is.
@@ -181,6 +200,13 @@ fn remember(draft: &mut Draft<'_>, container: &ContainerRef, seen: Option<Contai
     let known = draft.state.repairs.contains_key(container);
     if known && draft.container(container) != seen.as_ref() {
         draft.push(Change::Container { engine: container.engine, name: container.name.clone(), seen });
+    }
+}
+
+/// Its process was started or thawed at `at`: `live` probes that began before say nothing about it.
+fn reborn(draft: &mut Draft<'_>, container: &ContainerRef, at: Boot) {
+    for server in draft.state.servers_in(container) {
+        draft.push(Change::Reborn { server: *server, at });
     }
 }
 

@@ -159,6 +159,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Policy(_)
             | Change::Began { .. }
             | Change::Life { .. }
+            | Change::Reborn { .. }
             | Change::Asked { .. }
             | Change::Out { .. }
             | Change::ProxyIdentity { .. }

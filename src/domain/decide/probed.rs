@@ -130,7 +130,12 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
     let Some(wanted) = draft.state.policy.server(server) else { return };
     let (site, fall) = (wanted.site, wanted.live_fall);
-    let Some(before) = draft.state.server(server).map(|server| server.life) else { return };
+    let Some(known) = draft.state.server(server) else { return };
+    let before = known.life;
+    // What is told of the process before, or of one that was frozen, is not about this one.
+    if known.lives_from.is_some_and(|at| probed.started < at) {
+        return;
+    }
     let evidence = match lateness(draft.state, probed, draft.now) {
         Some(_) => Evidence::Void,
         None => probed.outcome.evidence(),

@@ -4,6 +4,7 @@ use super::{Placement, Service, State};
 use crate::domain::change::Change;
 use crate::domain::command::Scope;
 use crate::domain::delivery::MAILS_MAX;
+use crate::domain::health::Health;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::maintenance::Admin;
 
@@ -87,6 +88,7 @@ impl State {
             // Handled above: `Change::service` names their service.
             Change::Health { .. }
             | Change::Life { .. }
+            | Change::Reborn { .. }
             | Change::Flaps { .. }
             | Change::Strain { .. }
             | Change::Maintenance { .. }
@@ -146,6 +148,12 @@ impl Service {
             Change::Life { server, life } => {
                 if let Some(known) = self.servers.get_mut(&server.server) {
                     known.life = *life;
+                }
+            }
+            Change::Reborn { server, at } => {
+                if let Some(known) = self.servers.get_mut(&server.server) {
+                    known.life = Health::default();
+                    known.lives_from = Some(*at);
                 }
             }
             Change::Flaps { server, flaps } => {

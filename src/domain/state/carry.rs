@@ -89,6 +89,7 @@ impl State {
             for server in service.servers.values_mut() {
                 server.flaps.shift(by);
                 server.strain.shift(by);
+                server.lives_from = server.lives_from.map(|at| at.shift(by));
             }
             for held in service.maintenance.values_mut() {
                 held.until = held.until.map(|at| at.shift(by));

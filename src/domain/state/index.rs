@@ -100,8 +100,10 @@ impl Index {
     }
 
     fn recount(&mut self, service: &Service, policy: &ServicePolicy, change: &Change, way: Way) {
-        if let Change::Health { server, .. } | Change::Life { server, .. } | Change::Asked { server, .. } =
-            change
+        if let Change::Health { server, .. }
+        | Change::Life { server, .. }
+        | Change::Reborn { server, .. }
+        | Change::Asked { server, .. } = change
             && let Some(known) = service.servers.get(&server.server)
         {
             self.count_server(*server, known, way);
