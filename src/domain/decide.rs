@@ -7,6 +7,7 @@ mod commanded;
 mod docker;
 mod draft;
 mod incidents;
+mod leaving;
 mod probed;
 mod proxy;
 mod repair;

@@ -118,8 +118,10 @@ pub enum HealWait {
         /// Of so many.
         of: u16,
     },
-    /// It is dead by one witness, but by another it is the last server that serves.
+    /// It is dead by one witness, but by another it serves, and nothing else can take over from it.
     LastServing,
+    /// It answers, and its traffic is on the way elsewhere: that leaves first.
+    TrafficLeaves,
     /// A person has paused it.
     Paused {
         /// As part of this.

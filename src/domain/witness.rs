@@ -65,6 +65,8 @@ pub enum ContainerFault {
     OutOfMemory,
     /// Somebody froze it (`docker pause`).
     Paused,
+    /// It runs and is dead, as its `live` probes or Docker's own check say, and is about to be restarted.
+    Dead,
 }
 
 /// Why a server is down.
@@ -146,11 +148,14 @@ impl Cause {
     /// Whether requests that are inside the server, or queued for it, will not be answered.
     ///
     /// A server that answers, even wrongly, finishes what it has begun: cutting its sessions would lose work. One that is
-    /// silent, frozen or gone holds on to requests until their clients give up.
+    /// silent, frozen or gone holds on to requests until their clients give up, and a restart loses them.
     pub fn strands_requests(self) -> bool {
         match self {
             Cause::Container(
-                ContainerFault::Died { .. } | ContainerFault::OutOfMemory | ContainerFault::Paused,
+                ContainerFault::Died { .. }
+                | ContainerFault::OutOfMemory
+                | ContainerFault::Paused
+                | ContainerFault::Dead,
             ) => true,
             Cause::Probe(fault) => match fault {
                 ProbeFault::Refused
@@ -181,6 +186,7 @@ impl Cause {
             Cause::Container(ContainerFault::Died { .. }) => "container_died",
             Cause::Container(ContainerFault::OutOfMemory) => "out_of_memory",
             Cause::Container(ContainerFault::Paused) => "container_paused",
+            Cause::Container(ContainerFault::Dead) => "container_dead",
             Cause::Probe(ProbeFault::Refused) => "connection_refused",
             Cause::Probe(ProbeFault::Status(_)) => "bad_status",
             Cause::Probe(ProbeFault::Body) => "bad_body",

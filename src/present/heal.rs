@@ -110,7 +110,11 @@ fn waits_for(why: HealWait, left: Span) -> String {
         ),
         HealWait::Paused { scope } => format!("is not healed: {} is paused", super::order::scope(scope)),
         HealWait::LastServing => {
-            "is not restarted although it seems dead: it is the last server that serves".to_owned()
+            "is not restarted although it seems dead: it answers, and nothing else can take over from it"
+                .to_owned()
+        }
+        HealWait::TrafficLeaves => {
+            format!("is restarted when its traffic has left it, in {left} at the earliest")
         }
     }
 }

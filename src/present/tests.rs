@@ -338,7 +338,16 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 left: Span::seconds(10),
             },
             Level::Warn,
-            "api-onprem is not restarted although it seems dead: it is the last server that serves",
+            "api-onprem is not restarted although it seems dead: it answers, and nothing else can take over from it",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::TrafficLeaves,
+                left: Span::seconds(2),
+            },
+            Level::Warn,
+            "api-onprem is restarted when its traffic has left it, in 2 s at the earliest",
         ),
         (
             Reason::GaveUp {

@@ -1,6 +1,7 @@
 //! A probe ended.
 
 use super::Draft;
+use super::leaving::is_leaving;
 use super::repair;
 use super::verdict::judge;
 use crate::domain::change::Change;
@@ -75,6 +76,10 @@ fn believe(
     if let (Health::Down { since, .. }, Evidence::Good) = (before, evidence)
         && probed.started < since
     {
+        return;
+    }
+    // That it answers is known: it is out for its restart.
+    if evidence == Evidence::Good && is_leaving(draft, server) {
         return;
     }
     if let (Some(by), true) = (late_by, before.is_unsettled()) {

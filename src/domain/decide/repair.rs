@@ -1,10 +1,10 @@
 //! Healing: what is heard of a container moves its [`Repair`]; what is due is done, within the budgets.
 
 use super::Draft;
+use super::leaving::{answers, is_served_without, leave};
 use crate::domain::action::{Action, ActionId, Deed, Heal, Outcome};
 use crate::domain::command::Scope;
 use crate::domain::event::{ContainerEvent, ContainerSign, ContainerStatus, DockersCheck, Facts, Past};
-use crate::domain::health::Health;
 use crate::domain::id::{Name, ServerId, SiteId};
 use crate::domain::jitter;
 use crate::domain::policy::{ContainerRef, HealMode, Role};
@@ -327,6 +327,9 @@ fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
         let why = HealWait::SiteBudget { site };
         return put_off(draft, container, repair, until, Some(why));
     }
+    if let (Deed::Restart { .. }, Some(until)) = (deed, leave(draft, container)) {
+        return put_off(draft, container, repair, until, Some(HealWait::TrafficLeaves));
+    }
     let action = draft.number();
     let after = repair.acting(action, deed, rules);
     let attempt = u16::try_from(after.counted(rules).count()).unwrap_or(u16::MAX);
@@ -380,10 +383,7 @@ fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef) -> Option<HealWa
             let number = |count| u16::try_from(count).unwrap_or(u16::MAX);
             return Some(HealWait::Together { dead: number(dead), of: number(of) });
         }
-        let up = |health: Health| health.is_up();
-        let mine = service.servers.get(&server.server).is_some_and(|server| up(server.health));
-        let others = service.servers.iter().any(|(name, other)| *name != server.server && up(other.health));
-        if mine && !others {
+        if answers(draft, *server) && !is_served_without(draft, container, *server) {
             return Some(HealWait::LastServing);
         }
     }

@@ -82,16 +82,26 @@ fn who(world: &World) -> Option<Ender> {
     world.state.repairs[&onprem()].last.map(|last| last.who)
 }
 
-/// Wakes at every deadline until `span` has passed; what was wanted of Docker meanwhile.
+/// Wakes at every deadline until `span` has passed, and HAProxy takes its routes; what was wanted of Docker meanwhile.
 fn wait(world: &mut World, span: u64) -> Vec<(String, Deed)> {
     let until = Boot(world.now.boot.0 + i64::try_from(span).unwrap());
     let mut wanted = Vec::new();
     while world.state.next_deadline().is_some_and(|at| at <= until) {
         let decision = world.wake().unwrap();
         wanted.extend(deeds(&decision));
+        if codes(&decision).contains(&"failover") {
+            world.route_all();
+        }
     }
     world.now.boot = until;
     wanted
+}
+
+/// HAProxy has taken the route away from what is about to be restarted; the decision that restarts it.
+fn left(world: &mut World) -> Decision {
+    world.route_all();
+    let mut decisions = std::iter::from_fn(|| world.wake()).take(5);
+    decisions.find(|decision| !heals(decision).is_empty()).unwrap()
 }
 
 fn started() -> Vec<(String, Deed)> {
@@ -652,7 +662,10 @@ fn a_process_that_runs_and_is_dead_is_restarted_when_its_grace_is_over() {
         world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
     }
     let decision = world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
-    assert_eq!(deeds(&decision), restart, "by its ready probes it is up, but cloud is as well");
+    assert_eq!(deeds(&decision), [], "by its ready probes it is up: traffic leaves first");
+    assert_eq!(codes(&decision), ["server_down", "failover", "heal_waits", "server_dead"]);
+    let decision = left(&mut world);
+    assert_eq!(deeds(&decision), restart);
     // Its own events are not a person's.
     let heal = heals(&decision).remove(0);
     for sign in [signal(15), died(0), ContainerSign::Stopped, ContainerSign::Started] {
@@ -691,7 +704,7 @@ fn when_half_of_a_service_is_dead_together_nothing_is_restarted() {
     assert_eq!(wait(&mut world, 60_000), []);
     assert_eq!(phase(&world), "ailing");
     world.live("api/api-cloud", ProbeOutcome::Connected { took: Span(1) });
-    assert_eq!(wait(&mut world, 10_000).len(), 1, "now it is onprem's own trouble");
+    assert_eq!(wait(&mut world, 12_000).len(), 1, "now it is onprem's own trouble");
 }
 
 #[test]
@@ -709,13 +722,51 @@ fn the_last_server_that_serves_is_not_restarted() {
 }
 
 #[test]
+fn what_traffic_has_left_serves_again_when_its_refuge_dies_before_the_restart() {
+    let mut world = world();
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    world.route_all();
+    assert_eq!(world.serving().as_deref(), Some("cloud"));
+    for sign in [signal(15), died(0), ContainerSign::Stopped] {
+        world.container("api-cloud", sign);
+    }
+    assert_eq!(wait(&mut world, 5_000), [], "nothing else answers");
+    world.ok("api/api-onprem");
+    assert_eq!(codes(&world.ok("api/api-onprem")), ["server_up", "failover"]);
+    assert_eq!((wait(&mut world, 600_000), world.serving().as_deref()), (vec![], Some("onprem")));
+}
+
+#[test]
+fn what_does_not_answer_after_its_restart_is_restarted_though_nothing_else_serves() {
+    let mut world = world();
+    let silent = |world: &mut World| world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    for _ in 0..3 {
+        silent(&mut world);
+    }
+    let restarts = left(&mut world);
+    world.container("api-onprem", ContainerSign::Started);
+    end(&mut world, &heals(&restarts)[0], Outcome::Done);
+    for sign in [signal(15), died(0), ContainerSign::Stopped] {
+        world.container("api-cloud", sign);
+    }
+    for _ in 0..3 {
+        silent(&mut world);
+    }
+    assert_eq!(wait(&mut world, 31_000), deeds(&restarts), "there is nothing to lose");
+}
+
+#[test]
 fn what_was_restarted_is_judged_by_what_it_does_since() {
     let mut world = world_with(|policy| {
         policy.containers.values_mut().for_each(|container| container.grace = Span::ZERO);
     });
     let silent = |world: &mut World| world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
-    let restarts: Vec<_> = (0..3).flat_map(|_| deeds(&silent(&mut world))).collect();
-    assert_eq!((restarts.len(), phase(&world)), (1, "acting"));
+    for _ in 0..3 {
+        silent(&mut world);
+    }
+    assert_eq!((deeds(&left(&mut world)).len(), phase(&world)), (1, "acting"));
     for sign in [signal(15), died(143), ContainerSign::Stopped, ContainerSign::Started] {
         assert_eq!(deeds(&world.container("api-onprem", sign)), []);
     }
@@ -731,7 +782,8 @@ fn what_dockers_own_check_calls_unhealthy_is_restarted() {
     assert_eq!(deeds(&world.container("api-onprem", unhealthy)), []);
     // An interval and a timeout of the check later it is known that the other one is well.
     assert_eq!((wait(&mut world, 59_999), phase(&world)), (vec![], "ailing"));
-    assert_eq!(wait(&mut world, 1).len(), 1);
+    assert_eq!((wait(&mut world, 1), world.serving().as_deref()), (vec![], Some("cloud")));
+    assert_eq!(wait(&mut world, 2_000).len(), 1);
     // Two that it calls unhealthy within that time have something in common.
     let mut world = self::world();
     world.container("api-onprem", unhealthy);
