@@ -530,10 +530,11 @@ impl<'a> Draft<'a> {
         self.act(Action::Route { service: id, site: to, generation });
     }
 
-    /// Every HAProxy of a service has yet to show that it agrees.
+    /// Every HAProxy of a service has yet to show that it agrees; what another supervisor owns is not asked.
     pub(super) fn pending(&self, policy: &ServicePolicy) -> BTreeMap<ProxyId, Pending> {
         let pending = Pending::since(self.now.boot);
-        policy.proxies.iter().map(|proxy| (*proxy, pending)).collect()
+        let asked = |proxy: &&ProxyId| self.link(**proxy).is_none_or(ProxyLink::may_drive);
+        policy.proxies.iter().filter(asked).map(|proxy| (*proxy, pending)).collect()
     }
 
     /// Frees what every stranding server at `from` holds, onto `refuge`.

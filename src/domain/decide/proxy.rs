@@ -35,7 +35,7 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
     }
     let is_back = link != known.link && link == ProxyLink::Ours;
     if !link.may_drive() {
-        return;
+        return give_away(draft, seen.proxy);
     }
     let same_worker = known.identity == Some(seen.identity);
     if !same_worker {
@@ -50,7 +50,7 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
     let services: Vec<ServiceId> = routed.map(|(id, _)| *id).collect();
     for service in services {
         if is_back {
-            welcome(draft, seen.proxy, service);
+            welcome(draft, seen, service);
         }
         reconcile(draft, seen, service);
         reconcile_servers(draft, seen, service);
@@ -59,25 +59,26 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
 
 /// An HAProxy answers again. For what it was not told meanwhile its time runs from now; what was to be freed in it is freed
 /// when it has the route.
-fn welcome(draft: &mut Draft<'_>, proxy: ProxyId, id: ServiceId) {
+fn welcome(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
+    let proxy = seen.proxy;
     let Some((service, _)) = draft.service(id) else { return };
     let back = Some(draft.now.boot);
     let waits = |out: &&Out| out.pending.contains_key(&proxy);
     let orders = service.out.iter().filter(|(_, out)| waits(out)).map(|(name, out)| (*name, out.clone()));
     let orders: Vec<(Name, Out)> = orders.collect();
-    let route = service.placement.route().map(|route| route.pending.get(&proxy).copied());
+    let route = service.placement.route().map(|route| (route.site, route.pending.get(&proxy).copied()));
     for (name, mut out) in orders {
         out.pending.entry(proxy).and_modify(|pending| pending.back = back);
         draft.push(Change::Out { server: ServerId { service: id, server: name }, out: Some(out) });
     }
     match route {
-        Some(Some(pending)) => {
+        Some((_, Some(pending))) => {
             let pending = Pending { back, ..pending };
             draft.push(Change::Pending { service: id, proxy, pending });
         }
-        Some(None) => draft.make_up(id, proxy),
-        // What it has becomes ours at this very look.
-        None => {}
+        Some((site, None)) if seen.routes.get(&id) == Some(&site) => draft.make_up(id, proxy),
+        // It is told of the route, or what it has becomes ours, at this very look.
+        Some((_, None)) | None => {}
     }
 }
 
@@ -88,6 +89,35 @@ fn confirmed(draft: &mut Draft<'_>, proxy: ProxyId, id: ServiceId, site: SiteId,
     draft.tell(Reason::RouteInForce { service: id, site, proxy, took });
     if pending.back.is_some() {
         draft.make_up(id, proxy);
+    }
+}
+
+/// It belongs to another supervisor: its routes are none of our business. What we decided of them before is forgotten, so that
+/// nothing of it is imposed when the HAProxy is ours again: then its live routes are found as at a start.
+fn give_away(draft: &mut Draft<'_>, proxy: ProxyId) {
+    let routed = draft.state.policy.services.iter().filter(|(_, policy)| policy.proxies.contains(&proxy));
+    let services: Vec<ServiceId> = routed.map(|(id, _)| *id).collect();
+    for id in services {
+        let Some((service, policy)) = draft.service(id) else { continue };
+        let may_drive = |proxy: &ProxyId| draft.link(*proxy).is_some_and(ProxyLink::may_drive);
+        if !policy.proxies.iter().any(may_drive) {
+            let placement = Placement::Unmanaged { last: None };
+            if service.placement != placement {
+                draft.push(Change::Placed { service: id, placement });
+                draft.settle(id);
+            }
+            continue;
+        }
+        let Placement::On(route) = &service.placement else { continue };
+        // Others route the service by our word still; this one is not waited for.
+        let mut route = route.clone();
+        let stray = service.served_from.contains_key(&proxy);
+        if route.pending.remove(&proxy).is_some() {
+            draft.push(Change::Placed { service: id, placement: Placement::On(route) });
+        }
+        if stray {
+            draft.push(Change::ServedFrom { service: id, proxy, elsewhere: None });
+        }
     }
 }
 

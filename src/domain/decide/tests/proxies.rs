@@ -16,12 +16,16 @@ fn pair() -> (World, ProxyId) {
 }
 
 fn look(world: &mut World, proxy: ProxyId, route: &str, serving: Option<SiteId>) -> Decision {
+    look_of(world, "me", proxy, route, serving)
+}
+
+fn look_of(world: &mut World, owner: &str, proxy: ProxyId, route: &str, serving: Option<SiteId>) -> Decision {
     let seen = ProxySeen {
         proxy,
         at: world.now.boot,
         identity: world.worker,
-        owner: Some("me".into()),
-        ours: true,
+        owner: Some(owner.into()),
+        ours: owner == "me",
         routes: [(service("api"), site(route))].into(),
         checks: BTreeMap::new(),
         serving: serving.map(|site| (service("api"), site)).into_iter().collect(),
@@ -72,6 +76,32 @@ fn a_route_that_one_does_not_take_is_told_once_after_five_seconds() {
     assert!(
         !explain(&world.state, service("api"), world.now).iter().any(|reason| reason.code() == "route_lags")
     );
+}
+
+#[test]
+fn a_foreign_one_of_two_is_not_waited_for_and_is_set_right_when_it_is_ours_again() {
+    let (mut world, second) = pair();
+    look(&mut world, second, "onprem", Some(site("cloud")));
+    world.failover("cloud", false);
+    world.route_all();
+    world.pass(6_000);
+    look(&mut world, second, "onprem", None);
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Degraded, "it lags");
+    // Another supervisor takes it over: the first one is routed by our word still.
+    assert_eq!(codes(&look_of(&mut world, "them", second, "onprem", None)), ["proxy_foreign"]);
+    assert_eq!(world.serving().as_deref(), Some("cloud"));
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Well);
+    world.fail("api/api-cloud", ProbeFault::Refused);
+    let pending = |world: &World| {
+        let route = world.state.services[&service("api")].placement.route().unwrap();
+        route.pending.keys().copied().collect::<Vec<_>>()
+    };
+    assert_eq!((world.serving().as_deref(), pending(&world)), (Some("onprem"), vec![proxy()]));
+    world.route_all();
+    world.pass(6_000);
+    assert_eq!(codes(&look_of(&mut world, "them", second, "cloud", None)), Vec::<&str>::new());
+    assert_eq!(codes(&look(&mut world, second, "cloud", None)), ["proxy_found", "reasserted"]);
+    assert_eq!(pending(&world), vec![second]);
 }
 
 #[test]
