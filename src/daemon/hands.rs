@@ -123,6 +123,7 @@ impl Hands {
                 | Change::CutOff(_)
                 | Change::Store(_)
                 | Change::Breached { .. }
+                | Change::Untried { .. }
                 | Change::Issued { .. } => {}
             }
         }

@@ -221,6 +221,11 @@ pub enum Change {
         /// When that was found.
         at: Boot,
     },
+    /// A probe could not be made for want of something of ours.
+    Untried {
+        /// When.
+        at: Boot,
+    },
     /// A guarded action was numbered.
     Issued {
         /// The number after it.
@@ -263,6 +268,7 @@ impl Change {
             | Change::Policy(_)
             | Change::Store(_)
             | Change::Breached { .. }
+            | Change::Untried { .. }
             | Change::Issued { .. } => None,
         }
     }

@@ -102,6 +102,8 @@ impl Health {
     #[must_use]
     pub fn after(self, evidence: Evidence, at: Boot, bar: Bar) -> Health {
         match (self, evidence) {
+            (Health::Unknown { .. } | Health::Up { .. } | Health::Down { .. }, Evidence::Untried) => self,
+
             (Health::Unknown { good, .. }, Evidence::Good) => match good.saturating_add(1) {
                 enough if enough >= bar.rise => Health::Up { since: at, bad: None },
                 good => Health::Unknown { good, bad: None },

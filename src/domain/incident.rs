@@ -125,6 +125,8 @@ pub enum Trouble {
     StoreDegraded,
     /// No probe reaches anything: supervisor itself is cut off.
     CutOff,
+    /// Probes cannot be made: supervisor has no descriptor or port left.
+    OwnResources,
     /// Something was decided that must not be: a bug of ours.
     InvariantBroken,
     /// Nothing: a person wants to see whether alerts arrive.
@@ -168,6 +170,7 @@ impl Trouble {
             Trouble::EngineLost { .. } => "EngineLost",
             Trouble::StoreDegraded => "StoreDegraded",
             Trouble::CutOff => "CutOff",
+            Trouble::OwnResources => "OwnResources",
             Trouble::InvariantBroken => "InvariantBroken",
             Trouble::Test => "SupervisorTest",
         }
@@ -189,6 +192,7 @@ impl Trouble {
             | Trouble::ConfigRefused { .. }
             | Trouble::EngineLost { .. }
             | Trouble::StoreDegraded
+            | Trouble::OwnResources
             | Trouble::InvariantBroken
             // As loud as what is to be seen to arrive.
             | Trouble::Test => Severity::Warning,
@@ -211,6 +215,7 @@ impl Trouble {
             | Trouble::EngineLost { .. }
             | Trouble::StoreDegraded
             | Trouble::CutOff
+            | Trouble::OwnResources
             | Trouble::Test => None,
         }
     }
@@ -251,7 +256,11 @@ impl Trouble {
                 add("proxy", proxy.to_string());
             }
             Trouble::EngineLost { engine } => add("engine", engine.to_string()),
-            Trouble::StoreDegraded | Trouble::CutOff | Trouble::InvariantBroken | Trouble::Test => {}
+            Trouble::StoreDegraded
+            | Trouble::CutOff
+            | Trouble::OwnResources
+            | Trouble::InvariantBroken
+            | Trouble::Test => {}
         }
         labels
     }
@@ -336,6 +345,7 @@ mod tests {
             Trouble::EngineLost { engine },
             Trouble::StoreDegraded,
             Trouble::CutOff,
+            Trouble::OwnResources,
             Trouble::Test,
         ];
         let prints: std::collections::BTreeSet<String> =

@@ -66,6 +66,9 @@ pub struct State {
     /// When something was last decided that must not be, if ever.
     #[serde(default)]
     pub breached: Option<Boot>,
+    /// When a probe could last not be made for want of something of ours, if ever; noted now and then.
+    #[serde(default)]
+    pub untried: Option<Boot>,
     /// The number of the next guarded action.
     pub next_action: u64,
     #[serde(skip)]

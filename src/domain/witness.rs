@@ -105,6 +105,8 @@ pub enum Evidence {
     Path(Cause),
     /// Says nothing, and voids what was counted: it is too late to be true.
     Void,
+    /// Says nothing about the server, which was not asked: for want of something of ours. What was counted stays.
+    Untried,
 }
 
 impl ProbeOutcome {
@@ -117,7 +119,7 @@ impl ProbeOutcome {
             }
             ProbeOutcome::Failed(fault) => match self.evidence() {
                 Evidence::Full(_) | Evidence::Hard(_) => Some(Strain::Bad(fault)),
-                Evidence::Good | Evidence::Path(_) | Evidence::Void => None,
+                Evidence::Good | Evidence::Path(_) | Evidence::Void | Evidence::Untried => None,
             },
         }
     }
@@ -136,10 +138,8 @@ impl ProbeOutcome {
             | ProbeFault::Broken
             | ProbeFault::Silent
             | ProbeFault::Tls => Evidence::Full(cause),
-            ProbeFault::ConnectTimeout
-            | ProbeFault::Unreachable
-            | ProbeFault::Dns
-            | ProbeFault::OwnResources => Evidence::Path(cause),
+            ProbeFault::ConnectTimeout | ProbeFault::Unreachable | ProbeFault::Dns => Evidence::Path(cause),
+            ProbeFault::OwnResources => Evidence::Untried,
         }
     }
 }

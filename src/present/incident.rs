@@ -41,6 +41,9 @@ pub fn trouble(trouble: &Trouble) -> String {
         Trouble::CutOff => {
             "supervisor reaches no server at any site: it seems to be cut off itself".to_owned()
         }
+        Trouble::OwnResources => {
+            "supervisor has no descriptor or port left to probe with: what hangs is not noticed".to_owned()
+        }
         Trouble::InvariantBroken => {
             "supervisor decided something that must not be: a bug, please report it with `supervisor events`"
                 .to_owned()

@@ -124,8 +124,8 @@ pub const GROUPS: [Group; 8] = [
             form(
                 "at TIME probe SERVER FAULT [TOOK]",
                 "it failed: `refused`, `silent` (connected, no answer in time), `body` (not the expected one), `broken` \
-                 (in the middle of the answer), `tls`; or on the way: `connect-timeout`, `unreachable`, `dns`, \
-                 `own-resources` (supervisor has no descriptor left)",
+                 (in the middle of the answer), `tls`; or on the way: `connect-timeout`, `unreachable`, `dns`; \
+                 or was not made: `own-resources` (supervisor has no descriptor left)",
                 "at 1s probe api-onprem silent",
             ),
             form(

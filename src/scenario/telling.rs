@@ -60,7 +60,7 @@ pub(super) fn round(words: &mut Words<'_>) -> Result<Round, Wrong> {
 
 /// `PoolDown`, `PoolDown/api/onprem`, `all`.
 fn alerts(word: &str) -> Result<About, Wrong> {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "ServiceDown",
         "PoolDown",
         "ContainerDown",
@@ -70,6 +70,7 @@ fn alerts(word: &str) -> Result<About, Wrong> {
         "EngineLost",
         "StoreDegraded",
         "CutOff",
+        "OwnResources",
         "SupervisorTest",
     ];
     let mut parts = word.split('/').map(str::to_owned);

@@ -81,6 +81,7 @@ fn every_alert_can_be_called_by_its_name() {
         Trouble::EngineLost { engine },
         Trouble::StoreDegraded,
         Trouble::CutOff,
+        Trouble::OwnResources,
         Trouble::Test,
     ] {
         let text = format!("{CAST}at 1s alertmanager am1 answers {}=active\n", trouble.name());

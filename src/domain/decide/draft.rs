@@ -200,6 +200,12 @@ impl<'a> Draft<'a> {
         if decided { Some(self.now.boot) } else { self.state.breached }
     }
 
+    /// When a probe could last not be made, as it will be.
+    pub(super) fn untried(&self) -> Option<Boot> {
+        let decided = self.decision.changes.iter().any(|change| matches!(change, Change::Untried { .. }));
+        if decided { Some(self.now.boot) } else { self.state.untried }
+    }
+
     /// How the pools of a site will stand.
     pub(super) fn site_pools(&self, site: SiteId) -> SitePools {
         let mut pools = self.state.site_pools(site);

@@ -155,6 +155,9 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::CutOff(_) => {
                 found.insert(Trouble::CutOff);
             }
+            Change::Untried { .. } => {
+                found.insert(Trouble::OwnResources);
+            }
             // `review_all` looks at everything.
             Change::Policy(_)
             | Change::Began { .. }

@@ -43,6 +43,9 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
         Some(_) => Evidence::Void,
         None => probed.outcome.evidence(),
     };
+    if evidence == Evidence::Untried {
+        return untried(draft);
+    }
     let reached = !matches!(evidence, Evidence::Path(_) | Evidence::Void);
     let was_asked = reached && answered(draft, server, probed.started);
     if reached {
@@ -130,6 +133,15 @@ pub(super) fn silent(draft: &mut Draft<'_>, server: ServerId, since: Boot) {
     }
 }
 
+/// A probe could not be made for want of something of ours. That is our trouble, and nobody else's: the incident says it.
+fn untried(draft: &mut Draft<'_>) {
+    /// What repeats itself with every probe is not written down each time.
+    const NOTED_EVERY: Span = Span::seconds(30);
+    if draft.state.untried.is_none_or(|last| draft.now.boot.since(last) >= NOTED_EVERY) {
+        draft.push(Change::Untried { at: draft.now.boot });
+    }
+}
+
 /// A `live` probe ended. Its verdict is kept and told; what to do about a dead process is healing's business.
 pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
@@ -145,6 +157,9 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
         Some(_) => Evidence::Void,
         None => probed.outcome.evidence(),
     };
+    if evidence == Evidence::Untried {
+        return untried(draft);
+    }
     let path = if draft.state.cut_off { PathView::CutOff } else { PathView::Credible };
     let bar = Bar { rise: 1, fall, ..plain_bar(draft, server, path) };
     let after = before.after(evidence, probed.ended, bar);
@@ -202,7 +217,9 @@ fn end_cut_off(draft: &mut Draft<'_>) {
 fn bar(draft: &mut Draft<'_>, server: ServerId, before: Health, evidence: Evidence) -> Bar {
     let path = match evidence {
         Evidence::Path(_) => path_view(draft, server, before),
-        Evidence::Good | Evidence::Hard(_) | Evidence::Full(_) | Evidence::Void => PathView::Credible,
+        Evidence::Good | Evidence::Hard(_) | Evidence::Full(_) | Evidence::Void | Evidence::Untried => {
+            PathView::Credible
+        }
     };
     plain_bar(draft, server, path)
 }

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 /// For so long after the last one a broken invariant is an incident: long enough to be seen, and to be told once.
 const BREACH_TOLD_FOR: Span = Span::seconds(3600);
 
+/// Probes that cannot be made are noted twice a minute at most: when none was for so long, they can be made again.
+const UNTRIED_TOLD_FOR: Span = Span::seconds(90);
+
 /// Whether something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Is {
@@ -46,13 +49,10 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
             let locked = draft.group(*service).is_some_and(|group| failback_is_locked(&group, draft.now));
             if locked { Is::Wrong } else { Is::Right }
         }
-        Trouble::InvariantBroken => match draft.breached().map(|at| at + BREACH_TOLD_FOR) {
-            Some(end) if end > draft.now.boot => {
-                let known = draft.incident_of(trouble).and_then(|id| draft.incident(id));
-                if known.is_some_and(|known| known.ended.is_none()) { Is::RightFrom(end) } else { Is::Wrong }
-            }
-            Some(_) | None => Is::Right,
-        },
+        Trouble::InvariantBroken => {
+            told_until(draft, trouble, draft.breached().map(|at| at + BREACH_TOLD_FOR))
+        }
+        Trouble::OwnResources => told_until(draft, trouble, draft.untried().map(|at| at + UNTRIED_TOLD_FOR)),
         Trouble::ContainerDown { container } => container_is(draft, container),
         Trouble::ProxyLost { proxy } => match draft.link(*proxy) {
             None => Is::Right,
@@ -89,6 +89,17 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
                 None => Is::Right,
             }
         }
+    }
+}
+
+/// What happens at moments is wrong until a while after the last of them.
+fn told_until(draft: &Draft<'_>, trouble: &Trouble, end: Option<Boot>) -> Is {
+    match end.filter(|end| *end > draft.now.boot) {
+        Some(end) => {
+            let known = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+            if known.is_some_and(|known| known.ended.is_none()) { Is::RightFrom(end) } else { Is::Wrong }
+        }
+        None => Is::Right,
     }
 }
 

@@ -54,6 +54,10 @@ fn every_health_has_an_answer_to_every_kind_of_evidence() {
         (down(1), full, down(0)),
         (down(1), path, down(0)),
         (down(1), void, down(0)),
+        (unknown(1, None), Evidence::Untried, unknown(1, None)),
+        (unknown(0, Some(run(2, true))), Evidence::Untried, unknown(0, Some(run(2, true)))),
+        (up(Some(run(2, false))), Evidence::Untried, up(Some(run(2, false)))),
+        (down(1), Evidence::Untried, down(1)),
     ];
     for (before, evidence, after) in table {
         assert_eq!(before.after(evidence, NOW, BAR), after, "{before:?} and {evidence:?}");
@@ -113,6 +117,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         3 => Just(Evidence::Full(FULL)),
         2 => Just(Evidence::Path(PATH)),
         1 => Just(Evidence::Void),
+        1 => Just(Evidence::Untried),
     ]
 }
 
@@ -132,6 +137,7 @@ proptest! {
             match evidence {
                 Evidence::Good => (good, bad) = (good + 1, 0),
                 Evidence::Void => (good, bad) = (0, 0),
+                Evidence::Untried => {}
                 Evidence::Hard(_) | Evidence::Full(_) | Evidence::Path(_) => (good, bad) = (0, bad + 1),
             }
             if health.is_up() && !before.is_up() {

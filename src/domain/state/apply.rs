@@ -85,6 +85,7 @@ impl State {
             Change::Store(health) => self.store = *health,
             Change::Issued { next } => self.next_action = *next,
             Change::Breached { at } => self.breached = Some(*at),
+            Change::Untried { at } => self.untried = Some(*at),
             // Handled above: `Change::service` names their service.
             Change::Health { .. }
             | Change::Life { .. }
@@ -238,6 +239,7 @@ impl Service {
             | Change::Policy(_)
             | Change::Store(_)
             | Change::Breached { .. }
+            | Change::Untried { .. }
             | Change::Issued { .. } => {}
         }
     }

@@ -104,6 +104,7 @@ impl State {
         self.incidents.values_mut().for_each(|incident| incident.shift(by));
         self.mails.iter_mut().for_each(|at| *at = at.shift(by));
         self.breached = self.breached.map(|at| at.shift(by));
+        self.untried = self.untried.map(|at| at.shift(by));
         for pause in self.pauses.values_mut() {
             pause.until = pause.until.map(|at| at.shift(by));
         }
