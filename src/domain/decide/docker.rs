@@ -24,8 +24,6 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
     let ran_out =
         matches!(&before, Some(ContainerSeen { status: ContainerStatus::Exited { oom: true, .. }, .. }));
     let oom = ran_out || draft.repair(&container).is_some_and(|repair| repair.ran_out_of_memory(event.at));
-    let explains =
-        draft.repair(&container).is_some_and(|repair| repair.explained_by_memory(event.at).is_some());
     let (status, facts) = match event.sign {
         // What its check and its `live` probes said was about the process before.
         ContainerSign::Started => {
@@ -46,20 +44,19 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
             remember(draft, &container, None);
             (None, facts)
         }
-        // `oom` comes before `die`; what was killed may be one process of several, so the container still runs. A signal
-        // says nothing about health, and `stop` only repeats `die`.
+        // `oom` comes before `die`, or after it; what was killed may be one process of several, and the container runs on.
+        // A signal says nothing about health, and `stop` only repeats `die`.
         ContainerSign::OutOfMemory | ContainerSign::Killed { .. } | ContainerSign::Stopped => (None, facts),
     };
     if let Some(status) = status {
         remember(draft, &container, Some(ContainerSeen { id: event.id.clone(), status, facts }));
     }
     let fault = match event.sign {
+        ContainerSign::Died { .. } if oom => Some(ContainerFault::OutOfMemory),
         ContainerSign::Died { exit } => Some(ContainerFault::Died { exit }),
-        // It may come after the `die` that it explains, and after the start that followed.
-        ContainerSign::OutOfMemory if explains => None,
-        ContainerSign::OutOfMemory => Some(ContainerFault::OutOfMemory),
         ContainerSign::Paused => Some(ContainerFault::Paused),
-        ContainerSign::Started
+        ContainerSign::OutOfMemory
+        | ContainerSign::Started
         | ContainerSign::Killed { .. }
         | ContainerSign::Stopped
         | ContainerSign::Unpaused
