@@ -24,6 +24,13 @@ fn told(path: &str, text: &str) -> String {
     scenario::told(&script).unwrap_or_else(|error| panic!("{path}:{}: {error}", error.line()))
 }
 
+/// Whole at any time: other tests read it meanwhile.
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
 #[test]
 fn every_scenario_decides_as_written() {
     let mut paths: Vec<_> =
@@ -37,7 +44,7 @@ fn every_scenario_decides_as_written() {
         let script = Script::parse(&text).unwrap();
         assert!(scenario::story(&script).unwrap().lines().all(|line| line.chars().count() <= 80), "{name}");
         if is_update() {
-            fs::write(path, &told).unwrap();
+            write(path, &told);
         } else if let Some(it) = scenario::difference(&told, &text) {
             different.push(format!(
                 "{name}:{}\n  decided: {:?}\n  written: {:?}",

@@ -155,14 +155,17 @@ fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
     }
     let serving = service.placement.site();
     let down = serving.filter(|site| sites.get(site).is_some_and(|site| site.is_down()));
+    let unserved = down.filter(|_| !service.is_served_elsewhere(policy));
     let kept = matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
-    if let Some(site) = down.filter(|_| kept && !service.is_served_elsewhere(policy)) {
+    if let Some(site) = unserved.filter(|_| kept) {
         return match site_is(draft, site) {
             Is::Wrong => Is::PartOf(Trouble::SiteDown { site }),
             Is::PartOf(_) | Is::Right | Is::Open | Is::RightFrom(_) => Is::Wrong,
         };
     }
     match sites.values().any(|site| site.serves()) {
+        // It is about to go there; what is open is over when it does.
+        true if unserved.is_some() => Is::Open,
         true => trusted(draft, serving.and_then(|site| shaky_until(draft, id, site))),
         false => Is::Open,
     }
@@ -173,6 +176,18 @@ fn trusted(draft: &Draft<'_>, shaky: Option<Boot>) -> Is {
     match shaky.filter(|at| *at > draft.now.boot) {
         Some(at) => Is::RightFrom(at),
         None => Is::Right,
+    }
+}
+
+/// Whether people are told of `trouble` itself: it is so, or was and nobody knows better.
+fn is_told(draft: &Draft<'_>, trouble: &Trouble) -> bool {
+    match is(draft, trouble) {
+        Is::Wrong => true,
+        Is::Open => {
+            let incident = draft.incident_of(trouble).and_then(|id| draft.incident(id));
+            incident.is_some_and(|incident| incident.ended.is_none())
+        }
+        Is::PartOf(_) | Is::Right | Is::RightFrom(_) => false,
     }
 }
 
@@ -189,7 +204,7 @@ fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
         Some(Standing::Down { .. }) if site_is(draft, site) == Is::Wrong => {
             Is::PartOf(Trouble::SiteDown { site })
         }
-        Some(Standing::Down { .. }) if service_is(draft, service) == Is::Wrong => {
+        Some(Standing::Down { .. }) if is_told(draft, &Trouble::ServiceDown { service }) => {
             Is::PartOf(Trouble::ServiceDown { service })
         }
         Some(Standing::Down { .. }) => Is::Wrong,
