@@ -37,7 +37,6 @@ pub(super) fn is_no_news(state: &State, event: &Event, now: Now) -> bool {
 
 pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
-    let Some(before) = draft.health(server) else { return };
     let late_by = lateness(draft.state, probed, draft.now);
     let evidence = match late_by {
         Some(_) => Evidence::Void,
@@ -51,7 +50,7 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     if reached {
         end_cut_off(draft);
     }
-    believe(draft, probed, before, evidence, late_by);
+    believe(draft, probed, evidence, late_by);
     // An escape may have waited for the answer; what it said counts first.
     if was_asked {
         draft.settle(server.service);
@@ -59,14 +58,10 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
 }
 
 /// What a probe found, against what was believed of its server.
-fn believe(
-    draft: &mut Draft<'_>,
-    probed: &Probed,
-    before: Health,
-    evidence: Evidence,
-    late_by: Option<Span>,
-) {
+fn believe(draft: &mut Draft<'_>, probed: &Probed, evidence: Evidence, late_by: Option<Span>) {
     let server = probed.server;
+    // What was counted while we were cut off is void by now.
+    let Some(before) = draft.health(server) else { return };
     let strain = match late_by {
         Some(_) => None,
         None => probed.outcome.strain(slow_after(draft, server)),
