@@ -37,6 +37,9 @@ pub(super) fn is_no_news(state: &State, event: &Event, now: Now) -> bool {
 
 pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
+    if draft.server(server).is_none() {
+        return;
+    }
     let late_by = lateness(draft.state, probed, draft.now);
     let evidence = match late_by {
         Some(_) => Evidence::Void,
