@@ -81,6 +81,8 @@ fn failover(
         Some(Standing::Down { cause }) => Some(Denial::TargetDown { site: to, cause }),
     };
     let forced = match sick {
+        // Nobody is there to take what force would send: the next plan would lead away again.
+        Some(denial @ Denial::TargetOut { .. }) => return Err(denial),
         Some(denial) if !force => return Err(denial),
         Some(_) => true,
         None => false,
