@@ -114,6 +114,7 @@ impl Damped {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::testing::assert_table;
     use proptest::prelude::*;
 
     const MINUTE: Span = Span::seconds(60);
@@ -174,6 +175,46 @@ mod tests {
     fn nothing_is_too_much_without_a_limit() {
         let damper = Damper::nth(0, MINUTE);
         assert_eq!(after(damper, &[0; 1000]).until, None);
+    }
+
+    /// One once, two: nearly too much, three: too much; then later, in half-lives, and once more or calm again.
+    #[test]
+    fn no_level_and_no_later_moment_is_left_out() {
+        let table = "
+               nothing once twice thrice
+again_at_once  1000    2000 3000! 4000!
+again_in_1     1000    1500 2000  2500!
+again_in_2     1000    1250 1500  1750
+again_in_4     1000    1062 1125  1187
+calmed_at_once .       .    .     .
+calmed_in_1    .       .    .     .
+calmed_in_2    .       .    .     calm
+";
+        let damper = Damper::nth(3, MINUTE);
+        let states = ["nothing", "once", "twice", "thrice"];
+        let inputs = [
+            "again_at_once",
+            "again_in_1",
+            "again_in_2",
+            "again_in_4",
+            "calmed_at_once",
+            "calmed_in_1",
+            "calmed_in_2",
+        ];
+        assert_table(table, &states, &inputs, |state, input| {
+            let times = states.iter().position(|word| *word == state).unwrap();
+            let before = after(damper, &vec![0; times]);
+            let (what, half_lives) = input.split_once('_').unwrap();
+            let half_lives: u64 = half_lives.trim_start_matches("in_").parse().unwrap_or(0);
+            let at = Boot(0) + Span(MINUTE.0 * half_lives);
+            match what {
+                "again" => {
+                    let again = before.again(at, damper);
+                    format!("{}{}", again.level, if again.is_troubled(at) { "!" } else { "" })
+                }
+                _ => before.calmed(at).map_or(".", |_| "calm").to_owned(),
+            }
+        });
     }
 
     proptest! {

@@ -164,6 +164,7 @@ impl FromStr for Admin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::testing::assert_table;
 
     fn seen(text: &str) -> AdminSeen {
         let has = |letter| text.contains(letter);
@@ -211,5 +212,40 @@ mod tests {
             let found = agreement(wanted, &ours(because_of_us), seen(shown));
             assert_eq!(found, expected, "{wanted}, ours {because_of_us:?}, seen {shown:?}");
         }
+    }
+    /// The same without a gap. `-`: nothing; a row is what is wanted, and what may be there because of us.
+    #[test]
+    fn no_agreement_is_left_out() {
+        let table = "
+         -       d       m       c  dm      dc   mc      dmc
+drain,-  differs so      so      so so      so   so      so
+drain,d  differs so      so      so so      so   so      so
+drain,m  differs so      differs so differs so   differs differs
+drain,dm differs so      differs so differs so   differs differs
+maint,-  differs differs so      so so      so   so      so
+maint,d  differs differs so      so so      so   so      so
+maint,m  differs differs so      so so      so   so      so
+maint,dm differs differs so      so so      so   so      so
+ready,-  so      so      so      so so      so   so      so
+ready,d  so      differs so      so held    held so      held
+ready,m  so      so      differs so held    so   held    held
+ready,dm so      differs differs so differs held held    held
+";
+        let seen_ones = ["-", "d", "m", "c", "dm", "dc", "mc", "dmc"];
+        let mut rows = Vec::new();
+        for wanted in [Admin::Drain, Admin::Maint, Admin::Ready] {
+            rows.extend(["-", "d", "m", "dm"].map(|by_us| format!("{wanted},{by_us}")));
+        }
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        assert_table(table, &seen_ones, &rows, |shown, row| {
+            let (wanted, by_us) = row.split_once(',').unwrap();
+            let found = agreement(wanted.parse().unwrap(), &ours(by_us.trim_matches('-')), seen(shown));
+            match found {
+                Agreement::InForce => "so",
+                Agreement::Differs => "differs",
+                Agreement::Held => "held",
+            }
+            .to_owned()
+        });
     }
 }

@@ -363,3 +363,40 @@ pub(crate) fn accepted(decision: &Decision) -> bool {
         .iter()
         .any(|action| matches!(action, Action::Answer { verdict: Verdict::Accepted { .. }, .. }))
 }
+
+/// Compares a machine with its table: every state with every input. The first line of `table` names the states, each other
+/// line an input and what follows from it in each state. A cell without an entry fails, and so does an entry too many; what
+/// is found is printed as the table that it would be.
+pub(crate) fn assert_table(
+    table: &str,
+    states: &[&str],
+    inputs: &[&str],
+    after: impl Fn(&str, &str) -> String,
+) {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let written: Vec<Vec<String>> = table.lines().map(words).filter(|line| !line.is_empty()).collect();
+    let mut found = vec![states.iter().map(|state| (*state).to_owned()).collect::<Vec<_>>()];
+    found.extend(inputs.iter().map(|input| {
+        let cells = states.iter().map(|state| after(state, input));
+        std::iter::once((*input).to_owned()).chain(cells).collect()
+    }));
+    if written == found {
+        return;
+    }
+    found[0].insert(0, String::new());
+    let widths: Vec<usize> = (0..=states.len())
+        .map(|column| found.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &Vec<String>| {
+        let padded: String =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$} ")).collect();
+        padded.trim_end().to_owned()
+    };
+    panic!("otherwise than written:\n{}", found.iter().map(line).collect::<Vec<_>>().join("\n"));
+}
+
+/// A cell of such a table: the state after it and the codes of what was told; a point where nothing follows.
+pub(crate) fn cell<'a>(before: &str, after: &str, codes: impl IntoIterator<Item = &'a str>) -> String {
+    let told: String = codes.into_iter().map(|code| format!("+{code}")).collect();
+    if before == after && told.is_empty() { ".".to_owned() } else { format!("{after}{told}") }
+}

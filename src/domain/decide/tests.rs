@@ -13,9 +13,11 @@ use crate::domain::{explain, explain::Grade, explain::grade};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod compositions;
 mod heal;
 mod incidents;
 mod large;
+mod machines;
 mod out;
 mod path;
 mod pauses;

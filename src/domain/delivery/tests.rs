@@ -1,6 +1,7 @@
 use super::*;
 use crate::domain::incident::Ended;
 use crate::domain::silence::Matcher;
+use crate::domain::testing::assert_table;
 
 const OPENED: Boot = Boot(1_000_000);
 
@@ -285,4 +286,122 @@ fn what_one_of_two_still_has_is_not_lost() {
     assert_eq!(one, Telling::Stored { since: OPENED, by: [am("am2")].into() }, "the time runs on");
     let none = after_word(&incident(one, None), am("am2"), &Word::Absent, OPENED);
     assert_eq!(none, Telling::Pending { accepted: true, rejected: None });
+}
+
+/// Every telling at every moment that matters, whatever the Alertmanagers do. The incident began at 0 s; `over`: it ended
+/// so long after that. Fallback after 60 s, grace 90 s.
+#[test]
+fn no_telling_and_no_moment_is_left_out() {
+    let gone = "
+              pending              accepted            rejected          stored               alertmanagers        mailed        on_its_way    over
+10s           wait_60              wait_60             wait_60           wait_95              .                    wait_3660     .             .
+60s           firing:unreachable   wait_150            firing:rejected   wait_95              .                    wait_3660     .             .
+95s           firing:unreachable   wait_150            firing:rejected   told                 .                    wait_3660     .             .
+150s          firing:unreachable   firing:not_stored   firing:rejected   told                 .                    wait_3660     .             .
+3660s         firing:unreachable   firing:not_stored   firing:rejected   told                 .                    firing:lasts  .             .
+over_20s      over                 over                over              wait_80              wait_80              resolved:owed resolved:owed .
+over_40s      wait_60              wait_60             wait_60           wait_100             wait_100             resolved:owed resolved:owed .
+over_40s,60s  resolved:unreachable wait_150            resolved:rejected wait_100             wait_100             resolved:owed resolved:owed .
+over_40s,100s resolved:unreachable wait_150            resolved:rejected resolved:unreachable resolved:unreachable resolved:owed resolved:owed .
+over_40s,150s resolved:unreachable resolved:not_stored resolved:rejected resolved:unreachable resolved:unreachable resolved:owed resolved:owed .
+over_40s,940s resolved:unreachable resolved:not_stored resolved:rejected resolved:unreachable resolved:unreachable resolved:owed resolved:owed .
+";
+    let answering = "
+              pending              accepted            rejected          stored               alertmanagers        mailed        on_its_way    over
+10s           wait_60              wait_60             wait_60           wait_95              .                    wait_3660     .             .
+60s           wait_150             wait_150            firing:rejected   wait_95              .                    wait_3660     .             .
+95s           wait_150             wait_150            firing:rejected   told                 .                    wait_3660     .             .
+150s          firing:unreachable   firing:not_stored   firing:rejected   told                 .                    wait_3660     .             .
+3660s         firing:unreachable   firing:not_stored   firing:rejected   told                 .                    firing:lasts  .             .
+over_20s      over                 over                over              wait_80              wait_80              resolved:owed resolved:owed .
+over_40s      wait_60              wait_60             wait_60           wait_100             wait_100             resolved:owed resolved:owed .
+over_40s,60s  wait_150             wait_150            resolved:rejected wait_100             wait_100             resolved:owed resolved:owed .
+over_40s,100s wait_150             wait_150            resolved:rejected resolved:unreachable resolved:unreachable resolved:owed resolved:owed .
+over_40s,150s resolved:unreachable resolved:not_stored resolved:rejected resolved:unreachable resolved:unreachable resolved:owed resolved:owed .
+over_40s,940s resolved:unreachable resolved:not_stored resolved:rejected resolved:unreachable resolved:unreachable resolved:owed resolved:owed .
+";
+    let none = "
+              pending       accepted      rejected          stored        alertmanagers mailed        on_its_way    over
+10s           wait_60       wait_60       wait_60           wait_95       .             wait_3660     .             .
+60s           firing:none   wait_150      firing:rejected   wait_95       .             wait_3660     .             .
+95s           firing:none   wait_150      firing:rejected   told          .             wait_3660     .             .
+150s          firing:none   firing:none   firing:rejected   told          .             wait_3660     .             .
+3660s         firing:none   firing:none   firing:rejected   told          .             firing:lasts  .             .
+over_20s      over          over          over              wait_80       wait_80       resolved:owed resolved:owed .
+over_40s      wait_60       wait_60       wait_60           wait_100      wait_100      resolved:owed resolved:owed .
+over_40s,60s  resolved:none wait_150      resolved:rejected wait_100      wait_100      resolved:owed resolved:owed .
+over_40s,100s resolved:none wait_150      resolved:rejected resolved:none resolved:none resolved:owed resolved:owed .
+over_40s,150s resolved:none resolved:none resolved:rejected resolved:none resolved:none resolved:owed resolved:owed .
+over_40s,940s resolved:none resolved:none resolved:rejected resolved:none resolved:none resolved:owed resolved:owed .
+";
+    let nobody_to_mail_to = "
+              pending  accepted rejected stored   alertmanagers mailed        on_its_way    over
+10s           .        .        .        wait_95  .             wait_3660     .             .
+60s           .        .        .        wait_95  .             wait_3660     .             .
+95s           .        .        .        told     .             wait_3660     .             .
+150s          .        .        .        told     .             wait_3660     .             .
+3660s         .        .        .        told     .             firing:lasts  .             .
+over_20s      over     over     over     wait_80  wait_80       resolved:owed resolved:owed .
+over_40s      wait_940 wait_940 wait_940 wait_100 wait_100      resolved:owed resolved:owed .
+over_40s,60s  wait_940 wait_940 wait_940 wait_100 wait_100      resolved:owed resolved:owed .
+over_40s,100s wait_940 wait_940 wait_940 over     over          resolved:owed resolved:owed .
+over_40s,150s wait_940 wait_940 wait_940 over     over          resolved:owed resolved:owed .
+over_40s,940s over     over     over     over     over          resolved:owed resolved:owed .
+";
+    let mail = MailKey { id: MailId(1), at: Wall(0) };
+    let by_mail = |again: Option<u64>| Telling::ByMail {
+        mail,
+        reached: true,
+        again: again.map(|after| OPENED + Span::seconds(after)),
+    };
+    let states =
+        ["pending", "accepted", "rejected", "stored", "alertmanagers", "mailed", "on_its_way", "over"];
+    let telling = |state: &str| match state {
+        "pending" => pending(),
+        "accepted" => Telling::Pending { accepted: true, rejected: None },
+        "rejected" => Telling::Pending { accepted: false, rejected: Some("no".into()) },
+        "stored" => stored(5),
+        "alertmanagers" => Telling::ByAlertmanager,
+        "mailed" => by_mail(Some(3_660)),
+        "on_its_way" => by_mail(None),
+        _ => Telling::Over { by_mail: false },
+    };
+    let moments = [
+        ("10s", None, 10),
+        ("60s", None, 60),
+        ("95s", None, 95),
+        ("150s", None, 150),
+        ("3660s", None, 3_660),
+        ("over_20s", Some(20), 21),
+        ("over_40s", Some(40), 41),
+        ("over_40s,60s", Some(40), 60),
+        ("over_40s,100s", Some(40), 100),
+        ("over_40s,150s", Some(40), 150),
+        ("over_40s,940s", Some(40), 940),
+    ];
+    let three = || down(&[1, 5, 15]);
+    let worlds = [
+        (gone, true, vec![(am("am1"), three()), (am("am2"), three())]),
+        (answering, true, vec![(am("am1"), up()), (am("am2"), three())]),
+        (none, true, Vec::new()),
+        (nobody_to_mail_to, false, vec![(am("am1"), three())]),
+    ];
+    for (table, direct, peers) in worlds {
+        let (policy, peers) = (AlertPolicy { direct, ..policy() }, peers.into_iter().collect());
+        assert_table(table, &states, &moments.map(|(word, ..)| word), |state, input| {
+            let (_, ended, after) = *moments.iter().find(|(word, ..)| *word == input).unwrap();
+            let incident = incident(telling(state), ended);
+            let found = plan(&incident, &policy, &peers, at(OPENED + Span::seconds(after)));
+            match &found {
+                Plan::Rest => ".".to_owned(),
+                Plan::Wait(until) => format!("wait_{}", until.since(OPENED).0 / 1_000),
+                Plan::Told => "told".to_owned(),
+                Plan::Over => "over".to_owned(),
+                Plan::Mail(kind, _) => {
+                    let why = mailed(&found).map_or("", |(_, why)| why).replace(' ', "_");
+                    format!("{}:{why}", kind.as_str())
+                }
+            }
+        });
+    }
 }

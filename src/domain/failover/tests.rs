@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::health::Health;
 use crate::domain::id::Name;
 use crate::domain::state::{Placement, Route, Server};
-use crate::domain::testing::{name, service_policy, site};
+use crate::domain::testing::{assert_table, name, service_policy, site};
 use crate::domain::witness::ProbeFault;
 
 const CAUSE: Cause = Cause::Probe(ProbeFault::Refused);
@@ -66,6 +66,76 @@ fn the_plan_follows_the_standing_of_both_sites() {
     for (place, at_onprem, at_cloud, expected) in table {
         let service = api(place, at_onprem, at_cloud);
         assert_eq!(planned(&service, &policy, LATER), expected, "on {place}, {at_onprem:?}, {at_cloud:?}");
+    }
+}
+
+/// Every standing of both sites: a row is how cloud stands, a column how onprem does. The service needs two servers.
+#[test]
+fn no_pair_of_standings_is_left_out() {
+    let on_onprem = "
+         healthy   thin     unproven  out         down
+healthy  preferred ->relief preferred ->taken_out ->escape
+thin     preferred thin     preferred ->taken_out ->escape
+unproven preferred thin     preferred taken_out   none_proven
+out      preferred thin     preferred taken_out   none_proven
+down     preferred thin     preferred taken_out   all_down
+";
+    let on_cloud = "
+         healthy     thin             unproven         out              down
+healthy  ->return    better_site_down better_site_down better_site_down better_site_down
+thin     ->relief    thin             thin             thin             thin
+unproven ->return    better_site_down better_site_down better_site_down better_site_down
+out      ->taken_out ->taken_out      taken_out        taken_out        taken_out
+down     ->escape    ->escape         none_proven      none_proven      all_down
+";
+    let on_cloud_or_first_when_all_is_down = "
+         healthy     thin             unproven         out              down
+healthy  ->return    better_site_down better_site_down better_site_down better_site_down
+thin     ->relief    thin             thin             thin             thin
+unproven ->return    better_site_down better_site_down better_site_down better_site_down
+out      ->taken_out ->taken_out      taken_out        taken_out        taken_out
+down     ->escape    ->escape         none_proven      none_proven      ->all_down
+";
+    let mut policy = service_policy("api", &["onprem", "cloud"]);
+    policy.min_servers = 2;
+    for place in ["onprem", "cloud"] {
+        let second = policy.servers[&name(&format!("api-{place}"))].clone();
+        policy.servers.insert(name(&format!("api-{place}-2")), second);
+    }
+    let pool = |word: &str| {
+        let server = |health| Server { health, ..Server::default() };
+        match word {
+            "healthy" => [server(UP), server(UP)],
+            "thin" => [server(UP), server(DOWN)],
+            "unproven" => [server(UP), server(UNKNOWN)],
+            "out" => [Server { admin: crate::domain::maintenance::Admin::Maint, ..server(UP) }; 2],
+            _ => [server(DOWN), server(DOWN)],
+        }
+    };
+    let word = |value: serde_json::Value| {
+        let data = value.as_object().and_then(|map| map.keys().next()).cloned();
+        data.unwrap_or_else(|| value.as_str().unwrap().to_owned())
+    };
+    let standings = ["healthy", "thin", "unproven", "out", "down"];
+    let all_down = [AllDown::Keep, AllDown::Keep, AllDown::First];
+    let tables = [("onprem", on_onprem), ("cloud", on_cloud), ("cloud", on_cloud_or_first_when_all_is_down)];
+    for ((place, table), all_down) in tables.into_iter().zip(all_down) {
+        policy.all_down = all_down;
+        assert_table(table, &standings, &standings, |onprem, cloud| {
+            let mut service = api(place, UP, UP);
+            for (site, standing) in [("onprem", onprem), ("cloud", cloud)] {
+                let [first, second] = pool(standing);
+                service.servers.insert(name(&format!("api-{site}")), first);
+                service.servers.insert(name(&format!("api-{site}-2")), second);
+            }
+            match planned(&service, &policy, LATER) {
+                Plan::Stay(stay) => word(serde_json::to_value(stay).unwrap()),
+                Plan::Move { to, why } => {
+                    assert_ne!(to.to_string(), place);
+                    format!("->{}", word(serde_json::to_value(why).unwrap()))
+                }
+            }
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every (health, evidence) pair, then random evidence.
 
 use super::*;
+use crate::domain::testing::assert_table;
 use crate::domain::witness::{ContainerFault, ProbeFault};
 use proptest::prelude::*;
 
@@ -64,6 +65,63 @@ fn every_health_has_an_answer_to_every_kind_of_evidence() {
     }
 }
 
+/// The same as a table without a gap: of a verdict, `+` is a good piece of evidence in a row, `-` a bad one, `~` one on the
+/// way.
+#[test]
+fn no_pair_of_health_and_evidence_is_left_out() {
+    let table = "
+          good     hard       full        path        void
+unknown   unknown+ newly_down unknown-    unknown~    unknown
+up        up       newly_down up-         up~         up
+unknown-  unknown+ newly_down unknown--   unknown--   unknown
+up-       up       newly_down up--        up--        up
+unknown-- unknown+ newly_down newly_down! newly_down! unknown
+up--      up       newly_down newly_down! newly_down! up
+unknown~~ unknown+ newly_down newly_down! newly_down! unknown
+up~~      up       newly_down newly_down! newly_down! up
+unknown+  newly_up newly_down unknown-    unknown~    unknown
+down      down+    down       down        down        down
+down+     newly_up down       down        down        down
+";
+    let name = |health: Health| {
+        let run = |bad: Option<Run>| {
+            let of = |run: Run| if run.path_only { "~" } else { "-" }.repeat(usize::from(run.count));
+            bad.map(of).unwrap_or_default()
+        };
+        match health {
+            Health::Unknown { good, bad } => format!("unknown{}{}", "+".repeat(usize::from(good)), run(bad)),
+            Health::Up { since, bad } => {
+                format!("{}up{}", if since == NOW { "newly_" } else { "" }, run(bad))
+            }
+            Health::Down { since, good, cause } => {
+                let new = if since == NOW { "newly_" } else { "" };
+                let cause = if cause == HARD { "" } else { "!" };
+                format!("{new}down{cause}{}", "+".repeat(usize::from(good)))
+            }
+        }
+    };
+    let healths: Vec<Health> = [None, Some(run(1, false)), Some(run(2, false)), Some(run(2, true))]
+        .into_iter()
+        .flat_map(|bad| [Health::Unknown { good: 0, bad }, Health::Up { since: T0, bad }])
+        .chain([Health::Unknown { good: 1, bad: None }])
+        .chain([0, 1].map(|good| Health::Down { since: T0, cause: HARD, good }))
+        .collect();
+    let evidence = [
+        ("good", Evidence::Good),
+        ("hard", Evidence::Hard(HARD)),
+        ("full", Evidence::Full(FULL)),
+        ("path", Evidence::Path(PATH)),
+        ("void", Evidence::Void),
+    ];
+    let names: Vec<String> = healths.iter().map(|health| name(*health)).collect();
+    let states: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_table(table, &evidence.map(|(word, _)| word), &states, |word, state| {
+        let health = healths[names.iter().position(|name| name == state).unwrap()];
+        let heard = evidence.iter().find(|(name, _)| *name == word).unwrap().1;
+        name(health.after(heard, NOW, BAR))
+    });
+}
+
 #[test]
 fn the_grace_holds_back_everything_but_hard_evidence() {
     let bar = Bar { grace: true, ..BAR };
@@ -108,6 +166,55 @@ fn haproxy_reaching_the_server_holds_the_verdict_and_its_failing_check_brings_it
     assert!(failing.after_check(false, NOW, BAR).is_down());
     let answered = Health::Up { since: T0, bad: Some(run(2, false)) };
     assert_eq!(answered.after_check(true, NOW, BAR), answered, "an answer outweighs HAProxy's word");
+}
+
+/// HAProxy's own check, heard of by every health: does it reach the server, and did it begin after our failure?
+#[test]
+fn a_check_of_haproxys_speaks_only_about_a_server_that_is_up_and_fails_on_the_way() {
+    let table = "
+                         unknown unknown_fails up answers_badly fails_on_the_way fails_enough  down
+reached,contradicted     .       .             .  .             contrary=true    contrary=true .
+not_reached,credible     .       .             .  .             .                down          .
+not_reached,witness_due  .       .             .  .             .                .             .
+not_reached,contradicted .       .             .  .             .                .             .
+not_reached,others_due   .       .             .  .             .                .             .
+not_reached,cut_off      .       .             .  .             .                .             .
+";
+    let states =
+        ["unknown", "unknown_fails", "up", "answers_badly", "fails_on_the_way", "fails_enough", "down"];
+    let health = |state: &str| match state {
+        "unknown" => Health::default(),
+        "unknown_fails" => Health::Unknown { good: 0, bad: Some(run(3, true)) },
+        "up" => Health::Up { since: T0, bad: None },
+        "answers_badly" => Health::Up { since: T0, bad: Some(run(2, false)) },
+        "fails_on_the_way" => Health::Up { since: T0, bad: Some(run(2, true)) },
+        "fails_enough" => Health::Up { since: T0, bad: Some(run(3, true)) },
+        _ => Health::Down { since: T0, cause: HARD, good: 1 },
+    };
+    let views = [
+        ("credible", PathView::Credible),
+        ("witness_due", PathView::WitnessDue),
+        ("contradicted", PathView::Contradicted),
+        ("others_due", PathView::OthersDue),
+        ("cut_off", PathView::CutOff),
+    ];
+    // That it reaches the server is what contradicts us.
+    let not_reached = views.iter().map(|(view, _)| format!("not_reached,{view}"));
+    let inputs: Vec<String> = ["reached,contradicted".to_owned()].into_iter().chain(not_reached).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    assert_table(table, &states, &inputs, |state, input| {
+        let (reached, view) = input.split_once(',').unwrap();
+        let path = views.iter().find(|(name, _)| *name == view).unwrap().1;
+        let before = health(state);
+        let after = before.after_check(reached == "reached", NOW, Bar { path, ..BAR });
+        match after {
+            same if same == before => ".".to_owned(),
+            Health::Down { .. } => "down".to_owned(),
+            Health::Unknown { .. } | Health::Up { .. } => {
+                format!("contrary={}", after.run().and_then(|run| run.contrary) == Some(NOW))
+            }
+        }
+    });
 }
 
 fn evidence() -> impl Strategy<Value = Evidence> {
