@@ -305,6 +305,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_trouble_is_about_the_service_that_it_names() {
+        use crate::domain::testing::{engine, proxy, server, service, site};
+        let (api, place) = (service("api"), site("onprem"));
+        for about in [
+            Trouble::ServiceDown { service: api },
+            Trouble::PoolDown { service: api, site: place },
+            Trouble::ServerDown { server: server("api/api-onprem") },
+            Trouble::ServerDegraded { server: server("api/api-onprem") },
+            Trouble::FailbackLocked { service: api },
+            Trouble::RouteLags { service: api, proxy: proxy() },
+        ] {
+            assert_eq!(about.service(), Some(api), "{about:?}");
+        }
+        for general in [
+            Trouble::SiteDown { site: place },
+            Trouble::ProxyLost { proxy: proxy() },
+            Trouble::ConfigRefused { proxy: proxy() },
+            Trouble::EngineLost { engine: engine() },
+            Trouble::StoreDegraded,
+            Trouble::CutOff,
+            Trouble::InvariantBroken,
+            Trouble::Test,
+        ] {
+            assert_eq!(general.service(), None, "{general:?}");
+        }
+    }
+
+    #[test]
     fn fingerprints_are_alertmanagers_own() {
         // Computed by prometheus/common from the same labels; and an empty set is the offset itself.
         assert_eq!(fingerprint(&BTreeMap::new()), "cbf29ce484222325");

@@ -483,6 +483,16 @@ fn an_evacuation_that_failed_is_told_and_one_that_was_superseded_is_not() {
     assert!(world.finish(ActionId(2), Outcome::Superseded).is_empty());
 }
 
+#[test]
+fn a_decision_of_any_kind_is_not_nothing() {
+    let change = Decision { changes: vec![Change::CutOff(true)], ..Decision::default() };
+    let pace = Action::Pace { server: server(ONPREM), pace: Pace::Fast };
+    let action = Decision { actions: vec![pace], ..Decision::default() };
+    let reason = Decision { reasons: vec![Reason::Reconnected], ..Decision::default() };
+    assert!(Decision::default().is_empty());
+    assert_eq!([change, action, reason].map(|decision| decision.is_empty()), [false; 3]);
+}
+
 /// One thing that can happen in the random sequences.
 #[derive(Debug, Clone)]
 enum Step {

@@ -265,3 +265,52 @@ fn a_site_that_the_settings_no_longer_have_is_left_at_once() {
     let service = on("edge", &[("api-onprem", DOWN), ("api-cloud", UP)]);
     assert_eq!(planned(&service, &policy, LATER), Plan::Move { to: site("cloud"), why: Why::SiteRemoved });
 }
+
+/// What a person reads beneath the reason: what happens next.
+#[test]
+fn what_comes_next_is_as_the_settings_and_the_sites_say() {
+    let (onprem, cloud) = (site("onprem"), site("cloud"));
+    let two = service_policy("api", &["onprem", "cloud"]);
+    let one = service_policy("api", &["onprem"]);
+    let stateful = ServicePolicy { stateful: true, ..two.clone() };
+    let mut manual = two.clone();
+    manual.failback.mode = FailbackMode::Manual;
+    let paused = Service { paused: true, ..api("onprem", UP, UP) };
+    let pinned = Override {
+        site: onprem,
+        by: Operator { uid: 0, pid: None, name: None },
+        because: None,
+        at: Wall(0),
+        until: None,
+        pin: true,
+        reminded: Boot(0),
+        forced: false,
+    };
+    let pinned = Service { preference: Some(pinned), ..api("onprem", UP, UP) };
+    let recent = |since| Service { last_failover: Some(Boot(since)), ..api("cloud", DOWN, UP) };
+    let returns = |hold_down| {
+        let (better, healthy) = (onprem, Span::seconds(60));
+        Outlook::ReturnsAfter { better, healthy, hold_down }
+    };
+    let (refuge, none) = (Outlook::Refuge { to: cloud }, Outlook::NoRefuge);
+    let table: [(&str, Service, &ServicePolicy, Vec<Outlook>); 12] = [
+        ("one site", on("onprem", &[("api-onprem", UP)]), &one, vec![]),
+        ("both up", api("onprem", UP, UP), &two, vec![refuge]),
+        ("the other down", api("onprem", UP, DOWN), &two, vec![none]),
+        ("stateful", api("onprem", UP, UP), &stateful, vec![]),
+        ("paused", paused, &two, vec![]),
+        ("pinned", pinned, &two, vec![]),
+        ("away", api("cloud", DOWN, UP), &two, vec![returns(None), none]),
+        ("away of late", recent(9_900_000), &two, vec![returns(Some(Span(200_000))), none]),
+        ("away, the hold-down just over", recent(9_700_000), &two, vec![returns(None), none]),
+        ("away, by hand", api("cloud", DOWN, UP), &manual, vec![none]),
+        ("away and stateful", api("cloud", DOWN, UP), &stateful, vec![]),
+        ("all down", api("onprem", DOWN, DOWN), &two, vec![Outlook::FirstHealthy]),
+    ];
+    for (what, service, policy, expected) in table {
+        let Plan::Stay(stay) = planned(&service, policy, LATER) else { panic!("{what}: it moves") };
+        let group = Group::of((&service, policy), Vec::new());
+        let found = outlook(&group, stay, Now { boot: LATER, wall: Wall(0) });
+        assert_eq!(found, expected, "{what}");
+    }
+}

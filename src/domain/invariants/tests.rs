@@ -201,7 +201,7 @@ fn an_haproxy_that_goes_elsewhere_unwatched_is_found() {
     let look = |world: &World| found(world, &Event::Proxy(seen.clone()), &decision);
     let unwatched = Breach::RouteUnwatched { service: service("api"), proxy: proxy() };
     assert!(look(&world) == vec![unwatched.clone()]);
-    for (ago, late, is_found) in [(1, false, false), (8, false, true), (8, true, false)] {
+    for (ago, late, is_found) in [(6, false, false), (7, false, true), (7, true, false)] {
         let pending = Pending { late, ..Pending::since(world.now.boot - Span::seconds(ago)) };
         world.state.apply(&[Change::Pending { service: service("api"), proxy: proxy(), pending }]);
         assert_eq!(look(&world).contains(&unwatched), is_found, "{ago} s ago, late {late}");

@@ -624,3 +624,28 @@ fn every_moment_moves_with_the_clock() {
         assert_eq!(repair.last.map(|last| last.at), Some(Boot(NOW.0 + 900)));
     }
 }
+
+#[test]
+fn who_ended_what_a_list_shows_ended_depends_on_whether_its_engine_was_lost() {
+    let given = Given::default();
+    let running = in_phase(Phase::Runs { since: Boot(NOW.0 - 60_000) });
+    for (engine_was_lost, who) in [(true, Ender::Engine), (false, Ender::Unseen)] {
+        let seen = Input::SeenEnded { at: NOW, exit: Some(1), oom: false, engine_was_lost };
+        let Phase::Judging { ending, until } = running.after(seen, given.rules()).phase else {
+            panic!("not being found out")
+        };
+        assert_eq!((ending.who, until), (who, NOW + PAST_ARRIVES), "{engine_was_lost}");
+    }
+}
+
+#[test]
+fn a_stop_is_certain_a_little_later() {
+    let given = Given::default();
+    for phase in [Phase::Judging { ending: ending(Ender::Kill), until: NOW }, Phase::Due { at: NOW }] {
+        let Phase::Stopping { ending, until } = in_phase(phase).after(Input::Stop, given.rules()).phase
+        else {
+            panic!("not being stopped")
+        };
+        assert_eq!((ending.who, until), (Ender::Stop, NOW + STOP_CERTAIN));
+    }
+}

@@ -861,3 +861,26 @@ fn a_phase_that_is_due_names_its_deadline() {
     let Phase::Acting { action, .. } = world.state.repairs[&onprem()].phase else { panic!("not acting") };
     assert_eq!(heals(&decision)[0].id, action);
 }
+
+#[test]
+fn a_site_whose_starts_are_spent_is_free_when_the_oldest_no_longer_counts() {
+    let names = ["a", "b", "c"];
+    let services: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, &["onprem", "cloud"][..])).collect();
+    let mut policy = healing(policy(&services));
+    policy.heal.site_restarts = 2;
+    let mut world = World::with(policy);
+    world.start();
+    list(&mut world, |_| {});
+    world.pass(60_000);
+    for (name, gap) in [("a", 100_000), ("b", 50_000)] {
+        let decision = world.container(&format!("{name}-onprem"), died(1));
+        end(&mut world, &heals(&decision)[0], Outcome::Done);
+        world.pass(gap);
+    }
+    let decision = world.container("c-onprem", died(1));
+    let left = decision.reasons.iter().find_map(|reason| {
+        if let crate::domain::Reason::HealWaits { left, .. } = reason { Some(*left) } else { None }
+    });
+    // The first start was 150 s ago, the second 50 s; the window is 600 s.
+    assert_eq!(left, Some(Span::seconds(450)));
+}

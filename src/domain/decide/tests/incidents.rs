@@ -571,3 +571,27 @@ fn what_is_silenced_where_nobody_answers_any_more_is_not_mailed_even_after_our_o
     let sent = wait(&mut world, 300);
     assert_eq!((sent.len(), sent[0].kind), (1, MailKind::Firing), "it lasts, and the silence is over");
 }
+
+#[test]
+fn few_mails_are_one_when_there_is_no_room_for_each() {
+    // Eight went out within the window, so there is room for two: three are one digest, two are two.
+    for (count, mails_then) in [(2, 2), (3, 1)] {
+        let names: Vec<String> = (0..8 + count).map(|n| format!("s{n}")).collect();
+        let mut services: Vec<(&str, &[&str])> =
+            names.iter().map(|name| (name.as_str(), &["onprem", "cloud"][..])).collect();
+        services.push(("alive", &["onprem", "cloud"]));
+        let mut world = world_of(&services);
+        stays_away(&mut world);
+        for name in &names[..8] {
+            crash(&mut world, &format!("{name}/{name}-onprem"));
+            world.pass(6_000);
+        }
+        stays_away(&mut world);
+        assert_eq!(wait(&mut world, 80).len(), 8);
+        for name in &names[8..] {
+            crash(&mut world, &format!("{name}/{name}-onprem"));
+        }
+        stays_away(&mut world);
+        assert_eq!(wait(&mut world, 61).len(), mails_then, "{count} at once");
+    }
+}

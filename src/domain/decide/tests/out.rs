@@ -335,3 +335,15 @@ fn the_last_server_is_not_taken_out_while_nobody_knows_who_serves() {
     let denied = order(&mut world, Admin::Maint, None);
     assert_eq!(denial(&denied), Some(Denial::LastServing { server: server("api/a1") }));
 }
+
+#[test]
+fn each_order_about_a_server_has_a_number_of_its_own() {
+    let mut world = running();
+    let number = |world: &World| world.state.services[&service("api")].out_generation;
+    let mut numbers = vec![number(&world)];
+    for admin in [Admin::Drain, Admin::Maint, Admin::Ready] {
+        order(&mut world, admin, None);
+        numbers.push(number(&world));
+    }
+    assert_eq!(numbers, [0, 1, 2, 3]);
+}

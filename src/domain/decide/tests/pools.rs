@@ -434,3 +434,44 @@ fn a_member_that_is_found_apart_joins_the_others() {
         "of equally many, the better site"
     );
 }
+
+#[test]
+fn a_group_of_which_nothing_serves_anywhere_is_not_divided() {
+    let mut world = running(grouped());
+    for id in ["api/api-cloud", "web/web-cloud", "api/api-onprem"] {
+        crash(&mut world, id);
+    }
+    crash(&mut world, "web/web-onprem");
+    let stays: Vec<_> = explain(&world.state, service("api"), world.now);
+    let all_down = |reason: &crate::domain::Reason| {
+        matches!(
+            reason,
+            crate::domain::Reason::Stays { stay: crate::domain::failover::Stay::AllDown { .. }, .. }
+        )
+    };
+    assert!(stays.iter().any(all_down), "{stays:?}");
+}
+
+#[test]
+fn one_server_that_is_down_and_nothing_else_known_is_no_service() {
+    let mut world = World::new();
+    world.step(Event::Started);
+    world.see_proxy();
+    world.pass(6_000);
+    world.fail("api/api-onprem", ProbeFault::Refused);
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Down);
+    world.ok("api/api-cloud");
+    world.ok("api/api-cloud");
+    assert_eq!(grade(&world.state, service("api"), world.now), Grade::Degraded);
+}
+
+#[test]
+fn a_return_where_nothing_better_is_healthy_is_nothing() {
+    let mut world = World::running();
+    world.fail("api/api-onprem", ProbeFault::Refused);
+    world.route_all();
+    world.pass(10_000);
+    let decision = world.failback();
+    assert!(!accepted(&decision) && denial(&decision).is_none(), "{decision:?}");
+    assert_eq!((codes(&decision).len(), decision.changes.len()), (0, 0));
+}
