@@ -5,6 +5,7 @@ use crate::domain::action::{Action, Finished, Outcome, Target};
 use crate::domain::command::Command;
 use crate::domain::event::{Event, Routed};
 use crate::domain::invariants::{self, Before, Breach};
+use crate::domain::state::ProxyLink;
 use crate::domain::{Decision, Now, ProxyId, ServiceId, Span, State, decide};
 use crate::store::Record;
 use std::collections::{BTreeMap, VecDeque};
@@ -79,14 +80,12 @@ pub fn rehearse(state: &State, command: Command, now: Now) -> Decision {
     rehearsed
 }
 
-/// What the edges would report if every action of `decision` succeeded.
+/// What the edges would report if every action of `decision` succeeded, in the order in which they do: each HAProxy that
+/// answers takes all routes in one go, then requests are freed.
 fn outcomes(state: &State, decision: &Decision) -> Vec<Event> {
-    let mut events = Vec::new();
+    let mut events = confirmations(state, decision);
     for action in &decision.actions {
         match action {
-            Action::Route { service, generation, .. } => {
-                events.extend(confirmations(state, *service, *generation))
-            }
             Action::Evacuate(evacuation) => events.push(Event::Finished(Finished {
                 action: evacuation.id,
                 of: Target::Server(evacuation.server),
@@ -97,17 +96,30 @@ fn outcomes(state: &State, decision: &Decision) -> Vec<Event> {
                 of: Target::Container { container: heal.container.clone(), deed: heal.deed },
                 outcome: Outcome::Done,
             })),
-            Action::Pace { .. } | Action::Mail(_) | Action::Answer { .. } => {}
+            Action::Route { .. } | Action::Pace { .. } | Action::Mail(_) | Action::Answer { .. } => {}
         }
     }
     events
 }
 
-fn confirmations(state: &State, service: ServiceId, generation: u64) -> Vec<Event> {
-    let proxies = state.policy.services.get(&service).map(|policy| &policy.proxies);
-    let confirmed = |proxy: &ProxyId| {
-        let generations = BTreeMap::from([(service, generation)]);
-        Event::Routed(Routed { proxy: *proxy, generations, took: Span::ZERO })
+fn confirmations(state: &State, decision: &Decision) -> Vec<Event> {
+    let answers = state.proxies.iter().filter(|(_, proxy)| proxy.link == ProxyLink::Ours);
+    let confirmed = |proxy: ProxyId| {
+        let route = |action: &Action| match action {
+            Action::Route { service, generation, .. } => Some((*service, *generation)),
+            Action::Evacuate(_)
+            | Action::Heal(_)
+            | Action::Pace { .. }
+            | Action::Mail(_)
+            | Action::Answer { .. } => None,
+        };
+        let routes_it = |(service, _): &(ServiceId, u64)| {
+            state.policy.services.get(service).is_some_and(|policy| policy.proxies.contains(&proxy))
+        };
+        let generations: BTreeMap<ServiceId, u64> =
+            decision.actions.iter().filter_map(route).filter(routes_it).collect();
+        let routed = Routed { proxy, generations, took: Span::ZERO };
+        Some(routed).filter(|routed| !routed.generations.is_empty()).map(Event::Routed)
     };
-    proxies.into_iter().flatten().map(confirmed).collect()
+    answers.filter_map(|(proxy, _)| confirmed(*proxy)).collect()
 }

@@ -8,5 +8,6 @@ mod haproxy;
 mod probe;
 mod purity;
 mod readme;
+mod rehearsal;
 mod scenario;
 mod systemd;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use supervisor::scenario::{self, Script, forms};
 
-fn root(path: &str) -> PathBuf {
+pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
