@@ -206,4 +206,12 @@ fn an_haproxy_that_goes_elsewhere_unwatched_is_found() {
         world.state.apply(&[Change::Pending { service: service("api"), proxy: proxy(), pending }]);
         assert_eq!(look(&world).contains(&unwatched), is_found, "{ago} s ago, late {late}");
     }
+    // A look that began before the route was decided shows what was before it.
+    for (decided_in, is_found) in [(0, true), (1, false)] {
+        let mut route = world.state.services[&service("api")].placement.route().unwrap().clone();
+        (route.since, route.pending) = (world.now.boot + Span(decided_in), [].into());
+        let placement = Placement::On(route);
+        world.state.apply(&[Change::Placed { service: service("api"), placement }]);
+        assert_eq!(look(&world).contains(&unwatched), is_found, "decided {decided_in} ms later");
+    }
 }

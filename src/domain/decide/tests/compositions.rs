@@ -295,7 +295,7 @@ fn acts(decision: &Decision) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
 
     /// Of Docker's events the watcher tells none twice: for healing a second death is one more death.
     #[test]

@@ -6,8 +6,9 @@ use crate::domain::delivery::{
     AlertPolicy, MAILS_MAX, Mail, MailId, MailKey, MailKind, Telling, WhyDirect, Word,
 };
 use crate::domain::event::{ContainerList, MailEnd, Mailed, PeerResult, PeerSeen};
-use crate::domain::id::PeerId;
+use crate::domain::id::{ContainerName, PeerId};
 use crate::domain::incident::{IncidentId, STORY_MAX, Trouble};
+use crate::domain::policy::{ContainerPolicy, ContainerRef, OnKill, Role};
 use crate::domain::silence::{Matcher, Silence};
 use crate::domain::time::{Boot, Wall};
 
@@ -489,6 +490,43 @@ fn a_crash_loop_is_one_incident_from_the_first_crash_until_it_has_run_for_long()
     mend(&mut world, ONPREM);
     assert!(the_open(&world), "it has to run for the budget's window");
     wait(&mut world, 601);
+    assert!(!the_open(&world));
+}
+
+/// Its own container tells of it, so that the HAProxy that does not answer is no second page.
+#[test]
+fn an_haproxy_whose_container_does_not_stay_up_is_one_incident_until_it_has_run_for_long() {
+    let mut policy = healing(policy(&[("api", &["onprem", "cloud"])]));
+    policy.heal.restarts = 1;
+    let own = ContainerRef { engine: engine(), name: ContainerName("haproxy".into()) };
+    let (on_kill, grace, role) = (OnKill::Respect, Span::seconds(30), Role::Proxy(proxy()));
+    policy.containers.insert(own, ContainerPolicy { heal: None, on_kill, site: None, grace, role });
+    let mut world = World::with(policy);
+    world.start();
+    let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
+    let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
+    let containers = all.collect();
+    let at = world.now.boot;
+    world.step(Event::Containers(ContainerList { engine: engine(), at, containers, past: Past::default() }));
+    world.pass(60_000);
+    let died = ContainerSign::Died { exit: Some(1) };
+    assert_eq!(incident_codes(&world.container("haproxy", died)), [], "it is started");
+    world.container("haproxy", ContainerSign::Started);
+    world.pass(1_000);
+    assert_eq!(incident_codes(&world.container("haproxy", died)), [("opened", "ContainerDown")]);
+    assert_eq!(incident_codes(&world.step(Event::ProxyLost { proxy: proxy() })), []);
+    wait(&mut world, 301);
+    world.container("haproxy", ContainerSign::Started);
+    world.see_proxy();
+    assert!(the_open(&world), "it has to run for the budget's window");
+    wait(&mut world, 590);
+    assert!(the_open(&world));
+    // Each deadline that comes is over when it has come.
+    for _ in 0..5 {
+        if the_open(&world) {
+            world.wake();
+        }
+    }
     assert!(!the_open(&world));
 }
 

@@ -458,10 +458,10 @@ fn one_server_that_is_down_and_nothing_else_known_is_no_service() {
     world.step(Event::Started);
     world.see_proxy();
     world.pass(6_000);
-    world.fail("api/api-onprem", ProbeFault::Refused);
+    world.fail("api/api-cloud", ProbeFault::Refused);
     assert_eq!(grade(&world.state, service("api"), world.now), Grade::Down);
-    world.ok("api/api-cloud");
-    world.ok("api/api-cloud");
+    world.ok("api/api-onprem");
+    world.ok("api/api-onprem");
     assert_eq!(grade(&world.state, service("api"), world.now), Grade::Degraded);
 }
 
