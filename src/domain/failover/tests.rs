@@ -314,3 +314,9 @@ fn what_comes_next_is_as_the_settings_and_the_sites_say() {
         assert_eq!(found, expected, "{what}");
     }
 }
+
+#[test]
+fn of_a_site_without_servers_nothing_is_known() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    assert_eq!(standing(&api("onprem", UP, UP), &policy, site("edge")), Standing::Unproven);
+}

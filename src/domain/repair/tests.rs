@@ -649,3 +649,19 @@ fn a_stop_is_certain_a_little_later() {
         assert_eq!((ending.who, until), (Ender::Stop, NOW + STOP_CERTAIN));
     }
 }
+
+#[test]
+fn want_of_memory_explains_a_crash_that_was_just_heard_of_and_nothing_else() {
+    for (who, oom, after, explained) in [
+        (Ender::Crash, false, 2_000, true),
+        (Ender::Crash, false, 2_001, false),
+        (Ender::Crash, true, 0, false),
+        (Ender::Stop, false, 0, false),
+        (Ender::Kill, false, 0, false),
+    ] {
+        let last = Some(Ending { oom, at: NOW, ..ending(who) });
+        let repair = Repair { last, ..in_phase(Phase::Left) };
+        let found = repair.explained_by_memory(NOW + Span(after));
+        assert_eq!(found.is_some(), explained, "{who:?}, oom {oom}, {after} ms after");
+    }
+}

@@ -49,6 +49,19 @@ fn haproxy_reaching_the_server_outweighs_our_path_errors() {
 }
 
 #[test]
+fn a_check_that_began_with_the_first_failure_speaks_and_an_older_one_does_not() {
+    for (older, speaks) in [(0, true), (1, false)] {
+        let mut world = World::running();
+        world.fail(ONPREM, ProbeFault::ConnectTimeout);
+        world.pass(1_000);
+        let check = CheckSeen { layer7_ok: true, usable: true, age_at_most: Span(1_000 + older) };
+        world.see_proxy_with(BTreeMap::from([(server(ONPREM), check)]));
+        let run = world.state.server(server(ONPREM)).and_then(|server| server.health.run());
+        assert_eq!(run.is_some_and(|run| run.contrary.is_some()), speaks, "{older} ms older");
+    }
+}
+
+#[test]
 fn path_errors_act_when_the_witness_stays_silent() {
     let mut world = World::running();
     world.fail(ONPREM, ProbeFault::ConnectTimeout);
