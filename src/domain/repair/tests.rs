@@ -665,3 +665,31 @@ fn want_of_memory_explains_a_crash_that_was_just_heard_of_and_nothing_else() {
         assert_eq!(found.is_some(), explained, "{who:?}, oom {oom}, {after} ms after");
     }
 }
+
+#[test]
+fn a_list_from_before_what_was_heard_says_nothing() {
+    let given = Given::default();
+    for phase in phases() {
+        let repair = in_phase(phase);
+        let at = repair.heard.shift(-1);
+        let (exit, oom, engine_was_lost) = (Some(1), false, false);
+        for seen in [
+            Input::SeenRunning { at },
+            Input::SeenRestarting { at },
+            Input::SeenCreated { at },
+            Input::SeenEnded { at, exit, oom, engine_was_lost },
+        ] {
+            assert_eq!(repair.after(seen, given.rules()), repair, "{seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_signal_from_before_a_start_explains_no_later_death() {
+    let given = Given::default();
+    for phase in phases() {
+        let signal = Some(Signal { number: 9, at: NOW, first: NOW });
+        let started = Repair { signal, ..in_phase(phase.clone()) }.after(Input::Start, given.rules());
+        assert_eq!(started.signal, None, "{}", phase.word());
+    }
+}

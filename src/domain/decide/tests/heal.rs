@@ -222,6 +222,8 @@ fn a_removed_container_is_not_healed_and_its_successor_begins_anew() {
             sign,
         })
     };
+    world.step(event("c2", signal(1)));
+    assert_eq!(phase(&world), "gone", "it was not started yet");
     world.step(event("c2", ContainerSign::Started));
     assert_eq!((phase(&world), world.state.repairs[&onprem()].id.as_str()), ("runs", "c2"));
     list(&mut world, |all| all.get_mut(&onprem().name).unwrap().id = "c2".into());
