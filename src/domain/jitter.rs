@@ -35,6 +35,23 @@ fn mixed(value: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// SplitMix64 from 0 begins with that number (`splitmix64.c`), and FNV-1a of `a` is 0xaf63dc4c8601ec8c.
+    #[test]
+    fn the_hash_is_the_one_that_it_says() {
+        assert_eq!(mixed(0x9e37_79b9_7f4a_7c15), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(seed("a"), mixed(0xaf63_dc4c_8601_ec8c));
+        assert_eq!(seed("a"), 0x02c0_bdbf_4814_20f8);
+    }
+
+    #[test]
+    fn the_shortest_pauses_have_their_bounds_too() {
+        for whole in 0..5 {
+            let whole = Duration::from_millis(whole);
+            let pause = backoff(seed("a"), 0, whole, whole);
+            assert!(whole / 2 <= pause && pause <= whole, "{pause:?} of {whole:?}");
+        }
+    }
+
     #[test]
     fn backoff_grows_to_its_bound_and_stays_there() {
         let (first, longest) = (Duration::from_millis(100), Duration::from_secs(5));

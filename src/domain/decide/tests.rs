@@ -484,6 +484,44 @@ fn an_evacuation_that_failed_is_told_and_one_that_was_superseded_is_not() {
 }
 
 #[test]
+fn an_evacuation_that_failed_says_why() {
+    let mut world = World::running();
+    let failed =
+        |outcome: Outcome, world: &mut World| match world.finish(ActionId(1), outcome).reasons.as_slice() {
+            [Reason::Evacuated { failed, .. }] => failed.clone(),
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(failed(Outcome::Failed("socket gone".into()), &mut world), Some("socket gone".into()));
+    assert_eq!(failed(Outcome::Done, &mut world), None);
+}
+
+#[test]
+fn new_settings_name_what_came_and_what_went() {
+    let mut world = World::with(policy(&[("api", &["onprem", "cloud"]), ("web", &["onprem"])]));
+    world.start();
+    let wanted = policy(&[("api", &["onprem", "cloud"]), ("shop", &["cloud"])]);
+    let decision = world.step(Event::PolicyChanged(Box::new(wanted)));
+    let (added, removed) = (vec![service("shop")], vec![service("web")]);
+    assert_eq!(decision.reasons.first(), Some(&Reason::PolicyChanged { added, removed }));
+}
+
+#[test]
+fn the_grace_of_a_start_ends_to_the_millisecond() {
+    for (at, acts) in [(4_999, false), (5_000, true)] {
+        let mut world = World::new();
+        let began = world.now.boot;
+        world.step(Event::Started);
+        world.see_proxy();
+        world.all_ok();
+        world.all_ok();
+        world.fail(ONPREM, ProbeFault::Silent);
+        world.pass(began.shift(at - 1).since(world.now.boot).0);
+        let decision = world.fail(ONPREM, ProbeFault::Silent);
+        assert_eq!(codes(&decision).contains(&"server_down"), acts, "{at}");
+    }
+}
+
+#[test]
 fn a_decision_of_any_kind_is_not_nothing() {
     let change = Decision { changes: vec![Change::CutOff(true)], ..Decision::default() };
     let pace = Action::Pace { server: server(ONPREM), pace: Pace::Fast };

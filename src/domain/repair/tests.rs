@@ -693,3 +693,15 @@ fn a_signal_from_before_a_start_explains_no_later_death() {
         assert_eq!(started.signal, None, "{}", phase.word());
     }
 }
+
+#[test]
+fn a_stop_between_two_starts_ends_what_crashed_before_and_nothing_else() {
+    let given = Given::default();
+    for (who, exit) in [(Ender::Crash, Some(1)), (Ender::Kill, None)] {
+        let docker = Repair { last: Some(ending(who)), ..in_phase(Phase::Docker { until: NOW }) };
+        let Phase::Stopping { ending, .. } = docker.after(Input::Stop, given.rules()).phase else {
+            panic!("not being stopped")
+        };
+        assert_eq!((ending.who, ending.exit), (Ender::Stop, exit));
+    }
+}

@@ -89,6 +89,20 @@ fn the_witness_gets_as_long_as_its_own_check_takes() {
 }
 
 #[test]
+fn the_witness_is_waited_for_to_the_millisecond() {
+    // A check takes two seconds at most, and HAProxy is looked at each second.
+    for (after, acts) in [(2_999, false), (3_000, true)] {
+        let mut world = World::running();
+        world.fail(ONPREM, ProbeFault::ConnectTimeout);
+        let first = world.now.boot;
+        world.ok(CLOUD);
+        world.pass(first.shift(after - 1).since(world.now.boot).0);
+        let decision = world.fail(ONPREM, ProbeFault::ConnectTimeout);
+        assert_eq!(codes(&decision).contains(&"server_down"), acts, "{after}");
+    }
+}
+
+#[test]
 fn traffic_leaves_a_path_error_only_for_a_site_that_has_answered_since() {
     let mut world = World::running();
     world.pass(10_000);

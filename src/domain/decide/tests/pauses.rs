@@ -198,3 +198,16 @@ fn scopes_survive_json_as_one_text() {
         assert!(serde_json::from_str::<Scope>(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_pause_of_another_service_denies_nothing_and_leaves_with_its_service() {
+    let sites: &[&str] = &["onprem", "cloud"];
+    let mut world = World::with(testing::policy(&[("api", sites), ("shop", sites)]));
+    world.start();
+    let (api, shop) = (Scope::Service(service("api")), Scope::Service(service("shop")));
+    pause(&mut world, shop, None);
+    assert!(accepted(&prefer(&mut world, "cloud", None, false)));
+    pause(&mut world, api, None);
+    world.step(Event::PolicyChanged(Box::new(testing::policy(&[("api", sites)]))));
+    assert_eq!(world.state.pauses.keys().copied().collect::<Vec<_>>(), [api]);
+}

@@ -475,3 +475,11 @@ fn a_return_where_nothing_better_is_healthy_is_nothing() {
     assert!(!accepted(&decision) && denial(&decision).is_none(), "{decision:?}");
     assert_eq!((codes(&decision).len(), decision.changes.len()), (0, 0));
 }
+
+#[test]
+fn only_what_the_serving_pool_holds_is_freed() {
+    let mut world = running(pools(2, 1));
+    assert_eq!(evacuations(&world.fail("api/b1", ProbeFault::Refused)), []);
+    let serving = world.fail("api/a1", ProbeFault::Refused);
+    assert_eq!(evacuations(&serving).len(), 1);
+}
