@@ -207,7 +207,9 @@ fn a_pause_of_another_service_denies_nothing_and_leaves_with_its_service() {
     let (api, shop) = (Scope::Service(service("api")), Scope::Service(service("shop")));
     pause(&mut world, shop, None);
     assert!(accepted(&prefer(&mut world, "cloud", None, false)));
+    let cloud = Scope::Site(site("cloud"));
     pause(&mut world, api, None);
+    pause(&mut world, cloud, None);
     world.step(Event::PolicyChanged(Box::new(testing::policy(&[("api", sites)]))));
-    assert_eq!(world.state.pauses.keys().copied().collect::<Vec<_>>(), [api]);
+    assert_eq!(world.state.pauses.keys().copied().collect::<Vec<_>>(), [api, cloud]);
 }
