@@ -14,7 +14,7 @@ use super::silence::Silence;
 use super::time::{Boot, Span};
 use super::witness::ProbeOutcome;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,9 +207,64 @@ pub struct Facts {
     pub check_takes: Span,
     /// What the label `supervisor.heal`, or one of autoheal's, asks for.
     pub heal: Option<HealMode>,
+    /// When its process was started last, by the engine's own clock: nanoseconds since the Unix epoch (`State.StartedAt`).
+    /// None: it never was, or nobody has read it since.
+    #[serde(default)]
+    pub started: Option<i64>,
+    /// The containers that the label `supervisor.depends-on` names; at most [`DEPENDS_ON_MAX`], and one more text with what is
+    /// beyond.
+    #[serde(default)]
+    pub depends_on: BTreeSet<ContainerName>,
+    /// The network of another container, which it uses instead of one of its own.
+    #[serde(default)]
+    pub network: Option<BorrowedNetwork>,
+    /// Where Docker Compose has it from.
+    #[serde(default)]
+    pub compose: Option<ComposeService>,
     /// Nobody has read them yet: these are the usual ones.
     #[serde(default)]
     pub guessed: bool,
+}
+
+/// How many containers one label may name: more than any compose file that a person still understands.
+pub const DEPENDS_ON_MAX: usize = 16;
+
+/// The network of another container (`HostConfig.NetworkMode` = `container:ID`; moby, `daemon/container_operations_unix.go`,
+/// `getNetworkedContainer`: that one must run when this one is started, and it is looked for by this id).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BorrowedNetwork {
+    /// Whose: an id, or a name if the engine keeps names.
+    pub of: String,
+    /// What that one is called, as far as it was ever read.
+    pub name: Option<ContainerName>,
+    /// How that one was found when this one was read.
+    pub lender: Lender,
+}
+
+/// The container whose network another one uses, as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lender {
+    /// It could not be read.
+    Unknown,
+    /// No container has this id: it was removed, perhaps to be created anew under the same name.
+    Gone,
+    /// It exists.
+    There {
+        /// Whether it runs.
+        runs: bool,
+        /// When its process was started last, as [`Facts::started`] has it.
+        started: Option<i64>,
+    },
+}
+
+/// Where Docker Compose has a container from (labels `com.docker.compose.project` and `.service`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComposeService {
+    /// The project.
+    pub project: String,
+    /// The service in it.
+    pub service: String,
 }
 
 /// Docker's own restart policy.
@@ -254,6 +309,10 @@ impl Default for Facts {
             check: None,
             check_takes: usual_check_takes(),
             heal: None,
+            started: None,
+            depends_on: BTreeSet::new(),
+            network: None,
+            compose: None,
             guessed: false,
         }
     }
@@ -268,6 +327,11 @@ impl Facts {
     /// Those of a container that could not be read, or not yet.
     pub fn guessed() -> Facts {
         Facts { guessed: true, ..Facts::default() }
+    }
+
+    /// Whether it depends on other containers.
+    pub fn has_dependencies(&self) -> bool {
+        self.network.is_some() || !self.depends_on.is_empty()
     }
 }
 

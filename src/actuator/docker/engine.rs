@@ -3,9 +3,12 @@
 use super::translate;
 use crate::chain::chain;
 use crate::clock::boot_now;
-use crate::domain::event::{ContainerList, ContainerSeen, ContainerStatus, Facts, Past};
+use crate::domain::event::{
+    BorrowedNetwork, ContainerList, ContainerSeen, ContainerStatus, Facts, Lender, Past,
+};
 use crate::domain::id::{ContainerName, EngineId};
 use bollard::errors::Error as Cause;
+use bollard::models::ContainerInspectResponse;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -210,25 +213,50 @@ impl Engine {
         Ok(found)
     }
 
+    /// Looks also at the container whose network this one uses, whether anybody watches that one or not.
+    async fn with_lender(
+        &self,
+        docker: &Docker,
+        mut seen: ContainerSeen,
+    ) -> Result<ContainerSeen, EngineError> {
+        let Some(of) = seen.facts.network.as_ref().map(|network| network.of.clone()) else { return Ok(seen) };
+        let (name, lender) = match self.call("an inspect", docker.inspect_container(&of, None)).await {
+            Ok(found) => translate::lender(&found),
+            Err(EngineError::Failed {
+                source: Cause::DockerResponseServerError { status_code: 404, .. },
+                ..
+            }) => (None, Lender::Gone),
+            Err(error @ EngineError::Unreachable { .. }) => return Err(error),
+            Err(unread) => {
+                tracing::debug!(engine = %self.id, container = of, error = %chain(&unread), "cannot be read");
+                (None, Lender::Unknown)
+            }
+        };
+        seen.facts.network = Some(BorrowedNetwork { of, name, lender });
+        // Both may have been started anew between the two looks: then this one is the younger after all.
+        if is_older_than_its_network(&seen)
+            && let Ok(found) = self.call("an inspect", docker.inspect_container(&seen.id, None)).await
+        {
+            seen.facts.started = translate::started(&found);
+        }
+        Ok(seen)
+    }
+
     async fn inspect_one<'a>(
         &self,
         docker: &Docker,
         name: &'a ContainerName,
         known: String,
     ) -> Result<(&'a ContainerName, Option<ContainerSeen>), EngineError> {
-        if !is_name(name) {
+        if !translate::is_name(&name.0) {
             return Ok((name, None));
         }
         let error = match self.call("an inspect", docker.inspect_container(&name.0, None)).await {
             Ok(found) => {
                 // `inspect` also takes the beginning of an id for a name.
                 let same = found.name.as_deref().is_some_and(|found| found.trim_start_matches('/') == name.0);
-                let status = found.state.as_ref().map_or(ContainerStatus::Unknown, translate::status);
-                let facts = translate::facts(&found);
-                return Ok((
-                    name,
-                    same.then(|| ContainerSeen { id: found.id.unwrap_or_default(), status, facts }),
-                ));
+                let seen = seen(found);
+                return Ok((name, if same { Some(self.with_lender(docker, seen).await?) } else { None }));
             }
             Err(error) => error,
         };
@@ -252,10 +280,20 @@ impl Engine {
     }
 }
 
-/// Docker's rule for names (`[a-zA-Z0-9][a-zA-Z0-9_.-]+`): nothing else may enter a URL's path.
-pub(super) fn is_name(name: &ContainerName) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    name.0.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.0.chars().all(plain)
+/// What `inspect` says of a container.
+fn seen(found: ContainerInspectResponse) -> ContainerSeen {
+    let status = found.state.as_ref().map_or(ContainerStatus::Unknown, translate::status);
+    let facts = translate::facts(&found);
+    ContainerSeen { id: found.id.unwrap_or_default(), status, facts }
+}
+
+/// Whether the container, as it was seen, was started before the one whose network it uses.
+fn is_older_than_its_network(seen: &ContainerSeen) -> bool {
+    let lender = seen.facts.network.as_ref().map(|network| network.lender);
+    match (lender, seen.facts.started) {
+        (Some(Lender::There { started: Some(lender), .. }), Some(own)) => own < lender,
+        (_, _) => false,
+    }
 }
 
 /// What to do when the connection itself is the trouble; none when the engine answered.
@@ -337,8 +375,8 @@ mod tests {
     #[test]
     fn names_that_would_leave_their_place_in_a_url_are_no_names() {
         for text in ["", "a/../b", "a?b", "../a", "-a", "a b", "a\n", "ü"] {
-            assert!(!is_name(&ContainerName(text.to_owned())), "{text:?}");
+            assert!(!translate::is_name(text), "{text:?}");
         }
-        assert!(is_name(&ContainerName("api-onprem_1.x".to_owned())));
+        assert!(translate::is_name("api-onprem_1.x"));
     }
 }

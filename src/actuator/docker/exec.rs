@@ -1,6 +1,7 @@
 //! A command inside a container: HAProxy's own `haproxy -c`, with the binary that will read the file.
 
-use super::engine::{Engine, EngineError, is_name};
+use super::engine::{Engine, EngineError};
+use super::translate::is_name;
 use crate::domain::id::ContainerName;
 use bollard::Docker;
 use bollard::exec::{CreateExecOptions, StartExecResults};
@@ -42,7 +43,7 @@ impl Engine {
         input: Option<&[u8]>,
         within: Duration,
     ) -> Result<Ran, EngineError> {
-        if !is_name(container) {
+        if !is_name(&container.0) {
             return Err(EngineError::Name { name: container.clone() });
         }
         let late = || EngineError::Late { address: self.address.clone(), call: "a command's end", within };

@@ -1,6 +1,9 @@
 //! From Docker's words to ours. Total: what this version does not know is no evidence, and no error.
 
-use crate::domain::event::{ContainerSign, ContainerStatus, DockersCheck, DockersPolicy, Facts};
+use crate::domain::event::{
+    BorrowedNetwork, ComposeService, ContainerSign, ContainerStatus, DEPENDS_ON_MAX, DockersCheck,
+    DockersPolicy, Facts, Lender,
+};
 use crate::domain::id::ContainerName;
 use crate::domain::policy::HealMode;
 use crate::domain::time::Span;
@@ -8,7 +11,7 @@ use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EventMessage,
     EventMessageTypeEnum, HealthConfig, HealthStatusEnum, RestartPolicy, RestartPolicyNameEnum,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// An event about a container, as far as it concerns us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +105,61 @@ pub(super) fn facts(found: &ContainerInspectResponse) -> Facts {
             .and_then(|config| config.healthcheck.as_ref())
             .map_or(usual.check_takes, check_takes),
         heal: labels.and_then(|labels| heal_mode(labels).ok().flatten()),
+        started: started(found),
+        depends_on: labels.map(depends_on).unwrap_or_default(),
+        network: network_of(found).map(|of| BorrowedNetwork { of, name: None, lender: Lender::Unknown }),
+        compose: labels.and_then(compose_service),
         guessed: false,
     }
+}
+
+/// When a container's process was started last; none if it never was, which Docker writes as the year 1.
+pub(super) fn started(found: &ContainerInspectResponse) -> Option<i64> {
+    let at = found.state.as_ref()?.started_at.as_deref()?.parse::<jiff::Timestamp>().ok()?;
+    i64::try_from(at.as_nanosecond()).ok().filter(|at| *at > 0)
+}
+
+/// The container whose network it uses (`HostConfig.NetworkMode` is `container:ID`): the engine's name for it, as long as an
+/// id or a name is.
+fn network_of(found: &ContainerInspectResponse) -> Option<String> {
+    let mode = found.host_config.as_ref()?.network_mode.as_deref()?;
+    let of = mode.strip_prefix("container:")?;
+    (of.len() <= CONTAINER_NAME_MAX && is_name(of)).then(|| of.to_owned())
+}
+
+/// The container whose network another one uses, as it was found.
+pub(super) fn lender(found: &ContainerInspectResponse) -> (Option<ContainerName>, Lender) {
+    let name = found.name.as_deref().map(|name| ContainerName(name.trim_start_matches('/').to_owned()));
+    let runs = found
+        .state
+        .as_ref()
+        .is_some_and(|state| matches!(status(state), ContainerStatus::Running | ContainerStatus::Paused));
+    (name, Lender::There { runs, started: started(found) })
+}
+
+/// The names in the label. What is no name stays, up to a length: the core tells people that there is no such container.
+fn depends_on(labels: &HashMap<String, String>) -> BTreeSet<ContainerName> {
+    let Some(value) = labels.get(DEPENDS_ON_LABEL) else { return BTreeSet::new() };
+    // The last piece is all that is beyond the bound.
+    let pieces = value.splitn(DEPENDS_ON_MAX + 1, ',').map(|piece| piece.trim().trim_start_matches('/'));
+    let bounded = |piece: &str| ContainerName(piece.chars().take(CONTAINER_NAME_MAX).collect());
+    pieces.filter(|piece| !piece.is_empty()).map(bounded).collect()
+}
+
+/// Where Docker Compose has a container from. It goes into a command that a person types, so only plain names do.
+fn compose_service(labels: &HashMap<String, String>) -> Option<ComposeService> {
+    let label = |key: &str| {
+        let value = labels.get(key).filter(|value| value.len() <= CONTAINER_NAME_MAX && is_name(value))?;
+        Some(value.clone())
+    };
+    let project = label("com.docker.compose.project")?;
+    Some(ComposeService { project, service: label("com.docker.compose.service")? })
+}
+
+/// Docker's rule for names (`[a-zA-Z0-9][a-zA-Z0-9_.-]+`): nothing else may enter a URL's path.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain)
 }
 
 /// The interval and the timeout of a health check; Docker gives nanoseconds, and 0 for its default.
@@ -180,6 +236,12 @@ pub(super) fn heal_mode(labels: &HashMap<String, String>) -> Result<Option<HealM
 /// How a container asks to be healed.
 const HEAL_LABEL: &str = "supervisor.heal";
 
+/// The containers that are to run before a container is started: their names, with commas between them.
+const DEPENDS_ON_LABEL: &str = "supervisor.depends-on";
+
+/// Docker bounds no name; a hostname, which it makes of one, has 63 characters, an id 64, a name in DNS 255.
+const CONTAINER_NAME_MAX: usize = 255;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,10 +306,99 @@ mod tests {
             check: Some(DockersCheck::Unhealthy),
             check_takes: Span(30_500),
             heal: Some(HealMode::Always),
-            guessed: false,
+            ..Facts::default()
         };
         assert_eq!(facts(&serde_json::from_str(json).unwrap()), expected);
         assert_eq!(facts(&ContainerInspectResponse::default()), Facts::default());
+    }
+
+    /// What an inspect with this `State`, `HostConfig` and these labels tells.
+    fn inspected(state: &str, host: &str, labels: &str) -> Facts {
+        let json = format!(
+            r#"{{"State": {{{state}}}, "HostConfig": {{{host}}}, "Config": {{"Labels": {{{labels}}}}}}}"#
+        );
+        facts(&serde_json::from_str(&json).unwrap())
+    }
+
+    #[test]
+    fn the_start_of_a_process_is_a_number_of_nanoseconds() {
+        let table = [
+            (r#""StartedAt": "2026-08-21T08:14:02.123456789Z""#, Some(1_787_300_042_123_456_789)),
+            (r#""StartedAt": "2026-08-21T10:14:02+02:00""#, Some(1_787_300_042_000_000_000)),
+            (r#""StartedAt": "0001-01-01T00:00:00Z""#, None),
+            (r#""StartedAt": "soon""#, None),
+            ("", None),
+        ];
+        for (state, expected) in table {
+            assert_eq!(inspected(state, "", "").started, expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_borrowed_network_is_read_and_any_other_mode_is_none() {
+        let id = "4fa6e0f0c6786287e131c3852c58a2e01cc697a68231826813597e4994f1d6e2";
+        let table = [
+            (format!("container:{id}"), Some(id)),
+            ("container:gateway".to_owned(), Some("gateway")),
+            ("bridge".to_owned(), None),
+            ("host".to_owned(), None),
+            ("container:".to_owned(), None),
+            ("container:../../x".to_owned(), None),
+            (format!("container:{}", "a".repeat(256)), None),
+        ];
+        for (mode, of) in table {
+            let network = inspected("", &format!(r#""NetworkMode": "{mode}""#), "").network;
+            let unread = |of: &str| BorrowedNetwork { of: of.into(), name: None, lender: Lender::Unknown };
+            assert_eq!(network, of.map(unread), "{mode}");
+        }
+        let lent = |json: &str| lender(&serde_json::from_str(json).unwrap());
+        let name = Some(ContainerName("gateway".into()));
+        assert_eq!(
+            lent(
+                r#"{"Name": "/gateway", "State": {"Status": "running", "StartedAt": "1970-01-01T00:00:01Z"}}"#
+            ),
+            (name.clone(), Lender::There { runs: true, started: Some(1_000_000_000) })
+        );
+        assert_eq!(
+            lent(r#"{"Name": "/gateway", "State": {"Status": "exited"}}"#),
+            (name, Lender::There { runs: false, started: None })
+        );
+    }
+
+    #[test]
+    fn the_label_names_dependencies_within_bounds() {
+        let names = |value: &str| -> Vec<String> {
+            let label = format!(r#""supervisor.depends-on": "{value}""#);
+            inspected("", "", &label).depends_on.into_iter().map(|name| name.0).collect()
+        };
+        assert_eq!(names("db, /cache,,db ,"), ["cache", "db"]);
+        assert_eq!(names(""), Vec::<String>::new());
+        assert_eq!(names("no name!"), ["no name!"], "people are told that there is none");
+        let many: Vec<String> = (0..40).map(|n| format!("c{n:02}")).collect();
+        let bounded = names(&many.join(","));
+        assert_eq!(bounded.len(), DEPENDS_ON_MAX + 1);
+        assert!(
+            bounded.contains(&many[DEPENDS_ON_MAX..].join(",")),
+            "what is beyond is told as it is: {bounded:?}"
+        );
+        assert_eq!(names(&"x".repeat(100_000)), ["x".repeat(CONTAINER_NAME_MAX)]);
+    }
+
+    #[test]
+    fn composes_labels_are_read_if_a_person_may_type_them() {
+        let compose = |project: &str, service: &str| {
+            let labels = format!(
+                r#""com.docker.compose.project": "{project}", "com.docker.compose.service": "{service}",
+                   "com.docker.compose.depends_on": "db:service_started:false""#
+            );
+            inspected("", "", &labels)
+        };
+        let read = compose("shop", "vpn-client");
+        let expected = ComposeService { project: "shop".into(), service: "vpn-client".into() };
+        assert_eq!(read.compose, Some(expected));
+        assert!(read.depends_on.is_empty(), "Compose's own order is for Compose");
+        assert_eq!(compose("shop", "a; reboot").compose, None);
+        assert_eq!(compose("", "a").compose, None);
     }
 
     #[test]
