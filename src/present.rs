@@ -225,7 +225,9 @@ pub fn reason(reason: &Reason) -> String {
             format!("{} does not exist in Docker: supervisor starts containers, but creates none", container.name)
         }
         Reason::HealUnknown { container, deed, words } => heal::unknown(container, *deed, words),
-        Reason::HealWaits { container, why, left } => heal::waits(container, *why, *left),
+        Reason::HealWaits { container, why, left } => heal::waits(container, why, *left),
+        Reason::DependencyUnkept { container, on, why } => heal::unkept(container, on, *why),
+        Reason::NetworkLost { container, loss } => heal::network_lost(container, loss),
         Reason::GaveUp { container, starts, window, next } => format!(
             "{} was started {starts} times within {window} and did not stay: a person is needed; it is tried again in {next}",
             container.name
@@ -234,7 +236,7 @@ pub fn reason(reason: &Reason) -> String {
             format!("{} was started by somebody: it is looked after again", container.name)
         }
         Reason::ContainerStands { container, phase, last, waits, left } => {
-            heal::stands(container, phase, last.as_ref(), *waits, *left)
+            heal::stands(container, phase, last.as_ref(), waits.as_ref(), *left)
         }
         Reason::IncidentOpened { incident: _, trouble: what } => format!("incident opened: {}", trouble(what)),
         Reason::IncidentEnded { incident: _, trouble: what, lasted } => {
@@ -341,6 +343,8 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::HealUnknown { .. }
         | Reason::ContainerGone { .. }
         | Reason::HealWaits { .. }
+        | Reason::DependencyUnkept { .. }
+        | Reason::NetworkLost { .. }
         | Reason::GaveUp { .. }
         | Reason::TellsByMail { .. }
         | Reason::PeerLost { .. }

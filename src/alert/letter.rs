@@ -123,6 +123,9 @@ fn will(told: &Told) -> Vec<String> {
         Reason::ContainerEnded { container, then: crate::domain::reason::Then::Hold, .. } => {
             Some(format!("nothing, until somebody starts it: docker start {}", container.name))
         }
+        Reason::HealWaits { why, .. } if why.needs_a_person() => {
+            Some(format!("nothing, until a person does something: {}", present::reason(reason)))
+        }
         _ => None,
     });
     vec![last.unwrap_or_else(|| "go on watching, and write again when it is over".to_owned())]

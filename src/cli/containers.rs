@@ -20,14 +20,17 @@ pub(super) async fn run(context: &mut Context, args: &ContainersArgs) -> anyhow:
     Ok(Exit::Ok)
 }
 
-/// The table, and a sentence for each that does not simply run.
+/// The table, and a sentence for each that does not simply run, or depends on what it cannot have.
 pub(super) fn page(containers: &[&ContainerView], colour: bool) -> String {
     if containers.is_empty() {
         return "no container is looked after; name one as `container` of a server, or as [containers.NAME]\n".to_owned();
     }
     let mut text = table::containers(containers, colour);
-    for container in containers.iter().filter(|container| container.phase != "runs") {
-        text.push_str(&wrapped("! ", &container.words));
+    for container in containers {
+        if container.phase != "runs" {
+            text.push_str(&wrapped("! ", &container.words));
+        }
+        container.notes.iter().for_each(|note| text.push_str(&wrapped("! ", note)));
     }
     text
 }

@@ -835,6 +835,7 @@ fn containers_show_policy_state_and_who_ended_them_within_80_columns() {
         status: "exited (137)".to_owned(),
         phase: phase.to_owned(),
         words: words.to_owned(),
+        notes: Vec::new(),
         last: None,
         starts: 2,
         starts_max: 5,
@@ -846,7 +847,10 @@ fn containers_show_policy_state_and_who_ended_them_within_80_columns() {
         "api-onprem was stopped by an operator: nothing is started; `docker start api-onprem` ends the hold",
     );
     let runs = container("customer-notification-preferences-api", "runs", "it runs");
-    let text = containers::page(&[&held, &runs], false);
+    let mut waits = container("worker", "due", "worker crashed: it is started in 5 s");
+    waits.notes = vec!["worker names nobody in its label".to_owned()];
+    let text = containers::page(&[&held, &runs, &waits], false);
+    assert!(text.contains("\n! worker names nobody"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     for part in
         ["api-onprem", "held", "auto", "exited (137)", "2/5", "stopped by an operator", "docker start"]

@@ -94,6 +94,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
     }
     // New settings are looked at on the state that has them (`policy_changed`).
     if !matches!(event, Event::PolicyChanged(_)) {
+        repair::release(&mut draft);
         incidents::review(&mut draft);
     }
     draft.decision

@@ -7,7 +7,7 @@ use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
 use super::reason::Reason;
-use super::repair::{HealWait, Phase};
+use super::repair::{HealWait, Phase, depends};
 use super::state::{ProxyLink, State};
 use super::time::Now;
 
@@ -94,6 +94,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
         if let Some(container) = &wanted.container {
             reasons.extend(container_stands(state, container, now));
+            reasons.extend(container_depends(state, container));
         }
         if let Some(until) = server.flaps.until {
             let left = left(until, now.boot);
@@ -124,7 +125,17 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     reasons
 }
 
-/// Where a container stands, if it does not simply run.
+/// What is wrong with what a container depends on, as far as [`container_stands`] does not say it.
+pub fn container_depends(state: &State, container: &ContainerRef) -> Vec<Reason> {
+    let waits = state.repairs.get(container).is_some_and(|repair| repair.waits.is_some());
+    let loss = depends::network_loss(state, container).filter(|_| !waits);
+    let loss = loss.map(|loss| Reason::NetworkLost { container: container.clone(), loss });
+    let unkept = depends::unkept(state, container).into_iter();
+    let unkept = unkept.map(|(on, why)| Reason::DependencyUnkept { container: container.clone(), on, why });
+    loss.into_iter().chain(unkept).collect()
+}
+
+/// Where a container stands, if it does not simply run; what it waits for, if it does.
 pub fn container_stands(state: &State, container: &ContainerRef, now: Now) -> Option<Reason> {
     let repair = state.repairs.get(container)?;
     if matches!(repair.phase, Phase::Runs { .. } | Phase::Unseen) {
@@ -133,7 +144,7 @@ pub fn container_stands(state: &State, container: &ContainerRef, now: Now) -> Op
     let left = repair.phase.deadline().map(|at| at.since(now.boot));
     let acts = matches!(repair.phase, Phase::Due { .. } | Phase::Ailing { .. } | Phase::GivenUp { .. });
     let paused = state.pause_of(container).map(|scope| HealWait::Paused { scope });
-    let waits = paused.or(repair.waits).filter(|_| acts);
+    let waits = paused.or_else(|| repair.waits.clone()).filter(|_| acts);
     let (container, phase, last) = (container.clone(), repair.phase.clone(), repair.last);
     Some(Reason::ContainerStands { container, phase, last, waits, left })
 }

@@ -13,7 +13,7 @@ use super::id::{ProxyId, ServiceId};
 use super::incident::{Incident, IncidentId};
 use super::policy::{ContainerRef, HealLimits};
 use super::reason::Reason;
-use super::repair::{Phase, Repair};
+use super::repair::{HealWait, Phase, Repair, depends};
 use super::state::{Placement, ProxyLink, Service, State};
 use super::time::{Now, Span};
 use std::collections::BTreeMap;
@@ -36,6 +36,12 @@ pub enum Breach {
     /// I3: what a person stopped was started.
     #[error("I3: {container} was started although a person had stopped it")]
     StartedWhatAPersonStopped {
+        /// Which.
+        container: ContainerRef,
+    },
+    /// What a container depends on did not run when it was started.
+    #[error("{container} was started before what it depends on")]
+    StartedBeforeDependency {
         /// Which.
         container: ContainerRef,
     },
@@ -141,6 +147,10 @@ pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State,
             }
             Action::Heal(heal) => {
                 breaches.extend(check_heal(before, &after.policy.heal, &heal.container, now));
+                if depends::obstacle(after, &heal.container).is_some() {
+                    let container = heal.container.clone();
+                    breaches.push(Breach::StartedBeforeDependency { container });
+                }
             }
             Action::Pace { .. } | Action::Evacuate(_) | Action::Mail(_) | Action::Answer { .. } => {}
         }
@@ -232,7 +242,7 @@ fn check_heal(before: &Before, limits: &HealLimits, container: &ContainerRef, no
         return Some(Breach::StartedWhatAPersonStopped { container: container.clone() });
     }
     let counted = repair.starts.iter().filter(|at| **at + limits.window > now.boot).count();
-    let slowly = matches!(repair.phase, Phase::GivenUp { .. });
+    let slowly = matches!(repair.phase, Phase::GivenUp { .. }) || repair.waits == Some(HealWait::Spent);
     // What died just now after it ran for long has a new budget.
     let rested = matches!(repair.phase, Phase::Runs { since } if now.boot.since(since) >= limits.window);
     (counted >= usize::from(limits.restarts) && !slowly && !rested)

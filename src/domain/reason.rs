@@ -7,10 +7,11 @@ use super::command::{Denial, Operator, Pause, Scope};
 use super::delivery::{MailId, MailKind, WhyDirect};
 use super::event::MailEnd;
 use super::failover::{Outlook, Override, Stay};
-use super::id::{EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
+use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::{IncidentId, Trouble};
 use super::maintenance::{Admin, Maintenance};
 use super::policy::ContainerRef;
+use super::repair::depends::{NetworkLoss, Unkept};
 use super::repair::{Ending, HealWait, Phase};
 use super::time::{Span, Wall};
 use super::witness::{Cause, Strain};
@@ -454,6 +455,22 @@ pub enum Reason {
         /// When it is looked at again.
         left: Span,
     },
+    /// A name in the label `supervisor.depends-on` of a container is not waited for, and why.
+    DependencyUnkept {
+        /// Whose label.
+        container: ContainerRef,
+        /// The name, or a text that is none.
+        on: ContainerName,
+        /// Why.
+        why: Unkept,
+    },
+    /// A container runs without the network that it uses of another container.
+    NetworkLost {
+        /// Which.
+        container: ContainerRef,
+        /// How it lost it.
+        loss: NetworkLoss,
+    },
     /// A container was started as often as its budget allows: a person is asked, and it is tried again slowly.
     GaveUp {
         /// Which.
@@ -775,6 +792,8 @@ impl Reason {
             Reason::Healed { .. } => "healed",
             Reason::HealUnknown { .. } => "heal_unknown",
             Reason::HealWaits { .. } => "heal_waits",
+            Reason::DependencyUnkept { .. } => "dependency_unkept",
+            Reason::NetworkLost { .. } => "network_lost",
             Reason::GaveUp { .. } => "gave_up",
             Reason::HoldLifted { .. } => "hold_lifted",
             Reason::ContainerStands { .. } => "container_stands",
@@ -866,6 +885,8 @@ impl Reason {
             | Reason::HealUnknown { .. }
             | Reason::ContainerGone { .. }
             | Reason::HealWaits { .. }
+            | Reason::DependencyUnkept { .. }
+            | Reason::NetworkLost { .. }
             | Reason::GaveUp { .. }
             | Reason::HoldLifted { .. }
             | Reason::ContainerStands { .. }

@@ -16,11 +16,12 @@
 //! Traffic waits for none of this: it leaves at `die`. Only healing must know who did it.
 
 mod after;
+pub mod depends;
 
 use super::action::{ActionId, Deed};
 use super::command::Scope;
-use super::event::{DockersPolicy, Facts};
-use super::id::SiteId;
+use super::event::{ComposeService, DockersPolicy, Facts};
+use super::id::{ContainerName, SiteId};
 use super::jitter;
 use super::policy::{ContainerPolicy, HealLimits, HealMode};
 use super::time::{Boot, Span, Wall};
@@ -100,10 +101,14 @@ pub struct Repair {
     pub engine_time: i64,
     /// What keeps back what is due.
     pub waits: Option<HealWait>,
+    /// The start of the container whose network it uses after which it was restarted last, as [`Facts::started`] has it: one
+    /// start of that one is a reason for one restart of this one.
+    #[serde(default)]
+    pub rejoined: Option<i64>,
 }
 
 /// Why a container is not healed although it is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealWait {
     /// The starts of its site are spent for now.
@@ -118,6 +123,8 @@ pub enum HealWait {
         /// Of so many.
         of: u16,
     },
+    /// It runs and is dead, and was restarted too often: people are told, and it is tried again slowly.
+    Spent,
     /// It is dead by one witness, but by another it serves, and nothing else can take over from it.
     LastServing,
     /// It answers, and its traffic is on the way elsewhere: that leaves first.
@@ -127,6 +134,67 @@ pub enum HealWait {
         /// As part of this.
         scope: Scope,
     },
+    /// A container that it depends on does not run.
+    Dependency {
+        /// Which.
+        on: ContainerName,
+        /// How that one stands.
+        stands: Stands,
+    },
+    /// The container whose network it uses does not exist any more: it can never be started again.
+    NetworkGone {
+        /// Whose network it was.
+        of: ContainerName,
+        /// Where Docker Compose has the container from: how it is created anew.
+        compose: Option<ComposeService>,
+    },
+}
+
+/// How a container stands that another one waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stands {
+    /// It ended. It is on its way back, or an incident of its own tells of it.
+    Down,
+    /// A person ended it.
+    Held,
+    /// It was never seen running.
+    Unseen,
+    /// It does not exist.
+    Gone,
+    /// It does not run, and nobody has asked supervisor to look after it.
+    Unwatched,
+}
+
+impl HealWait {
+    /// Whether it lasts until a person does something, and no other incident tells of it.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            HealWait::Dependency { stands, .. } => match stands {
+                Stands::Held | Stands::Unseen | Stands::Gone | Stands::Unwatched => true,
+                Stands::Down => false,
+            },
+            HealWait::NetworkGone { .. } | HealWait::Spent => true,
+            HealWait::SiteBudget { .. }
+            | HealWait::Together { .. }
+            | HealWait::LastServing
+            | HealWait::TrafficLeaves
+            | HealWait::Paused { .. } => false,
+        }
+    }
+
+    /// Whether it ends with what becomes of another container.
+    pub fn is_for_another(&self) -> bool {
+        match self {
+            HealWait::Dependency { .. } | HealWait::NetworkGone { .. } => true,
+            HealWait::SiteBudget { .. }
+            | HealWait::Together { .. }
+            | HealWait::Spent
+            | HealWait::LastServing
+            | HealWait::TrafficLeaves
+            | HealWait::Paused { .. } => false,
+        }
+    }
 }
 
 /// Where a container stands. The only variants that act are [`Phase::Due`], [`Phase::Ailing`] and [`Phase::GivenUp`].
@@ -141,7 +209,7 @@ pub enum Phase {
         /// Since then, as far as we know.
         since: Boot,
     },
-    /// It runs and is dead: its `live` probes or Docker's own check say so.
+    /// It runs and is dead: its `live` probes or Docker's own check say so, or its network is lost.
     Ailing {
         /// It runs since then.
         since: Boot,
@@ -307,6 +375,8 @@ pub enum Input {
         /// What dies of the same is found dead within this.
         others_within: Span,
     },
+    /// It runs, and the network that it uses of another container is one that nobody has any more.
+    NetworkLost,
     /// It runs, and nothing says any more that it is dead.
     Alive,
     /// Our action ended.

@@ -20,6 +20,7 @@ use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, Servic
 use super::incident::{Incident, IncidentId};
 use super::maintenance::{Admin, Maintenance, Out};
 use super::policy::{ContainerRef, Policy, ServicePolicy};
+use super::repair::depends::Containers;
 use super::repair::{Phase, Repair};
 use super::time::{Boot, Now, Wall};
 pub use apply::FAILBACKS_MAX;
@@ -454,6 +455,16 @@ impl State {
             }));
         }
         desired
+    }
+}
+
+impl Containers for State {
+    fn seen(&self, container: &ContainerRef) -> Option<&ContainerSeen> {
+        self.engines.get(&container.engine)?.containers.get(&container.name)
+    }
+
+    fn repair(&self, container: &ContainerRef) -> Option<&Repair> {
+        self.repairs.get(container)
     }
 }
 

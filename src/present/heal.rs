@@ -2,9 +2,12 @@
 
 use super::pieces::{self, exited};
 use crate::domain::action::Deed;
+use crate::domain::event::ComposeService;
+use crate::domain::id::ContainerName;
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Then;
-use crate::domain::repair::{Ender, Ending, HealWait, Phase};
+use crate::domain::repair::depends::{NetworkLoss, Unkept};
+use crate::domain::repair::{Ender, Ending, HealWait, Phase, Stands};
 use crate::domain::time::Span;
 
 /// That it ended, who did it, and what follows.
@@ -93,12 +96,12 @@ pub(super) fn unknown(container: &ContainerRef, deed: Deed, words: &str) -> Stri
 }
 
 /// Why it is not healed now.
-pub(super) fn waits(container: &ContainerRef, why: HealWait, left: Span) -> String {
-    format!("{} {}", container.name, waits_for(why, left))
+pub(super) fn waits(container: &ContainerRef, why: &HealWait, left: Span) -> String {
+    format!("{} {}", container.name, waits_for(&container.name, why, left))
 }
 
 /// The same, said of a container.
-fn waits_for(why: HealWait, left: Span) -> String {
+fn waits_for(name: &ContainerName, why: &HealWait, left: Span) -> String {
     match why {
         HealWait::SiteBudget { site } => {
             format!(
@@ -108,7 +111,36 @@ fn waits_for(why: HealWait, left: Span) -> String {
         HealWait::Together { dead, of } => format!(
             "is not restarted: {dead} of {of} servers of its service are dead together, so it is something they have in common"
         ),
-        HealWait::Paused { scope } => format!("is not healed: {} is paused", super::order::scope(scope)),
+        HealWait::Paused { scope } => format!("is not healed: {} is paused", super::order::scope(*scope)),
+        HealWait::Dependency { on, stands } => {
+            let on = pieces::one_line(&on.0);
+            match stands {
+                Stands::Down => {
+                    format!(
+                        "waits for {on}, on which it depends and which does not run: it is healed when {on} runs"
+                    )
+                }
+                Stands::Held => format!(
+                    "stays down: it depends on {on}, which an operator stopped; `docker start {on}` lets both run"
+                ),
+                Stands::Unseen => format!(
+                    "stays down: it depends on {on}, which was not started yet; `docker start {on}` lets both run"
+                ),
+                Stands::Gone => format!("stays down: it depends on {on}, which does not exist"),
+                Stands::Unwatched => format!(
+                    "stays down: it uses the network of {on}, which does not run and is not looked after; \
+                     `docker start {on}` lets both run"
+                ),
+            }
+        }
+        HealWait::NetworkGone { of, compose } => format!(
+            "cannot be started any more: it uses the network of {}, and that container was removed; {}",
+            pieces::one_line(&of.0),
+            anew(name, compose.as_ref())
+        ),
+        HealWait::Spent => format!(
+            "was restarted too often and is dead all the same: a person is needed; it is tried again in {left}"
+        ),
         HealWait::LastServing => {
             "is not restarted although it seems dead: it answers, and nothing else can take over from it"
                 .to_owned()
@@ -119,12 +151,60 @@ fn waits_for(why: HealWait, left: Span) -> String {
     }
 }
 
+/// How a container is created anew that uses the network of one that does not exist any more.
+fn anew(name: &ContainerName, compose: Option<&ComposeService>) -> String {
+    match compose {
+        Some(ComposeService { project, service }) => format!(
+            "in the directory of its project, `docker compose -p {project} up -d --force-recreate {service}` creates it anew"
+        ),
+        None => format!(
+            "`docker rm -f {name}`, then create it anew as it was, on the network of the container that has taken that one's place"
+        ),
+    }
+}
+
+/// That it has lost the network that it uses.
+pub(super) fn network_lost(container: &ContainerRef, loss: &NetworkLoss) -> String {
+    let name = &container.name;
+    match loss {
+        NetworkLoss::Restarted { of, .. } => {
+            let of = pieces::one_line(&of.0);
+            format!(
+                "{name} has no network: it uses that of {of}, which was started anew after it; a restart gives it the new one"
+            )
+        }
+        NetworkLoss::Gone { of, compose } => format!(
+            "{name} has no network: it uses that of {}, and that container was removed; {}",
+            pieces::one_line(&of.0),
+            anew(name, compose.as_ref())
+        ),
+    }
+}
+
+/// Why a name in its label is not waited for.
+pub(super) fn unkept(container: &ContainerRef, on: &ContainerName, why: Unkept) -> String {
+    let (name, on) = (&container.name, pieces::one_line(&on.0));
+    match why {
+        Unkept::Itself => {
+            format!("{name} names itself in its label supervisor.depends-on: that is not waited for")
+        }
+        Unkept::Unwatched => format!(
+            "{name} names {on} in its label supervisor.depends-on, and supervisor looks after no such container: it is not \
+             waited for; name it as [containers.{on}], or correct the label"
+        ),
+        Unkept::Circle => format!(
+            "{name} names {on} in its label supervisor.depends-on, and {on} depends on {name}: it is not waited for, since \
+             neither would ever be started; correct one of the labels"
+        ),
+    }
+}
+
 /// Where it stands: "held: was stopped by an operator".
 pub(super) fn stands(
     container: &ContainerRef,
     phase: &Phase,
     last: Option<&Ending>,
-    waits: Option<HealWait>,
+    waits: Option<&HealWait>,
     left: Option<Span>,
 ) -> String {
     let name = &container.name;
@@ -132,7 +212,7 @@ pub(super) fn stands(
     let it = || how.clone().unwrap_or_else(|| "ended".to_owned());
     if let Some(why) = waits {
         let it = if matches!(phase, Phase::Ailing { .. }) { "runs but is dead".to_owned() } else { it() };
-        return format!("{name} {it}, and {}", waits_for(why, left.unwrap_or_default()));
+        return format!("{name} {it}, and {}", waits_for(name, why, left.unwrap_or_default()));
     }
     let when = left.map_or_else(|| "soon".to_owned(), |left| format!("in {left}"));
     match phase {

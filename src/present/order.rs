@@ -251,6 +251,8 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::Heals { .. }
         | Reason::Healed { .. }
         | Reason::HealWaits { .. }
+        | Reason::DependencyUnkept { .. }
+        | Reason::NetworkLost { .. }
         | Reason::GaveUp { .. }
         | Reason::HoldLifted { .. }
         | Reason::ContainerStands { .. }

@@ -2,14 +2,15 @@ use super::*;
 use crate::domain::action::{Action, ActionId, Deed, Evacuation};
 use crate::domain::command::{Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::delivery::{MailId, MailKind, WhyDirect};
-use crate::domain::event::{ContainerStatus, MailEnd};
+use crate::domain::event::{ComposeService, ContainerStatus, MailEnd};
 use crate::domain::failover::{Outlook, Override, Stay};
 use crate::domain::id::{ContainerName, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{IncidentId, Trouble};
 use crate::domain::maintenance::{Admin, Maintenance};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Then;
-use crate::domain::repair::{Ender, Ending, HealWait, Phase};
+use crate::domain::repair::depends::{NetworkLoss, Unkept};
+use crate::domain::repair::{Ender, Ending, HealWait, Phase, Stands};
 use crate::domain::time::{Boot, Span, Wall};
 use crate::domain::witness::{Cause, ContainerFault, ProbeFault, ProbeOutcome, Strain};
 use crate::domain::{Decision, Reason};
@@ -36,6 +37,23 @@ fn api_onprem() -> ServerId {
 
 fn the_container() -> ContainerRef {
     ContainerRef { engine: "docker".parse().unwrap(), name: ContainerName("api-onprem".to_owned()) }
+}
+
+fn name(text: &str) -> ContainerName {
+    ContainerName(text.to_owned())
+}
+
+fn waits_for(stands: Stands) -> Reason {
+    let why = HealWait::Dependency { on: name("db"), stands };
+    Reason::HealWaits { container: the_container(), why, left: Span::seconds(60) }
+}
+
+fn unkept(why: Unkept) -> Reason {
+    Reason::DependencyUnkept { container: the_container(), on: name("db"), why }
+}
+
+fn shop_api() -> ComposeService {
+    ComposeService { project: "shop".to_owned(), service: "api".to_owned() }
 }
 
 fn pool_down() -> Trouble {
@@ -330,6 +348,93 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Level::Warn,
             "api-onprem is not restarted: 2 of 3 servers of its service are dead together, so it is something they have \
              in common",
+        ),
+        (
+            Reason::HealWaits { container: the_container(), why: HealWait::Spent, left: Span::seconds(300) },
+            Level::Warn,
+            "api-onprem was restarted too often and is dead all the same: a person is needed; it is tried again in 5 min",
+        ),
+        (
+            waits_for(Stands::Down),
+            Level::Warn,
+            "api-onprem waits for db, on which it depends and which does not run: it is healed when db runs",
+        ),
+        (
+            waits_for(Stands::Held),
+            Level::Warn,
+            "api-onprem stays down: it depends on db, which an operator stopped; `docker start db` lets both run",
+        ),
+        (
+            waits_for(Stands::Unseen),
+            Level::Warn,
+            "api-onprem stays down: it depends on db, which was not started yet; `docker start db` lets both run",
+        ),
+        (
+            waits_for(Stands::Gone),
+            Level::Warn,
+            "api-onprem stays down: it depends on db, which does not exist",
+        ),
+        (
+            waits_for(Stands::Unwatched),
+            Level::Warn,
+            "api-onprem stays down: it uses the network of db, which does not run and is not looked after; \
+             `docker start db` lets both run",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::NetworkGone { of: name("gateway"), compose: Some(shop_api()) },
+                left: Span::seconds(60),
+            },
+            Level::Warn,
+            "api-onprem cannot be started any more: it uses the network of gateway, and that container was removed; in the \
+             directory of its project, `docker compose -p shop up -d --force-recreate api` creates it anew",
+        ),
+        (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::NetworkGone { of: name("gateway"), compose: None },
+                left: Span::seconds(60),
+            },
+            Level::Warn,
+            "api-onprem cannot be started any more: it uses the network of gateway, and that container was removed; \
+             `docker rm -f api-onprem`, then create it anew as it was, on the network of the container that has taken that \
+             one's place",
+        ),
+        (
+            Reason::NetworkLost {
+                container: the_container(),
+                loss: NetworkLoss::Restarted { of: name("gateway"), at: 1 },
+            },
+            Level::Warn,
+            "api-onprem has no network: it uses that of gateway, which was started anew after it; a restart gives it the new \
+             one",
+        ),
+        (
+            Reason::NetworkLost {
+                container: the_container(),
+                loss: NetworkLoss::Gone { of: name("gateway"), compose: Some(shop_api()) },
+            },
+            Level::Warn,
+            "api-onprem has no network: it uses that of gateway, and that container was removed; in the directory of its \
+             project, `docker compose -p shop up -d --force-recreate api` creates it anew",
+        ),
+        (
+            unkept(Unkept::Itself),
+            Level::Warn,
+            "api-onprem names itself in its label supervisor.depends-on: that is not waited for",
+        ),
+        (
+            unkept(Unkept::Unwatched),
+            Level::Warn,
+            "api-onprem names db in its label supervisor.depends-on, and supervisor looks after no such container: it is not \
+             waited for; name it as [containers.db], or correct the label",
+        ),
+        (
+            unkept(Unkept::Circle),
+            Level::Warn,
+            "api-onprem names db in its label supervisor.depends-on, and db depends on api-onprem: it is not waited for, \
+             since neither would ever be started; correct one of the labels",
         ),
         (
             Reason::HealWaits {

@@ -2,11 +2,14 @@
 
 use super::cast::Cast;
 use super::happening::Happening;
-use super::words::{Words, Wrong, number, one_of, span};
-use crate::domain::event::{ContainerSign, ContainerStatus, DockersCheck, DockersPolicy, Facts};
-use crate::domain::id::EngineId;
+use super::words::{Words, Wrong, name, number, one_of, span};
+use crate::domain::event::{
+    ComposeService, ContainerSign, ContainerStatus, DEPENDS_ON_MAX, DockersCheck, DockersPolicy, Facts,
+};
+use crate::domain::id::{ContainerName, EngineId, Name};
 use crate::domain::policy::HealMode;
 use crate::domain::time::Span;
+use std::collections::BTreeSet;
 
 /// The highest signal of Linux (signal(7)).
 const SIGNAL_MAX: i32 = 64;
@@ -21,7 +24,7 @@ pub(super) struct Found {
 }
 
 /// One thing that Docker knows of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fact {
     Restart(DockersPolicy),
     Restarts(u32),
@@ -31,13 +34,17 @@ pub(super) enum Fact {
     CheckTakes(Span),
     Label(Option<HealMode>),
     Unread(bool),
+    DependsOn(BTreeSet<ContainerName>),
+    /// The container whose network it uses; as Docker knows it depends on when that is said.
+    NetworkOf(Option<ContainerName>),
+    Compose(Option<ComposeService>),
 }
 
 pub(super) type FactWords = Vec<Fact>;
 
 impl Fact {
-    pub(super) fn changed(self, facts: Facts) -> Facts {
-        match self {
+    pub(super) fn changed(&self, facts: Facts) -> Facts {
+        match self.clone() {
             Fact::Restart(restart) => Facts { restart, ..facts },
             Fact::Restarts(restarts) => Facts { restarts, ..facts },
             Fact::StopSignal(stop_signal) => Facts { stop_signal, ..facts },
@@ -46,6 +53,10 @@ impl Fact {
             Fact::CheckTakes(check_takes) => Facts { check_takes, ..facts },
             Fact::Label(heal) => Facts { heal, ..facts },
             Fact::Unread(guessed) => Facts { guessed, ..facts },
+            Fact::DependsOn(depends_on) => Facts { depends_on, ..facts },
+            // Whose network that is, by its id, is for the world to say.
+            Fact::NetworkOf(_) => facts,
+            Fact::Compose(compose) => Facts { compose, ..facts },
         }
     }
 }
@@ -174,14 +185,40 @@ fn fact(key: &str, value: &str) -> Result<Fact, Wrong> {
         "check_takes" => Fact::CheckTakes(span(value)?),
         "label" => Fact::Label(one_of(value, &modes)?),
         "unread" => Fact::Unread(one_of(value, &[("true", true), ("false", false)])?),
+        "depends_on" if value == "none" => Fact::DependsOn(BTreeSet::new()),
+        "depends_on" => Fact::DependsOn(depends_on(value)?),
+        "network_of" if value == "none" => Fact::NetworkOf(None),
+        "network_of" => Fact::NetworkOf(Some(container_name(value)?)),
+        "compose" if value == "none" => Fact::Compose(None),
+        "compose" => {
+            let (project, service) = value
+                .split_once('/')
+                .ok_or_else(|| Wrong::new(value, "PROJECT/SERVICE is expected here, or none"))?;
+            let (project, service) = (name::<Name>(project)?, name::<Name>(service)?);
+            Fact::Compose(Some(ComposeService { project: project.to_string(), service: service.to_string() }))
+        }
         key => {
-            let known = "restart, restarts, stop_signal, stop_timeout, check, check_takes, label, unread";
+            let known = "restart, restarts, stop_signal, stop_timeout, check, check_takes, label, depends_on, \
+                         network_of, compose, unread";
             return Err(Wrong::new(
                 key,
                 format!("Docker knows no such thing of a container; known: {known}"),
             ));
         }
     })
+}
+
+/// `NAME,NAME`: as the label `supervisor.depends-on` has them.
+fn depends_on(value: &str) -> Result<BTreeSet<ContainerName>, Wrong> {
+    let names: BTreeSet<ContainerName> = value.split(',').map(container_name).collect::<Result<_, _>>()?;
+    match names.len() {
+        0..=DEPENDS_ON_MAX => Ok(names),
+        _ => Err(Wrong::new(value, format!("a container depends on {DEPENDS_ON_MAX} others at most"))),
+    }
+}
+
+fn container_name(word: &str) -> Result<ContainerName, Wrong> {
+    Ok(ContainerName(name::<Name>(word)?.to_string()))
 }
 
 fn dockers_policy(value: &str) -> Result<DockersPolicy, Wrong> {

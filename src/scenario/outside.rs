@@ -1,12 +1,12 @@
 //! The world outside supervisor, as far as a script needs it to be told from line to line: containers and what their
 //! engines remember of them, HAProxy's maps, Alertmanagers' silences.
 
-use super::docker::{FactWords, Found};
+use super::docker::{Fact, FactWords, Found};
 use super::proxy::{Check, Look, Owner};
 use crate::domain::Now;
 use crate::domain::event::{
-    CheckSeen, ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, DockersCheck,
-    Facts, LastSigns, Past, ProxyIdentity, ProxySeen,
+    BorrowedNetwork, CheckSeen, ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus,
+    DockersCheck, Facts, LastSigns, Lender, Past, ProxyIdentity, ProxySeen,
 };
 use crate::domain::id::{ContainerName, EngineId, PeerId, ProxyId, ServiceId, SiteId};
 use crate::domain::maintenance::{Admin, AdminSeen};
@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// So many events an engine remembers, of all its containers. (moby, `daemon/events`: `eventsLimit`)
 const REMEMBERED: usize = 256;
+
+/// When all that runs at a script's beginning was started.
+const LONG_AGO: i64 = 1;
 
 /// Everything outside.
 #[derive(Debug, Default)]
@@ -38,11 +41,19 @@ struct Container {
     /// A process in it was killed for want of memory since it was started.
     oom: bool,
     facts: Facts,
+    /// The container whose network it uses, and how many of that name there had been when it was created.
+    network_of: Option<(ContainerName, u32)>,
 }
 
 impl Default for Container {
     fn default() -> Container {
-        Container { number: 1, status: Some(ContainerStatus::Running), oom: false, facts: Facts::default() }
+        Container {
+            number: 1,
+            status: Some(ContainerStatus::Running),
+            oom: false,
+            facts: Facts { started: Some(LONG_AGO), ..Facts::default() },
+            network_of: None,
+        }
     }
 }
 
@@ -152,6 +163,11 @@ impl Default for Proxy {
     }
 }
 
+/// By the clock of the engines, which is ours.
+fn nanoseconds(now: Now) -> i64 {
+    now.wall.0.saturating_mul(1_000_000)
+}
+
 impl Outside {
     /// A container of the cast. It was started long before the script, and its engine remembers that.
     fn container(&mut self, container: &ContainerRef) -> &mut Container {
@@ -166,7 +182,7 @@ impl Outside {
                         name: container.name.clone(),
                         id: known.id(),
                         at: Boot(0),
-                        nanoseconds: 1,
+                        nanoseconds: LONG_AGO,
                         sign: ContainerSign::Started,
                     });
                 }
@@ -178,6 +194,34 @@ impl Outside {
     pub(super) fn learn(&mut self, container: &ContainerRef, facts: &FactWords) {
         let known = self.container(container);
         known.facts = facts.iter().fold(known.facts.clone(), |facts, word| word.changed(facts));
+        for fact in facts {
+            if let Fact::NetworkOf(of) = fact {
+                self.container(container).network_of = of.clone().map(|of| (of, 0));
+                self.join(container);
+            }
+        }
+    }
+
+    /// A container that was created uses the network of the one that has the name now.
+    fn join(&mut self, container: &ContainerRef) {
+        let Some((of, _)) = self.container(container).network_of.clone() else { return };
+        let lender = ContainerRef { engine: container.engine, name: of.clone() };
+        let number = self.container(&lender).number;
+        self.container(container).network_of = Some((of, number));
+    }
+
+    /// The network that a container uses of another one, as `inspect` finds both.
+    fn borrowed(&self, engine: EngineId, of: &ContainerName, number: u32) -> BorrowedNetwork {
+        let lender = self.containers.get(&ContainerRef { engine, name: of.clone() });
+        let there = lender.filter(|lender| lender.number == number && lender.status.is_some());
+        BorrowedNetwork {
+            of: format!("c{number}"),
+            name: there.map(|_| of.clone()),
+            lender: there.map_or(Lender::Gone, |lender| Lender::There {
+                runs: matches!(lender.status, Some(ContainerStatus::Running | ContainerStatus::Paused)),
+                started: lender.facts.started,
+            }),
+        }
     }
 
     /// Something happens to a container. Where nobody hears it, its engine remembers it.
@@ -189,8 +233,12 @@ impl Outside {
         now: Now,
     ) -> ContainerEvent {
         let known = self.container(container);
+        let number = known.number;
         known.happens(sign);
-        let id = known.id();
+        let (id, anew) = (known.id(), known.number != number);
+        if anew {
+            self.join(container);
+        }
         let engine = self.engines.entry(container.engine).or_default();
         // No two events of an engine have the same time.
         let after = engine.events.back().map_or(0, |last| last.nanoseconds.saturating_add(1));
@@ -199,12 +247,15 @@ impl Outside {
             name: container.name.clone(),
             id,
             at: now.boot,
-            nanoseconds: now.wall.0.saturating_mul(1_000_000).max(after),
+            nanoseconds: nanoseconds(now).max(after),
             sign,
         };
         engine.remember(event.clone());
         if heard {
             engine.announce(&event);
+        }
+        if sign == ContainerSign::Started {
+            self.container(container).facts.started = Some(event.nanoseconds);
         }
         event
     }
@@ -232,17 +283,31 @@ impl Outside {
     ) -> ContainerList {
         for (container, Found { status, anew }) in found {
             let known = self.container(container);
-            if *anew || (known.status.is_none() && status.is_some()) {
+            let created = *anew || (known.status.is_none() && status.is_some());
+            if created {
                 known.create();
             }
+            let runs = |status: Option<ContainerStatus>| {
+                matches!(status, Some(ContainerStatus::Running | ContainerStatus::Paused))
+            };
+            if runs(*status) && (created || !runs(known.status)) {
+                known.facts.started = Some(nanoseconds(now));
+            }
             known.status = *status;
+            if created {
+                self.join(container);
+            }
         }
         let mut containers = BTreeMap::new();
         for container in state.containers_of(engine) {
             let known = self.container(container);
             let Some(status) = known.status else { continue };
+            let (id, network_of) = (known.id(), known.network_of.clone());
             let facts = if known.facts.guessed { Facts::guessed() } else { known.facts.clone() };
-            containers.insert(container.name.clone(), ContainerSeen { id: known.id(), status, facts });
+            let network = network_of.filter(|_| !facts.guessed);
+            let network = network.map(|(of, number)| self.borrowed(engine, &of, number));
+            let facts = Facts { network, ..facts };
+            containers.insert(container.name.clone(), ContainerSeen { id, status, facts });
         }
         let away = state.engines.get(&engine).is_none_or(|known| known.found != Some(true));
         let known = self.engines.entry(engine).or_default();

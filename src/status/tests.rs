@@ -272,7 +272,7 @@ fn the_view_is_the_documented_json() {
         "containers": [{
             "name": "api-onprem", "engine": "docker", "site": "onprem", "heal": "auto", "status": "exited (137)",
             "phase": "held",
-            "words": "api-onprem was killed by an operator (docker kill): nothing is started; \
+            "notes": [], "words": "api-onprem was killed by an operator (docker kill): nothing is started; \
                       `docker start api-onprem` ends the hold",
             "last": "was killed by an operator (docker kill)", "starts": 1, "starts_max": 5, "next_ms": null
         }],

@@ -29,7 +29,8 @@ pub(super) fn announced(draft: &mut Draft<'_>, event: &ContainerEvent) {
         ContainerSign::Started => {
             reborn(draft, &container, event.at);
             let check = facts.check.map(|_| DockersCheck::Starting);
-            (Some(ContainerStatus::Running), Facts { check, ..facts })
+            // By which clock it was is told by the list that follows.
+            (Some(ContainerStatus::Running), Facts { check, started: None, ..facts })
         }
         ContainerSign::Unpaused => {
             reborn(draft, &container, event.at);
@@ -91,9 +92,10 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
         draft.tell(Reason::EngineFound { engine: list.engine });
     }
     let watched: Vec<ContainerRef> = draft.state.containers_of(list.engine).cloned().collect();
+    // All are seen first: what becomes of one may depend on another.
     let mut found = Vec::new();
     for container in &watched {
-        let seen = with_known_facts(draft, container, list.containers.get(&container.name).cloned());
+        let seen = list.containers.get(&container.name).map(|seen| completed(draft, container, seen));
         let fault = seen.as_ref().and_then(|seen| fault_of(seen.status));
         let was = draft.container(container).map(|seen| seen.status);
         // Nobody heard when it was thawed: at the latest when this was listed.
@@ -117,20 +119,27 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
         if let Some(input) = input {
             repair::hear(draft, container, &id, input);
         }
+    }
+    for container in &watched {
+        repair::tell_dependencies(draft, container);
         repair::consider(draft, container);
     }
 }
 
-/// What could not be read of the same container is as it was.
-fn with_known_facts(
-    draft: &Draft<'_>,
-    container: &ContainerRef,
-    mut seen: Option<ContainerSeen>,
-) -> Option<ContainerSeen> {
-    if let Some(seen) = seen.as_mut().filter(|seen| seen.facts.guessed)
-        && let Some(before) = draft.container(container).filter(|before| before.id == seen.id)
-    {
+/// What a list shows of a container, with what was known of it before and cannot be read any more.
+fn completed(draft: &Draft<'_>, container: &ContainerRef, seen: &ContainerSeen) -> ContainerSeen {
+    let mut seen = seen.clone();
+    let before = draft.container(container).filter(|before| before.id == seen.id);
+    if let (Some(before), true) = (before, seen.facts.guessed) {
         seen.facts = before.facts.clone();
+    }
+    // The name of a container that does not exist any more.
+    let known = before.and_then(|before| before.facts.network.as_ref());
+    if let (Some(known), Some(network)) = (known, seen.facts.network.as_mut())
+        && known.of == network.of
+        && network.name.is_none()
+    {
+        network.name.clone_from(&known.name);
     }
     seen
 }

@@ -14,6 +14,7 @@ use crate::domain::maintenance::{Admin, Maintenance, Out};
 use crate::domain::policy::{ContainerRef, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::repair::Repair;
+use crate::domain::repair::depends::Containers;
 use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, SitePools, State};
 use crate::domain::time::{Boot, Now, Span};
 use crate::domain::witness::Cause;
@@ -40,6 +41,16 @@ pub(super) struct Draft<'a> {
     /// The Alertmanagers as they will be, if one of them changes.
     peers: Option<BTreeMap<PeerId, Peer>>,
     next_action: u64,
+}
+
+impl Containers for Draft<'_> {
+    fn seen(&self, container: &ContainerRef) -> Option<&ContainerSeen> {
+        self.container(container)
+    }
+
+    fn repair(&self, container: &ContainerRef) -> Option<&Repair> {
+        Draft::repair(self, container)
+    }
 }
 
 impl<'a> Draft<'a> {

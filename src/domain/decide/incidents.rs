@@ -136,6 +136,11 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Repair { container, .. } => {
                 containers.insert(container.clone());
             }
+            // Its network may be lost.
+            Change::Container { engine, name, .. } => {
+                let container = ContainerRef { engine: *engine, name: name.clone() };
+                found.insert(Trouble::ContainerDown { container });
+            }
             Change::Proxy { proxy, .. } => {
                 found.insert(Trouble::ProxyLost { proxy: *proxy });
                 containers.extend(draft.state.policy.containers_running(*proxy).cloned());
@@ -166,7 +171,6 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             | Change::Asked { .. }
             | Change::Out { .. }
             | Change::ProxyIdentity { .. }
-            | Change::Container { .. }
             | Change::Incident { .. }
             | Change::Peer { .. }
             | Change::MailCounted { .. }
@@ -376,6 +380,8 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::HealUnknown { container, .. }
         | Reason::ContainerGone { container }
         | Reason::HealWaits { container, .. }
+        | Reason::DependencyUnkept { container, .. }
+        | Reason::NetworkLost { container, .. }
         | Reason::GaveUp { container, .. }
         | Reason::HoldLifted { container } => of_container(container),
         Reason::RouteLags { service, proxy, .. } => {

@@ -3,17 +3,23 @@
 use super::Draft;
 use super::leaving::{answers, is_served_without, leave};
 use crate::domain::action::{Action, ActionId, Deed, Heal, Outcome};
+use crate::domain::change::Change;
 use crate::domain::command::Scope;
 use crate::domain::event::{ContainerEvent, ContainerSign, ContainerStatus, DockersCheck, Facts, Past};
 use crate::domain::id::{Name, ServerId, SiteId};
 use crate::domain::jitter;
 use crate::domain::policy::{ContainerRef, HealMode, Role};
 use crate::domain::reason::{Reason, Then};
+use crate::domain::repair::depends::{self, NetworkLoss};
 use crate::domain::repair::{End, Ending, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
 use crate::domain::time::{Boot, Span, Wall};
+use std::collections::BTreeSet;
 
 /// What cannot be done while its engine is away, or while others are dead too, is looked at again after this.
 const LOOK_AGAIN: Span = Span::seconds(10);
+
+/// What waits for another container is looked at again after this; and at once when something is heard of that one.
+const LOOK_FOR_ANOTHER: Span = Span::seconds(60);
 
 /// Something happened to `container`, whose id is `id` (empty: not known).
 pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input) {
@@ -166,11 +172,73 @@ pub(super) fn finished(
 pub(super) fn consider(draft: &mut Draft<'_>, container: &ContainerRef) {
     let Some(policy) = draft.state.policy.containers.get(container) else { return };
     let restartable = matches!(policy.role, Role::Servers | Role::Other);
+    // Also of an HAProxy: this is no guess of a probe's, and nobody can reach it.
+    let lost = depends::network_loss(draft, container).is_some() && is_healed(draft, container);
     let input = match is_dead(draft, container) && restartable {
+        _ if lost => Input::NetworkLost,
         true => Input::Dead { others_within: others_within(draft, container) },
         false => Input::Alive,
     };
     hear(draft, container, "", input);
+}
+
+/// Tells what a list has shown of the container's dependencies and was not so before: a network that is lost, names in its
+/// label that are not waited for.
+pub(super) fn tell_dependencies(draft: &mut Draft<'_>, container: &ContainerRef) {
+    let facts = facts(draft, container);
+    if !facts.has_dependencies() {
+        return;
+    }
+    if rules(draft, container, &facts).is_none_or(|rules| rules.mode() == HealMode::Never) {
+        return;
+    }
+    let before = depends::unkept(draft.state, container);
+    for (on, why) in depends::unkept(draft, container) {
+        if !before.contains(&(on.clone(), why)) {
+            draft.tell(Reason::DependencyUnkept { container: container.clone(), on, why });
+        }
+    }
+    let loss = depends::network_loss(draft, container);
+    if loss != depends::network_loss(draft.state, container)
+        && let Some(loss) = loss
+    {
+        // What is to be healed says itself why it cannot be.
+        let says = matches!(loss, NetworkLoss::Gone { .. }) && is_healed(draft, container);
+        if !says {
+            draft.tell(Reason::NetworkLost { container: container.clone(), loss });
+        }
+    }
+}
+
+/// Looks again at what waits for another container, if something has become of that one.
+pub(super) fn release(draft: &mut Draft<'_>) {
+    let mut engines = BTreeSet::new();
+    let mut waiting = BTreeSet::new();
+    for change in &draft.decision.changes {
+        if let Change::Repair { container, .. } = change {
+            engines.insert(container.engine);
+        } else if let Change::Container { engine, name, .. } = change {
+            engines.insert(*engine);
+            waiting.insert(ContainerRef { engine: *engine, name: name.clone() });
+        }
+    }
+    waiting.extend(engines.into_iter().flat_map(|engine| draft.state.dependents(engine)));
+    for container in waiting {
+        let Some(repair) = draft.repair(&container).cloned() else { continue };
+        let Some(why) = repair.waits.as_ref().filter(|why| why.is_for_another()) else { continue };
+        if depends::obstacle(draft, &container).as_ref() != Some(why) {
+            let phase = repair.phase.clone().put_off(draft.now.boot);
+            draft.set_repair(&container, Repair { phase, ..repair });
+            advance(draft, &container);
+        }
+    }
+}
+
+/// Whether the settings and the label let us start and restart it.
+fn is_healed(draft: &Draft<'_>, container: &ContainerRef) -> bool {
+    let facts = facts(draft, container);
+    rules(draft, container, &facts)
+        .is_some_and(|rules| matches!(rules.mode(), HealMode::Auto | HealMode::Always))
 }
 
 /// When it is known whether others died of the same. A probe that fails once is seen; of Docker's check, only the verdict.
@@ -262,14 +330,16 @@ fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after:
 /// Whether a start that is due at `at` is not done then, as far as can be said now.
 fn is_held_back(draft: &Draft<'_>, container: &ContainerRef, at: Boot) -> bool {
     let site = draft.state.policy.containers.get(container).and_then(|policy| policy.site);
-    draft.pause_of(container).is_some() || site_spent_until(draft, site).is_some_and(|(_, until)| until > at)
+    draft.pause_of(container).is_some()
+        || depends::obstacle(draft, container).is_some()
+        || site_spent_until(draft, site).is_some_and(|(_, until)| until > at)
 }
 
 /// Looks at what a pause of `scope` held back, if that is over.
 pub(super) fn resumed(draft: &mut Draft<'_>, scope: Scope) {
     let held = |container: &ContainerRef| {
-        let waits = draft.repair(container).and_then(|repair| repair.waits);
-        waits == Some(HealWait::Paused { scope }) && draft.pause_of(container) != Some(scope)
+        let waits = draft.repair(container).and_then(|repair| repair.waits.as_ref());
+        waits == Some(&HealWait::Paused { scope }) && draft.pause_of(container) != Some(scope)
     };
     let paused: Vec<ContainerRef> = draft.state.held_back(scope).into_iter().filter(held).collect();
     for container in paused {
@@ -317,21 +387,36 @@ fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
     if let Some(scope) = draft.pause_of(container) {
         return put_off(draft, container, repair, now + LOOK_AGAIN, Some(HealWait::Paused { scope }));
     }
-    if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container)) {
+    if let Some(why) = depends::obstacle(draft, container) {
+        return put_off(draft, container, repair, now + LOOK_FOR_ANOTHER, Some(why));
+    }
+    let loss = depends::network_loss(draft, container);
+    if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container, loss.is_some())) {
         return put_off(draft, container, repair, now + LOOK_AGAIN, Some(why));
     }
-    if !matches!(repair.phase, Phase::GivenUp { .. }) && give_up(draft, container, &repair) {
+    // What is tried slowly has been given up; what its traffic has left was not to be.
+    let is_settled = matches!(repair.phase, Phase::GivenUp { .. })
+        || matches!(repair.waits, Some(HealWait::Spent | HealWait::TrafficLeaves));
+    if !is_settled && give_up(draft, container, &repair) {
         return;
     }
     if let Some((site, until)) = site_spent_until(draft, rules.policy.site) {
         let why = HealWait::SiteBudget { site };
         return put_off(draft, container, repair, until, Some(why));
     }
-    if let (Deed::Restart { .. }, Some(until)) = (deed, leave(draft, container)) {
+    // What has lost its network has nothing under way that could be answered.
+    if matches!(deed, Deed::Restart { .. })
+        && loss.is_none()
+        && let Some(until) = leave(draft, container)
+    {
         return put_off(draft, container, repair, until, Some(HealWait::TrafficLeaves));
     }
     let action = draft.number();
-    let after = repair.acting(action, deed, rules);
+    let rejoined = match (deed, loss) {
+        (Deed::Restart { .. }, Some(NetworkLoss::Restarted { at, .. })) => Some(at),
+        (Deed::Start | Deed::Restart { .. }, Some(_) | None) => repair.rejoined,
+    };
+    let after = Repair { rejoined, ..repair.acting(action, deed, rules) };
     let attempt = u16::try_from(after.counted(rules).count()).unwrap_or(u16::MAX);
     let (limit, window) = (rules.limits.restarts, rules.limits.window);
     draft.tell(Reason::Heals { container: container.clone(), deed, attempt, limit, window });
@@ -348,8 +433,24 @@ fn give_up(draft: &mut Draft<'_>, container: &ContainerRef, repair: &Repair) -> 
     };
     let (starts, window, next) = (rules.limits.restarts, rules.limits.window, rules.limits.slow_retry);
     draft.tell(Reason::GaveUp { container: container.clone(), starts, window, next });
-    let phase = Phase::GivenUp { next: draft.now.boot + next };
-    draft.set_repair(container, Repair { phase, waits: None, ..repair.clone() });
+    let at = draft.now.boot + next;
+    let (phase, waits) = match repair.phase {
+        // It runs: each list shows it so, and what is tried slowly is a restart.
+        Phase::Ailing { since, .. } => (Phase::Ailing { since, at }, Some(HealWait::Spent)),
+        Phase::Unseen
+        | Phase::Runs { .. }
+        | Phase::Judging { .. }
+        | Phase::Stopping { .. }
+        | Phase::Held { .. }
+        | Phase::WithEngine
+        | Phase::Docker { .. }
+        | Phase::Due { .. }
+        | Phase::Acting { .. }
+        | Phase::GivenUp { .. }
+        | Phase::Left
+        | Phase::Gone => (Phase::GivenUp { next: at }, None),
+    };
+    draft.set_repair(container, Repair { phase, waits, ..repair.clone() });
     true
 }
 
@@ -362,24 +463,23 @@ fn put_off(
     why: Option<HealWait>,
 ) {
     let phase = repair.phase.put_off(until);
-    if let Some(why) = why
-        && repair.waits != Some(why)
-    {
+    if let Some(why) = why.clone().filter(|why| repair.waits.as_ref() != Some(why)) {
         let left = until.since(draft.now.boot);
         draft.tell(Reason::HealWaits { container: container.clone(), why, left });
     }
     draft.set_repair(container, Repair { phase, waits: why, ..repair });
 }
 
-/// Why a container that runs and is dead is not restarted now.
-fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef) -> Option<HealWait> {
+/// Why a container that runs and is dead is not restarted now. What has lost its network has that in common with others, and
+/// a restart is what helps.
+fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef, network_lost: bool) -> Option<HealWait> {
     for server in draft.state.servers_in(container) {
         let Some((service, _)) = draft.service(server.service) else { continue };
         let of = service.servers.len();
         let id = |name: &Name| ServerId { service: server.service, server: *name };
         let dead = service.servers.keys().filter(|name| is_dying(draft, id(name))).count();
         // Two that die together, and half of all: their common dependency is broken, and restarts make it worse.
-        if dead >= 2 && 2 * dead >= of {
+        if dead >= 2 && 2 * dead >= of && !network_lost {
             let number = |count| u16::try_from(count).unwrap_or(u16::MAX);
             return Some(HealWait::Together { dead: number(dead), of: number(of) });
         }

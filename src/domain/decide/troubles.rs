@@ -8,7 +8,7 @@ use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{TEST_LASTS, Trouble};
 use crate::domain::maintenance::Admin;
 use crate::domain::policy::{ContainerRef, Role};
-use crate::domain::repair::Phase;
+use crate::domain::repair::{HealWait, Phase, depends};
 use crate::domain::state::{ProxyLink, Server};
 use crate::domain::time::{Boot, Span};
 use std::collections::BTreeMap;
@@ -226,9 +226,13 @@ fn shaky_until(draft: &Draft<'_>, id: ServiceId, site: SiteId) -> Option<Boot> {
 
 fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
     let Some(repair) = draft.repair(container) else { return Is::Right };
+    // Whom it waits for is down by nobody's fault, or is told of by nobody else.
+    let waits_for_a_person = repair.waits.as_ref().is_some_and(HealWait::needs_a_person);
     let down = match repair.phase {
         Phase::GivenUp { .. } | Phase::Left => true,
         Phase::Gone => return gone_is(draft, container),
+        Phase::Runs { .. } if depends::network_loss(draft, container).is_some() => true,
+        Phase::Due { .. } | Phase::Ailing { .. } if waits_for_a_person => true,
         Phase::Runs { .. } | Phase::Held { .. } => {
             return match repair.shaky_until(&draft.state.policy.heal) {
                 Some(at) if at > draft.now.boot => Is::RightFrom(at),

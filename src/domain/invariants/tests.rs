@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::domain::action::{ActionId, Deed, Heal};
+use crate::domain::event::{ContainerSeen, ContainerStatus, Facts};
 use crate::domain::failover::Override;
 use crate::domain::health::Health;
+use crate::domain::id::ContainerName;
 use crate::domain::incident::{Ended, Trouble};
 use crate::domain::state::{Pending, Route};
 use crate::domain::testing::{World, healing, policy, proxy, server, service, site};
@@ -155,6 +157,28 @@ fn an_action_that_its_record_does_not_hold_is_found() {
     let mut unplaced = moved(&world, "cloud", vec![down(&world, "onprem")], failover("onprem", "cloud"));
     unplaced.changes.pop();
     assert!(names(&found(&world, &Event::Woke, &unplaced)).contains(&"I4".to_owned()));
+}
+
+#[test]
+fn a_start_before_what_it_depends_on_is_found() {
+    let mut world = world();
+    let at = world.now.boot;
+    with_repair(&mut world, Repair { phase: Phase::Due { at }, ..Repair::default() });
+    let decision = heal(&world, true);
+    let Some(Action::Heal(heal)) = decision.actions.first() else { panic!("nothing is healed") };
+    let (container, on) = (heal.container.clone(), ContainerName("api-onprem".into()));
+    assert_ne!(container.name, on);
+    let facts = Facts { depends_on: [on.clone()].into(), ..Facts::default() };
+    let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts };
+    let (engine, name) = (container.engine, container.name.clone());
+    world.state.apply(&[Change::Container { engine, name, seen: Some(seen) }]);
+    for (phase, is_found) in [(Phase::Due { at }, true), (Phase::Runs { since: at }, false)] {
+        let other = ContainerRef { engine, name: on.clone() };
+        let repair = Box::new(Repair { phase, ..Repair::default() });
+        world.state.apply(&[Change::Repair { container: other, repair }]);
+        let breach = Breach::StartedBeforeDependency { container: container.clone() };
+        assert_eq!(found(&world, &Event::Woke, &decision).contains(&breach), is_found);
+    }
 }
 
 #[test]

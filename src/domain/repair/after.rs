@@ -50,6 +50,7 @@ impl Repair {
             Input::EndedWithEngine { exit, oom } => self.heard(rules).ended_with_engine(exit, oom, rules),
             Input::EngineLost { ending_since } => self.engine_lost(ending_since),
             Input::Dead { others_within } => self.dead(others_within, rules),
+            Input::NetworkLost => self.network_lost(rules),
             Input::Alive => self.alive(),
             Input::Finished(end) => self.finished(end, rules),
             Input::Tick => self.ticked(rules),
@@ -294,6 +295,28 @@ impl Repair {
         self.with(Phase::Ailing { since, at: (since + rules.policy.grace).max(rules.now + others_within) })
     }
 
+    /// That is certain, unlike what probes say of a container that has just begun: it waits for no grace.
+    fn network_lost(&self, rules: Rules<'_>) -> Repair {
+        match self.phase {
+            Phase::Runs { since } => self.with(Phase::Ailing { since, at: rules.now }),
+            Phase::Ailing { since, at } if at > rules.now && self.waits.is_none() => {
+                self.with(Phase::Ailing { since, at: rules.now })
+            }
+            Phase::Ailing { .. }
+            | Phase::Unseen
+            | Phase::Judging { .. }
+            | Phase::Stopping { .. }
+            | Phase::Held { .. }
+            | Phase::WithEngine
+            | Phase::Docker { .. }
+            | Phase::Due { .. }
+            | Phase::Acting { .. }
+            | Phase::GivenUp { .. }
+            | Phase::Left
+            | Phase::Gone => self.clone(),
+        }
+    }
+
     fn alive(&self) -> Repair {
         let Phase::Ailing { since, .. } = self.phase else { return self.clone() };
         self.with(Phase::Runs { since })
@@ -301,7 +324,10 @@ impl Repair {
 
     fn finished(&self, end: End, rules: Rules<'_>) -> Repair {
         let Phase::Acting { .. } = self.phase else { return self.clone() };
-        self.with(match end {
+        // What did not work is a reason still.
+        let rejoined = self.rejoined.filter(|_| end == End::Done);
+        let ended = Repair { rejoined, ..self.clone() };
+        ended.with(match end {
             End::Done => Phase::Runs { since: rules.now },
             End::Failed => Phase::Due { at: rules.now + rules.pause(self.attempt.max(1)) },
             // Somebody else is at it: Docker, or a person. What becomes of it is seen; if nothing does, it is our turn.

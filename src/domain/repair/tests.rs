@@ -69,7 +69,7 @@ fn phases() -> [Phase; 14] {
 }
 
 /// Every input, and the phase after it for each of [`phases`], in that order.
-const TABLE: [(&str, Input, [&str; 14]); 23] = {
+const TABLE: [(&str, Input, [&str; 14]); 24] = {
     const AT: Boot = NOW;
     const CODE: Option<i32> = Some(1);
     [
@@ -275,6 +275,26 @@ const TABLE: [(&str, Input, [&str; 14]); 23] = {
         (
             "dead",
             Input::Dead { others_within: Span::ZERO },
+            [
+                "unseen",
+                "ailing",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "acting",
+                "acting",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
+            "network lost",
+            Input::NetworkLost,
             [
                 "unseen",
                 "ailing",
@@ -604,6 +624,37 @@ fn a_restart_of_a_dead_container_waits_for_its_grace() {
         panic!("not ailing")
     };
     assert_eq!(at.since(NOW), Span::seconds(20));
+}
+
+#[test]
+fn a_lost_network_waits_for_no_grace() {
+    let given = Given::default();
+    let at = |repair: &Repair| {
+        let Phase::Ailing { at, .. } = repair.phase else { panic!("{}", repair.phase.word()) };
+        at
+    };
+    let young = in_phase(Phase::Runs { since: Boot(NOW.0 - 10_000) });
+    let lost = young.after(Input::NetworkLost, given.rules());
+    assert_eq!(at(&lost), NOW);
+    let doubted = young.after(Input::Dead { others_within: Span::ZERO }, given.rules());
+    assert!(at(&doubted) > NOW);
+    assert_eq!(at(&doubted.after(Input::NetworkLost, given.rules())), NOW);
+    // What waits for something else goes on waiting.
+    let waits = Repair { waits: Some(HealWait::LastServing), ..doubted };
+    assert_eq!(waits.after(Input::NetworkLost, given.rules()), waits);
+}
+
+#[test]
+fn a_restart_that_did_not_work_is_no_answer_to_a_lost_network() {
+    let given = Given::default();
+    let deed = Deed::Restart { stop_timeout: Span::seconds(10) };
+    let acting = in_phase(Phase::Acting { action: ActionId(7), deed, since: NOW });
+    let acting = Repair { rejoined: Some(5), ..acting };
+    for (end, rejoined) in
+        [(End::Done, Some(5)), (End::Failed, None), (End::Superseded, None), (End::Unknown, None)]
+    {
+        assert_eq!(acting.after(Input::Finished(end), given.rules()).rejoined, rejoined, "{end:?}");
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl State {
             }
             Change::Container { engine, name, seen } => {
                 if let Some(known) = self.engines.get_mut(engine) {
+                    self.index.learn_container(*engine, name, seen.as_ref());
                     match seen {
                         Some(seen) => known.containers.insert(name.clone(), seen.clone()),
                         None => known.containers.remove(name),

@@ -7,8 +7,9 @@ use super::awaited::Awaited;
 use super::{Server, Service, State};
 use crate::domain::change::Change;
 use crate::domain::command::{Pause, Scope};
+use crate::domain::event::ContainerSeen;
 use crate::domain::failover::{Standing, standing};
-use crate::domain::id::{GroupId, ServerId, ServiceId, SiteId};
+use crate::domain::id::{ContainerName, EngineId, GroupId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
 use crate::domain::policy::{ContainerRef, Policy, ServicePolicy};
 use crate::domain::repair::Repair;
@@ -32,6 +33,8 @@ pub(super) struct Index {
     incident_wakes: BTreeSet<(Boot, IncidentId)>,
     /// Which servers run in a container.
     containers: BTreeMap<ContainerRef, Vec<ServerId>>,
+    /// The containers that depend on others of their engine.
+    dependents: BTreeMap<EngineId, BTreeSet<ContainerName>>,
     /// The services of each group.
     groups: BTreeMap<GroupId, Vec<ServiceId>>,
     /// How the pools of each site stand.
@@ -142,6 +145,23 @@ impl Index {
         }
     }
 
+    /// Notes whether a container depends on others, as it is seen now.
+    pub(super) fn learn_container(
+        &mut self,
+        engine: EngineId,
+        name: &ContainerName,
+        seen: Option<&ContainerSeen>,
+    ) {
+        if seen.is_some_and(|seen| seen.facts.has_dependencies()) {
+            self.dependents.entry(engine).or_default().insert(name.clone());
+        } else if let Some(names) = self.dependents.get_mut(&engine) {
+            names.remove(name);
+            if names.is_empty() {
+                self.dependents.remove(&engine);
+            }
+        }
+    }
+
     /// Takes out an incident that is about to change, or to go.
     pub(super) fn forget_incident(&mut self, id: IncidentId, incident: &Incident) {
         if let Some(at) = incident.wake {
@@ -213,6 +233,11 @@ impl State {
                 policy.into_iter().flat_map(|policy| policy.prefer.iter().map(move |site| (policy, *site)))
             {
                 index.count_pool(service, policy, site, Way::In);
+            }
+        }
+        for (engine, known) in &self.engines {
+            for (name, seen) in &known.containers {
+                index.learn_container(*engine, name, Some(seen));
             }
         }
         for (id, incident) in &self.incidents {
@@ -287,6 +312,12 @@ impl State {
     /// The services whose deadline has come, soonest first.
     pub fn due(&self, now: Boot) -> impl Iterator<Item = ServiceId> {
         self.index.wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// The containers of an engine that depend on others.
+    pub fn dependents(&self, engine: EngineId) -> impl Iterator<Item = ContainerRef> {
+        let names = self.index.dependents.get(&engine).into_iter().flatten();
+        names.map(move |name| ContainerRef { engine, name: name.clone() })
     }
 
     /// The servers that run in a container.

@@ -1,10 +1,10 @@
 //! The part of the view about what is kept up: containers and their healing, incidents, and who tells of them.
 
 use crate::domain::delivery::{PeerLink, Telling, silenced};
-use crate::domain::explain::container_stands;
+use crate::domain::explain::{container_depends, container_stands};
 use crate::domain::id::{EngineId, PeerId, ServiceId, SiteId};
 use crate::domain::policy::{ContainerRef, HealMode};
-use crate::domain::repair::Phase;
+use crate::domain::repair::{HealWait, Phase};
 use crate::domain::state::State;
 use crate::domain::time::Now;
 use crate::present;
@@ -27,6 +27,9 @@ pub struct ContainerView {
     pub phase: String,
     /// The same as a sentence.
     pub words: String,
+    /// What is wrong with what it depends on: a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// How it ended last, if it did since supervisor watches.
     pub last: Option<String>,
     /// Its starts within the budget's window.
@@ -88,14 +91,17 @@ fn container_view(state: &State, container: &ContainerRef, now: Now) -> Option<C
         None if repair.phase == Phase::Unseen => format!("{} was not seen yet", container.name),
         None => format!("{} runs", container.name),
     };
+    // One that runs is given up, too.
+    let given_up = repair.waits == Some(HealWait::Spent);
     Some(ContainerView {
         name: container.name.to_string(),
         engine: container.engine,
         site: policy.site,
         heal: policy.heal.or(label).unwrap_or(HealMode::Auto),
         status: status(state, container),
-        phase: repair.phase.word().to_owned(),
+        phase: if given_up { "given_up" } else { repair.phase.word() }.to_owned(),
         words,
+        notes: container_depends(state, container).iter().map(present::reason).collect(),
         last: repair.last.as_ref().map(present::ending),
         starts: repair.starts.iter().filter(|at| **at + limits.window > now.boot).count(),
         starts_max: limits.restarts,
