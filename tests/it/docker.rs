@@ -55,10 +55,10 @@ impl Container {
         container
     }
 
-    /// Asks no registry, and needs no network.
+    /// Asks no registry, and needs no network; has one of its own with nobody in it, unless `options` name another.
     pub(crate) async fn create(&self, options: &str, command: &str) {
-        docker(&format!("run -d --pull never --network none --name {} {options} {IMAGE} {command}", self.0))
-            .await;
+        let network = if options.contains("--network") { "" } else { "--network none" };
+        docker(&format!("run -d --pull never {network} --name {} {options} {IMAGE} {command}", self.0)).await;
     }
 
     /// Only the name.

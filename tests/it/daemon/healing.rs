@@ -4,6 +4,7 @@ use super::world::{Daemon, World};
 use crate::docker::{Container, docker, socket};
 use crate::haproxy::lab::{free_port, get, until_within};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use supervisor::domain::explain::Grade;
 use supervisor::status::{ContainerView, EventLine, EventList, View};
@@ -98,6 +99,46 @@ async fn what_crashes_is_started_again_and_what_a_person_ends_is_not() {
     crash(&stopped).await;
     until_healed(&daemon, &stopped, 1).await;
     assert_eq!(starts(&daemon, &killed).await, 0);
+}
+
+/// The network namespace that its process is in.
+async fn network(container: &Container) -> PathBuf {
+    let pid = inspect(container, "{{.State.Pid}}").await;
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("looking into a container's process takes root")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_uses_the_network_of_a_restarted_container_is_restarted_after_it() {
+    let world = World::new().await;
+    let [gateway, child, other] = ["gateway", "child", "other"].map(Container::named);
+    gateway.create("--stop-timeout 1", SLEEP).await;
+    child.create(&format!("--stop-timeout 1 --network container:{}", gateway.0), SLEEP).await;
+    other.create("--stop-timeout 1", SLEEP).await;
+    let daemon = watching(&world, &[(&gateway, ""), (&child, ""), (&other, "")]).await;
+    let before = network(&gateway).await;
+    assert_eq!(network(&child).await, before);
+
+    docker(&format!("restart {}", gateway.0)).await;
+    until_healed(&daemon, &child, 1).await;
+    assert_ne!(network(&gateway).await, before, "a restart gives a container a new network");
+    assert_eq!(network(&child).await, network(&gateway).await);
+
+    // Docker would refuse to start it before the gateway: it waits for whoever stopped that.
+    docker(&format!("stop {}", gateway.0)).await;
+    until_phase(&daemon, &gateway, "held").await;
+    crash(&child).await;
+    daemon
+        .until("the child waits", |view| {
+            of(view, &child).is_some_and(|seen| seen.words.contains("stays down"))
+        })
+        .await;
+    assert_eq!(starts(&daemon, &child).await, 1, "no start is tried that cannot work");
+    docker(&format!("start {}", gateway.0)).await;
+    until_healed(&daemon, &child, 2).await;
+    assert_eq!(network(&child).await, network(&gateway).await);
+    for left_alone in [&gateway, &other] {
+        assert_eq!(starts(&daemon, left_alone).await, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
