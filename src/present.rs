@@ -268,6 +268,9 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Serving { service, site, since, age } => {
             format!("{service} is served from {site}, for {age} (since {})", time(*since))
         }
+        Reason::Unserved { service, site, since, age } => {
+            format!("{service} goes to {site}, for {age} (since {}), and nobody serves it there", time(*since))
+        }
         Reason::PreferenceHolds { service, preference, left } => preference_holds(*service, preference, *left),
         Reason::ServedElsewhere { service, proxy, site, serving } => format!(
             "{service}: the route goes to {site}, but {serving} gives the answers: the safety net of HAProxy {proxy} is at work"
@@ -332,6 +335,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ServerDegraded { .. }
         | Reason::Failover { .. }
         | Reason::Relief { .. }
+        | Reason::Unserved { .. }
         | Reason::MovedTogether { .. }
         | Reason::MovedToFirst { .. }
         | Reason::SiteRemoved { .. }

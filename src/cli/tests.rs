@@ -986,7 +986,7 @@ A crash at night.
              - incident opened: api has no healthy server at onprem
 
 In the end (+5 s):
-  - api is served from onprem, for 5 s (since +0 s)
+  - api goes to onprem, for 5 s (since +0 s), and nobody serves it there
   - api stays on onprem, though it does not serve: no other site has proved yet
     that it is healthy; onprem's container is paused
   - api goes to the first site that is healthy again

@@ -18,7 +18,12 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     if let Some(route) = service.placement.route() {
         let age = now.boot.since(route.since);
         if !state.nobody_hears(id) {
-            reasons.push(Reason::Serving { service: id, site: route.site, since: route.since_wall, age });
+            let (site, since) = (route.site, route.since_wall);
+            let is_down = standing(service, policy, site).is_down() && !service.is_served_elsewhere(policy);
+            reasons.push(match is_down {
+                true => Reason::Unserved { service: id, site, since, age },
+                false => Reason::Serving { service: id, site, since, age },
+            });
         }
         for proxy in state.not_hearing(route) {
             reasons.push(Reason::RouteWaits { service: id, site: route.site, proxy });

@@ -606,6 +606,17 @@ pub enum Reason {
         /// For how long.
         age: Span,
     },
+    /// Where a service's traffic goes, although nobody serves it there.
+    Unserved {
+        /// Whose.
+        service: ServiceId,
+        /// Where.
+        site: SiteId,
+        /// Since.
+        since: Wall,
+        /// For how long.
+        age: Span,
+    },
     /// A person's preference is in force.
     PreferenceHolds {
         /// Whose.
@@ -810,6 +821,7 @@ impl Reason {
             Reason::Stays { .. } => "stays",
             Reason::ComesNext { .. } => "comes_next",
             Reason::Serving { .. } => "serving",
+            Reason::Unserved { .. } => "unserved",
             Reason::PreferenceHolds { .. } => "preference_holds",
             Reason::ServedElsewhere { .. } => "served_elsewhere",
             Reason::Denied { .. } => "denied",
@@ -873,6 +885,7 @@ impl Reason {
             | Reason::Stays { service, .. }
             | Reason::ComesNext { service, .. }
             | Reason::Serving { service, .. }
+            | Reason::Unserved { service, .. }
             | Reason::PreferenceHolds { service, .. }
             | Reason::ServedElsewhere { service, .. } => Some(*service),
             Reason::IncidentOpened { trouble, .. }

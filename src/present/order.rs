@@ -268,6 +268,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::Evacuated { .. }
         | Reason::Stays { .. }
         | Reason::Serving { .. }
+        | Reason::Unserved { .. }
         | Reason::ComesNext { .. }
         | Reason::PreferenceHolds { .. }
         | Reason::ServedElsewhere { .. }

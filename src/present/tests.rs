@@ -934,6 +934,11 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              `supervisor failback api` ends it",
         ),
         (
+            Reason::Unserved { service, site: cloud(), since: AT, age: Span(192_000) },
+            Level::Warn,
+            "api goes to cloud, for 3 min 12 s (since 2026-08-21T08:15:02.123Z), and nobody serves it there",
+        ),
+        (
             Reason::Serving { service, site: cloud(), since: AT, age: Span(192_000) },
             Level::Info,
             "api is served from cloud, for 3 min 12 s (since 2026-08-21T08:15:02.123Z)",

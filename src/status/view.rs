@@ -324,7 +324,8 @@ fn service_view(
 
 /// The reason to show where there is room for one. Where it is served stands beside it already, so: why.
 fn headline(reasons: &[Reason]) -> String {
-    let why = reasons.iter().find(|reason| !matches!(reason, Reason::Serving { .. }));
+    let is_where = |reason: &Reason| matches!(reason, Reason::Serving { .. } | Reason::Unserved { .. });
+    let why = reasons.iter().find(|reason| !is_where(reason));
     why.or(reasons.first()).map(present::reason).unwrap_or_default()
 }
 

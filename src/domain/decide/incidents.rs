@@ -428,6 +428,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::RouteInForce { .. }
         | Reason::Evacuated { .. }
         | Reason::Serving { .. }
+        | Reason::Unserved { .. }
         | Reason::ComesNext { .. }
         | Reason::PreferenceHolds { .. }
         | Reason::Denied { .. }
