@@ -4,7 +4,7 @@ use super::{Pending, Placement, Service, State};
 use crate::domain::command::Scope;
 use crate::domain::id::{Name, ProxyId};
 use crate::domain::maintenance::{Admin, Out};
-use crate::domain::policy::{Policy, ServicePolicy};
+use crate::domain::policy::{ContainerRef, Policy, ServicePolicy};
 use crate::domain::time::Now;
 
 impl State {
@@ -33,6 +33,12 @@ impl State {
         let mut engines = std::mem::take(&mut self.engines);
         self.engines =
             policy.engines.iter().map(|id| (*id, engines.remove(id).unwrap_or_default())).collect();
+        for (id, engine) in &mut self.engines {
+            // What is watched no longer is heard of no longer: it must not seem to run for ever.
+            engine.containers.retain(|name, _| {
+                policy.containers.contains_key(&ContainerRef { engine: *id, name: name.clone() })
+            });
+        }
         let gone = |scope: &Scope| match scope {
             Scope::All => false,
             Scope::Service(service) => !policy.services.contains_key(service),
