@@ -104,6 +104,8 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             }
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
                 found.extend(of_site_of(draft, *server));
+                // Where the others of its group may go depends on it, too.
+                services.extend(draft.state.moving_with(server.service));
                 services.insert(server.service);
                 let wanted = draft.state.policy.server(*server);
                 let container = wanted.and_then(|wanted| wanted.container.as_ref());
