@@ -3,7 +3,7 @@
 use super::Draft;
 use super::leaving::is_leaving;
 use super::repair;
-use super::verdict::judge;
+use super::verdict::{judge, judge_all};
 use crate::domain::change::Change;
 use crate::domain::event::{Event, Probed};
 use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
@@ -205,10 +205,13 @@ fn end_cut_off(draft: &mut Draft<'_>) {
         })
         .filter(|(_, health)| health.run().is_some_and(|run| run.path_only))
         .collect();
-    for (server, health) in counted {
+    let voided = |(server, health): (ServerId, Health)| {
         let bar = plain_bar(draft, server, PathView::CutOff);
-        draft.set_health(server, health.after(Evidence::Void, draft.now.boot, bar));
-    }
+        (server, health.after(Evidence::Void, draft.now.boot, bar))
+    };
+    // A move may have waited for the end of a doubt.
+    let voided: Vec<(ServerId, Health)> = counted.into_iter().map(voided).collect();
+    judge_all(draft, &voided);
 }
 
 /// What it takes for evidence about `server` to become a verdict.
