@@ -87,7 +87,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
                 repause(&mut draft, scope, None);
             }
             let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();
-            repair::due(&mut draft, &due);
+            repair::due(&mut draft, due);
             let due: Vec<IncidentId> = state.due_incidents(now.boot).take(WOKE_BATCH).collect();
             incidents::due(&mut draft, &due);
         }
@@ -121,11 +121,12 @@ fn started(draft: &mut Draft<'_>) {
         }
         draft.settle(*id);
     }
-    for container in draft.state.repairs.keys() {
-        repair::hear(draft, container, "", Input::Began);
-    }
+    // Before the repairs: what was due is not done before its engine has been heard.
     for engine in draft.state.engines.keys() {
         draft.push(Change::Engine { engine: *engine, found: None });
+    }
+    for container in draft.state.repairs.keys() {
+        repair::hear(draft, container, "", Input::Began);
     }
     for (peer, known) in &draft.state.peers {
         let silences = known.silences.clone();

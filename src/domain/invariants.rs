@@ -13,7 +13,7 @@ use super::id::{ProxyId, ServiceId};
 use super::incident::{Incident, IncidentId};
 use super::policy::{ContainerRef, HealLimits};
 use super::reason::Reason;
-use super::repair::{HealWait, Phase, Repair, depends};
+use super::repair::{Phase, Repair, depends};
 use super::state::{Placement, ProxyLink, Service, State};
 use super::time::{Now, Span};
 use std::collections::BTreeMap;
@@ -242,10 +242,9 @@ fn check_heal(before: &Before, limits: &HealLimits, container: &ContainerRef, no
         return Some(Breach::StartedWhatAPersonStopped { container: container.clone() });
     }
     let counted = repair.starts.iter().filter(|at| **at + limits.window > now.boot).count();
-    let slowly = matches!(repair.phase, Phase::GivenUp { .. }) || repair.waits == Some(HealWait::Spent);
     // What died just now after it ran for long has a new budget.
     let rested = matches!(repair.phase, Phase::Runs { since } if now.boot.since(since) >= limits.window);
-    (counted >= usize::from(limits.restarts) && !slowly && !rested)
+    (counted >= usize::from(limits.restarts) && !repair.is_given_up() && !rested)
         .then(|| Breach::TooManyStarts { container: container.clone() })
 }
 

@@ -101,6 +101,9 @@ pub struct Repair {
     pub engine_time: i64,
     /// What keeps back what is due.
     pub waits: Option<HealWait>,
+    /// It runs and is dead, and its budget was spent: it is restarted slowly until it lives.
+    #[serde(default)]
+    pub spent: bool,
     /// The start of the container whose network it uses after which it was restarted last, as [`Facts::started`] has it: one
     /// start of that one is a reason for one restart of this one.
     #[serde(default)]
@@ -506,6 +509,11 @@ impl Phase {
 }
 
 impl Repair {
+    /// Whether its budget was spent: what is tried is tried slowly.
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.phase, Phase::GivenUp { .. }) || self.spent
+    }
+
     /// Notes that `action` does `deed` from now on.
     #[must_use]
     pub fn acting(&self, action: ActionId, deed: Deed, rules: Rules<'_>) -> Repair {
@@ -515,7 +523,14 @@ impl Repair {
             starts.remove(0);
         }
         let phase = Phase::Acting { action, deed, since: rules.now };
-        Repair { phase, starts, waits: None, attempt: self.attempt.saturating_add(1), ..self.clone() }
+        Repair {
+            phase,
+            starts,
+            waits: None,
+            spent: false,
+            attempt: self.attempt.saturating_add(1),
+            ..self.clone()
+        }
     }
 
     /// Our starts within the budget's window.

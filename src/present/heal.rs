@@ -121,20 +121,20 @@ fn waits_for(name: &ContainerName, why: &HealWait, left: Span) -> String {
                     )
                 }
                 Stands::Held => format!(
-                    "stays down: it depends on {on}, which an operator stopped; `docker start {on}` lets both run"
+                    "is not healed: it depends on {on}, which an operator stopped; `docker start {on}` lets both run"
                 ),
                 Stands::Unseen => format!(
-                    "stays down: it depends on {on}, which was not started yet; `docker start {on}` lets both run"
+                    "is not healed: it depends on {on}, which was not started yet; `docker start {on}` lets both run"
                 ),
-                Stands::Gone => format!("stays down: it depends on {on}, which does not exist"),
+                Stands::Gone => format!("is not healed: it depends on {on}, which does not exist"),
                 Stands::Unwatched => format!(
-                    "stays down: it uses the network of {on}, which does not run and is not looked after; \
+                    "is not healed: it uses the network of {on}, which does not run and is not looked after; \
                      `docker start {on}` lets both run"
                 ),
             }
         }
         HealWait::NetworkGone { of, compose } => format!(
-            "cannot be started any more: it uses the network of {}, and that container was removed; {}",
+            "cannot be healed: it uses the network of {}, and that container was removed; {}",
             pieces::one_line(&of.0),
             anew(name, compose.as_ref())
         ),

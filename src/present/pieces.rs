@@ -55,7 +55,7 @@ fn container_fault(fault: ContainerFault) -> String {
         ContainerFault::Died { exit } => exited(exit),
         ContainerFault::OutOfMemory => "ran out of memory and was killed".to_owned(),
         ContainerFault::Paused => "is paused".to_owned(),
-        ContainerFault::Dead => "runs but is dead, and is to be restarted".to_owned(),
+        ContainerFault::Dead => "was dead while it ran".to_owned(),
     }
 }
 

@@ -362,22 +362,22 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             waits_for(Stands::Held),
             Level::Warn,
-            "api-onprem stays down: it depends on db, which an operator stopped; `docker start db` lets both run",
+            "api-onprem is not healed: it depends on db, which an operator stopped; `docker start db` lets both run",
         ),
         (
             waits_for(Stands::Unseen),
             Level::Warn,
-            "api-onprem stays down: it depends on db, which was not started yet; `docker start db` lets both run",
+            "api-onprem is not healed: it depends on db, which was not started yet; `docker start db` lets both run",
         ),
         (
             waits_for(Stands::Gone),
             Level::Warn,
-            "api-onprem stays down: it depends on db, which does not exist",
+            "api-onprem is not healed: it depends on db, which does not exist",
         ),
         (
             waits_for(Stands::Unwatched),
             Level::Warn,
-            "api-onprem stays down: it uses the network of db, which does not run and is not looked after; \
+            "api-onprem is not healed: it uses the network of db, which does not run and is not looked after; \
              `docker start db` lets both run",
         ),
         (
@@ -387,7 +387,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 left: Span::seconds(60),
             },
             Level::Warn,
-            "api-onprem cannot be started any more: it uses the network of gateway, and that container was removed; in the \
+            "api-onprem cannot be healed: it uses the network of gateway, and that container was removed; in the \
              directory of its project, `docker compose -p shop up -d --force-recreate api` creates it anew",
         ),
         (
@@ -397,7 +397,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 left: Span::seconds(60),
             },
             Level::Warn,
-            "api-onprem cannot be started any more: it uses the network of gateway, and that container was removed; \
+            "api-onprem cannot be healed: it uses the network of gateway, and that container was removed; \
              `docker rm -f api-onprem`, then create it anew as it was, on the network of the container that has taken that \
              one's place",
         ),

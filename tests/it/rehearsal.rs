@@ -1,7 +1,7 @@
 //! A dry run lists what the real order then does: the same order, rehearsed and given, from the same moment.
 
 use crate::scenario::root;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use supervisor::daemon::{Core, rehearse};
 use supervisor::domain::action::{Action, Finished, Outcome, Target};
@@ -81,18 +81,16 @@ fn given(moment: &Moment) -> Decision {
             step(Event::Routed(Routed { proxy, generations, took: Span(4) }));
         }
     }
-    for action in actions {
-        match action {
-            Action::Evacuate(it) => {
-                let of = Target::Server(it.server);
-                step(Event::Finished(Finished { action: it.id, of, outcome: Outcome::Done }));
-            }
-            Action::Heal(heal) => {
-                let of = Target::Container { container: heal.container, deed: heal.deed };
-                step(Event::Finished(Finished { action: heal.id, of, outcome: Outcome::Done }));
-            }
-            Action::Route { .. } | Action::Pace { .. } | Action::Mail(_) | Action::Answer { .. } => {}
-        }
+    // What was done may lead to more: a container runs on which another one depends.
+    let mut actions = VecDeque::from(actions);
+    while let Some(action) = actions.pop_front() {
+        let (action, of) = match action {
+            Action::Evacuate(it) => (it.id, Target::Server(it.server)),
+            Action::Heal(it) => (it.id, Target::Container { container: it.container, deed: it.deed }),
+            Action::Route { .. } | Action::Pace { .. } | Action::Mail(_) | Action::Answer { .. } => continue,
+        };
+        let (more, _) = step(Event::Finished(Finished { action, of, outcome: Outcome::Done }));
+        actions.extend(more);
     }
     all
 }

@@ -6,7 +6,7 @@ use super::verdict::judge_all;
 use crate::domain::change::Change;
 use crate::domain::event::{
     ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, DockersCheck, Facts,
-    LastSigns,
+    LastSigns, Lender,
 };
 use crate::domain::health::{Bar, Health, PathView};
 use crate::domain::id::{EngineId, ServerId};
@@ -117,9 +117,10 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
         // What led to what the list shows: it says who ended it.
         repair::recall(draft, container, &id, &list.past);
         if let Some(input) = input {
-            repair::hear(draft, container, &id, input);
+            repair::note(draft, container, &id, input, draft.now.boot);
         }
     }
+    // When all of it is known: one may wait for another.
     for container in &watched {
         repair::tell_dependencies(draft, container);
         repair::consider(draft, container);
@@ -133,13 +134,17 @@ fn completed(draft: &Draft<'_>, container: &ContainerRef, seen: &ContainerSeen) 
     if let (Some(before), true) = (before, seen.facts.guessed) {
         seen.facts = before.facts.clone();
     }
-    // The name of a container that does not exist any more.
     let known = before.and_then(|before| before.facts.network.as_ref());
     if let (Some(known), Some(network)) = (known, seen.facts.network.as_mut())
         && known.of == network.of
-        && network.name.is_none()
     {
-        network.name.clone_from(&known.name);
+        // The name of a container that does not exist any more.
+        if network.name.is_none() {
+            network.name.clone_from(&known.name);
+        }
+        if network.lender == Lender::Unknown {
+            network.lender = known.lender;
+        }
     }
     seen
 }

@@ -117,9 +117,13 @@ fn gets_traffic(draft: &Draft<'_>, id: ServerId) -> bool {
     there && server.health.is_up() && server.admin == Admin::Ready
 }
 
-/// Whether an HAProxy of ours has not taken the service's route yet. One that is lost cannot be waited for.
+/// Whether an HAProxy of ours has not taken the route away from the server yet. One that is lost cannot be waited for, and one
+/// that should have taken it long ago is told as an incident of its own.
 fn lags(draft: &Draft<'_>, id: ServerId) -> bool {
     let ours = |proxy: &ProxyId| draft.link(*proxy) == Some(&ProxyLink::Ours);
+    let site = draft.state.policy.server(id).map(|server| server.site);
     let route = draft.service(id.service).and_then(|(service, _)| service.placement.route());
-    route.is_some_and(|route| route.pending.keys().any(ours))
+    route
+        .filter(|route| Some(route.site) != site)
+        .is_some_and(|route| route.pending.iter().any(|(proxy, pending)| ours(proxy) && !pending.late))
 }

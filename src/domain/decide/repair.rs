@@ -108,7 +108,7 @@ fn pass(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent)
 }
 
 /// Moves the container's repair by `input`, which happened at `at`.
-fn note(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input, at: Boot) {
+pub(super) fn note(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input, at: Boot) {
     let Some(mut before) = draft.repair(container).cloned() else { return };
     if !id.is_empty() && before.id != id {
         // Another container of the same name: what the old one did is not its doing.
@@ -129,9 +129,9 @@ fn note(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input,
 }
 
 /// Everything whose time has come.
-pub(super) fn due(draft: &mut Draft<'_>, containers: &[ContainerRef]) {
-    for container in containers {
-        hear(draft, container, "", Input::Tick);
+pub(super) fn due(draft: &mut Draft<'_>, containers: Vec<ContainerRef>) {
+    for container in restarts_first(draft, containers) {
+        hear(draft, &container, "", Input::Tick);
     }
 }
 
@@ -171,9 +171,14 @@ pub(super) fn finished(
 /// A verdict about the life of servers, or Docker's check, changed: is the container dead?
 pub(super) fn consider(draft: &mut Draft<'_>, container: &ContainerRef) {
     let Some(policy) = draft.state.policy.containers.get(container) else { return };
-    let restartable = matches!(policy.role, Role::Servers | Role::Other);
+    // What could not be read is as it was.
+    if draft.container(container).is_some_and(|seen| seen.status == ContainerStatus::Unknown) {
+        return;
+    }
+    let healed = is_healed(draft, container);
+    let restartable = healed && matches!(policy.role, Role::Servers | Role::Other);
     // Also of an HAProxy: this is no guess of a probe's, and nobody can reach it.
-    let lost = depends::network_loss(draft, container).is_some() && is_healed(draft, container);
+    let lost = healed && depends::network_loss(draft, container).is_some();
     let input = match is_dead(draft, container) && restartable {
         _ if lost => Input::NetworkLost,
         true => Input::Dead { others_within: others_within(draft, container) },
@@ -335,6 +340,15 @@ fn is_held_back(draft: &Draft<'_>, container: &ContainerRef, at: Boot) -> bool {
         || site_spent_until(draft, site).is_some_and(|(_, until)| until > at)
 }
 
+/// In the order in which they are looked at: what depends on a container that is restarted now is not started now.
+fn restarts_first(draft: &Draft<'_>, mut containers: Vec<ContainerRef>) -> Vec<ContainerRef> {
+    let runs = |container: &ContainerRef| {
+        draft.repair(container).is_some_and(|repair| matches!(repair.phase, Phase::Ailing { .. }))
+    };
+    containers.sort_by_key(|container| !runs(container));
+    containers
+}
+
 /// Looks at what a pause of `scope` held back, if that is over.
 pub(super) fn resumed(draft: &mut Draft<'_>, scope: Scope) {
     let held = |container: &ContainerRef| {
@@ -342,7 +356,7 @@ pub(super) fn resumed(draft: &mut Draft<'_>, scope: Scope) {
         waits == Some(&HealWait::Paused { scope }) && draft.pause_of(container) != Some(scope)
     };
     let paused: Vec<ContainerRef> = draft.state.held_back(scope).into_iter().filter(held).collect();
-    for container in paused {
+    for container in restarts_first(draft, paused) {
         let Some(repair) = draft.repair(&container).cloned() else { continue };
         let phase = repair.phase.clone().put_off(draft.now.boot);
         draft.set_repair(&container, Repair { phase, ..repair });
@@ -394,10 +408,7 @@ fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
     if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container, loss.is_some())) {
         return put_off(draft, container, repair, now + LOOK_AGAIN, Some(why));
     }
-    // What is tried slowly has been given up; what its traffic has left was not to be.
-    let is_settled = matches!(repair.phase, Phase::GivenUp { .. })
-        || matches!(repair.waits, Some(HealWait::Spent | HealWait::TrafficLeaves));
-    if !is_settled && give_up(draft, container, &repair) {
+    if !repair.is_given_up() && give_up(draft, container, &repair) {
         return;
     }
     if let Some((site, until)) = site_spent_until(draft, rules.policy.site) {
@@ -450,7 +461,8 @@ fn give_up(draft: &mut Draft<'_>, container: &ContainerRef, repair: &Repair) -> 
         | Phase::Left
         | Phase::Gone => (Phase::GivenUp { next: at }, None),
     };
-    draft.set_repair(container, Repair { phase, waits, ..repair.clone() });
+    let spent = waits.is_some();
+    draft.set_repair(container, Repair { phase, waits, spent, ..repair.clone() });
     true
 }
 
@@ -483,7 +495,7 @@ fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef, network_lost: bo
             let number = |count| u16::try_from(count).unwrap_or(u16::MAX);
             return Some(HealWait::Together { dead: number(dead), of: number(of) });
         }
-        if answers(draft, *server) && !is_served_without(draft, container, *server) {
+        if !network_lost && answers(draft, *server) && !is_served_without(draft, container, *server) {
             return Some(HealWait::LastServing);
         }
     }

@@ -232,7 +232,7 @@ fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
         Phase::GivenUp { .. } | Phase::Left => true,
         Phase::Gone => return gone_is(draft, container),
         Phase::Runs { .. } if depends::network_loss(draft, container).is_some() => true,
-        Phase::Due { .. } | Phase::Ailing { .. } if waits_for_a_person => true,
+        Phase::Due { .. } | Phase::Ailing { .. } if waits_for_a_person || repair.is_given_up() => true,
         Phase::Runs { .. } | Phase::Held { .. } => {
             return match repair.shaky_until(&draft.state.policy.heal) {
                 Some(at) if at > draft.now.boot => Is::RightFrom(at),

@@ -31,6 +31,8 @@ impl Repair {
             Input::Died { exit, oom } => self.heard(rules).died(exit, oom, rules),
             Input::Stop => self.heard(rules).stop(rules),
             Input::Start => self.heard(rules).started(rules),
+            // Nothing new: it is listed as missing again.
+            Input::Removed if self.phase == Phase::Gone && self.id.is_empty() => self.clone(),
             Input::Removed => {
                 Repair { id: String::new(), phase: Phase::Gone, heard: rules.at, ..Repair::default() }
             }
@@ -58,7 +60,7 @@ impl Repair {
     }
 
     fn with(&self, phase: Phase) -> Repair {
-        Repair { phase, waits: None, ..self.clone() }
+        Repair { phase, waits: None, spent: false, ..self.clone() }
     }
 
     fn heard(&self, rules: Rules<'_>) -> Repair {

@@ -156,7 +156,8 @@ fn is_gone(all: &impl Containers, engine: EngineId, network: &BorrowedNetwork) -
     let by_now = lender(all, engine, network).is_some_and(|(lender, repair)| {
         // Another container of the same name does not help, unless the engine looks for the name.
         let by_name = network.of == lender.name.0;
-        let another = all.seen(&lender).is_some_and(|seen| !seen.id.is_empty() && seen.id != network.of);
+        let another =
+            all.seen(&lender).is_some_and(|seen| !seen.id.is_empty() && !seen.id.starts_with(&network.of));
         !by_name && (repair.phase == Phase::Gone || another)
     });
     by_now || network.lender == Lender::Gone

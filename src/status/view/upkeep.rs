@@ -4,7 +4,7 @@ use crate::domain::delivery::{PeerLink, Telling, silenced};
 use crate::domain::explain::{container_depends, container_stands};
 use crate::domain::id::{EngineId, PeerId, ServiceId, SiteId};
 use crate::domain::policy::{ContainerRef, HealMode};
-use crate::domain::repair::{HealWait, Phase};
+use crate::domain::repair::Phase;
 use crate::domain::state::State;
 use crate::domain::time::Now;
 use crate::present;
@@ -91,15 +91,13 @@ fn container_view(state: &State, container: &ContainerRef, now: Now) -> Option<C
         None if repair.phase == Phase::Unseen => format!("{} was not seen yet", container.name),
         None => format!("{} runs", container.name),
     };
-    // One that runs is given up, too.
-    let given_up = repair.waits == Some(HealWait::Spent);
     Some(ContainerView {
         name: container.name.to_string(),
         engine: container.engine,
         site: policy.site,
         heal: policy.heal.or(label).unwrap_or(HealMode::Auto),
         status: status(state, container),
-        phase: if given_up { "given_up" } else { repair.phase.word() }.to_owned(),
+        phase: if repair.is_given_up() { "given_up" } else { repair.phase.word() }.to_owned(),
         words,
         notes: container_depends(state, container).iter().map(present::reason).collect(),
         last: repair.last.as_ref().map(present::ending),
