@@ -129,7 +129,7 @@ async fn what_uses_the_network_of_a_restarted_container_is_restarted_after_it() 
     crash(&child).await;
     daemon
         .until("the child waits", |view| {
-            of(view, &child).is_some_and(|seen| seen.words.contains("stays down"))
+            of(view, &child).is_some_and(|seen| seen.words.contains("is not healed: it depends"))
         })
         .await;
     assert_eq!(starts(&daemon, &child).await, 1, "no start is tried that cannot work");
