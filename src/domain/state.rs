@@ -295,8 +295,19 @@ impl State {
 
     /// Makes the changes of a decision. The only way the state changes.
     pub fn apply(&mut self, changes: &[Change]) {
-        for change in changes {
-            self.apply_one(change);
+        let mut rest = changes;
+        while let Some(first) = rest.first() {
+            // What is one service's comes in a row, mostly: it is looked for once.
+            let row = match first.service() {
+                Some(id) => rest.iter().take_while(|change| change.service() == Some(id)).count(),
+                None => 1,
+            };
+            let (now, later) = rest.split_at(row);
+            match first.service() {
+                Some(id) => self.apply_to(id, now),
+                None => self.apply_one(first),
+            }
+            rest = later;
         }
     }
 

@@ -11,13 +11,14 @@ use crate::domain::health::Health;
 use crate::domain::id::{EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Incident, IncidentId, Trouble};
 use crate::domain::maintenance::{Admin, Maintenance, Out};
-use crate::domain::policy::{ContainerRef, ServicePolicy};
+use crate::domain::policy::{ContainerRef, ServerPolicy, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::repair::Repair;
 use crate::domain::repair::depends::Containers;
 use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service, SitePools, State};
 use crate::domain::time::{Boot, Now, Span};
 use crate::domain::witness::Cause;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A decision in the making.
@@ -28,6 +29,8 @@ pub(super) struct Draft<'a> {
     pub(super) now: Now,
     /// What has been decided.
     pub(super) decision: Decision,
+    /// The service that was asked for last: nearly all events are about one, and each step of a decision asks for it.
+    last: Cell<Option<(ServiceId, Member<'a>)>>,
     /// The services that the event touches, as they will be.
     touched: BTreeMap<ServiceId, Service>,
     /// The containers that the event touches, as they will be.
@@ -59,6 +62,7 @@ impl<'a> Draft<'a> {
             state,
             now,
             decision: Decision::default(),
+            last: Cell::new(None),
             touched: BTreeMap::new(),
             containers: BTreeMap::new(),
             repairs: BTreeMap::new(),
@@ -71,8 +75,23 @@ impl<'a> Draft<'a> {
 
     /// The service as it will be, and its policy.
     pub(super) fn service(&self, id: ServiceId) -> Option<(&Service, &'a ServicePolicy)> {
-        let service = self.touched.get(&id).or_else(|| self.state.services.get(&id))?;
-        Some((service, self.state.policy.services.get(&id)?))
+        let (before, policy) = self.before(id)?;
+        Some((self.touched.get(&id).unwrap_or(before), policy))
+    }
+
+    /// The service as it was before the event, and its policy.
+    pub(super) fn before(&self, id: ServiceId) -> Option<Member<'a>> {
+        if let Some((_, known)) = self.last.get().filter(|(last, _)| *last == id) {
+            return Some(known);
+        }
+        let found = self.state.service(id)?;
+        self.last.set(Some((id, found)));
+        Some(found)
+    }
+
+    /// The policy of a server, if there is such a server.
+    pub(super) fn server_policy(&self, id: ServerId) -> Option<&'a ServerPolicy> {
+        self.before(id.service)?.1.servers.get(&id.server)
     }
 
     /// The server as it will be.
@@ -221,11 +240,7 @@ impl<'a> Draft<'a> {
     pub(super) fn site_pools(&self, site: SiteId) -> SitePools {
         let mut pools = self.state.site_pools(site);
         for (id, after) in &self.touched {
-            let (Some(before), Some(policy)) =
-                (self.state.services.get(id), self.state.policy.services.get(id))
-            else {
-                continue;
-            };
+            let Some((before, policy)) = self.before(*id) else { continue };
             if policy.has_site(site) {
                 pools.count(standing(before, policy, site), -1);
                 pools.count(standing(after, policy, site), 1);
@@ -323,7 +338,7 @@ impl<'a> Draft<'a> {
 
     /// The service as it will be, to be changed; none if there is no such service.
     fn touch(&mut self, id: ServiceId) -> Option<&mut Service> {
-        let before = self.state.services.get(&id)?;
+        let (before, _) = self.before(id)?;
         Some(self.touched.entry(id).or_insert_with(|| before.clone()))
     }
 
@@ -382,16 +397,22 @@ impl<'a> Draft<'a> {
 
     /// The services that move with `id`, itself included.
     pub(super) fn moving_with(&self, id: ServiceId) -> Vec<ServiceId> {
-        match self.state.moving_with(id) {
+        match self.group_of(id) {
             [] => vec![id],
             group => group.to_vec(),
         }
     }
 
+    /// The same; none if it moves alone.
+    pub(super) fn group_of(&self, id: ServiceId) -> &'a [ServiceId] {
+        let group = self.before(id).and_then(|(_, policy)| policy.group);
+        group.map_or(&[], |group| self.state.members(group))
+    }
+
     /// The service and those that move with it, as they will be.
     pub(super) fn group(&self, id: ServiceId) -> Option<Group<'_>> {
         let alone = self.service(id)?;
-        let others = self.state.moving_with(id).iter().filter(|other| **other != id);
+        let others = self.group_of(id).iter().filter(|other| **other != id);
         let rest: Vec<Member<'_>> = others.filter_map(|other| self.service(*other)).collect();
         Some(Group::of(alone, rest))
     }

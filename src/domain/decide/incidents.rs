@@ -105,9 +105,9 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
                 found.extend(of_site_of(draft, *server));
                 // Where the others of its group may go depends on it, too.
-                services.extend(draft.state.moving_with(server.service));
+                services.extend(draft.group_of(server.service));
                 services.insert(server.service);
-                let wanted = draft.state.policy.server(*server);
+                let wanted = draft.server_policy(*server);
                 let container = wanted.and_then(|wanted| wanted.container.as_ref());
                 containers.extend(container.filter(|container| is_gone(draft, container)).cloned());
             }
@@ -128,8 +128,8 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
                 // Where traffic goes says whether a site that is down is missed.
                 services.extend(matches!(change, Change::Placed { .. }).then_some(*service));
                 found.insert(Trouble::FailbackLocked { service: *service });
-                let policy = draft.state.policy.services.get(service);
-                let proxies = policy.into_iter().flat_map(|policy| policy.proxies.iter());
+                let policy = draft.before(*service).into_iter();
+                let proxies = policy.flat_map(|(_, policy)| policy.proxies.iter());
                 found.extend(proxies.map(|proxy| Trouble::RouteLags { service: *service, proxy: *proxy }));
             }
             Change::Preference { service, .. } | Change::ServedFrom { service, .. } => {
@@ -192,7 +192,8 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
 
 /// Whether `server` is believed to be as it was, and only the evidence against it is counted.
 fn is_count(draft: &Draft<'_>, server: ServerId, health: Health) -> bool {
-    draft.state.server(server).is_some_and(|before| !before.health.differs_in_verdict(&health))
+    let before = draft.before(server.service).and_then(|(service, _)| service.servers.get(&server.server));
+    before.is_some_and(|before| !before.health.differs_in_verdict(&health))
 }
 
 fn is_open(draft: &Draft<'_>, trouble: &Trouble) -> bool {
@@ -202,12 +203,12 @@ fn is_open(draft: &Draft<'_>, trouble: &Trouble) -> bool {
 
 /// What can be wrong with the site of a server.
 fn of_site_of(draft: &Draft<'_>, server: ServerId) -> Option<Trouble> {
-    draft.state.policy.server(server).map(|policy| Trouble::SiteDown { site: policy.site })
+    draft.server_policy(server).map(|policy| Trouble::SiteDown { site: policy.site })
 }
 
 /// What can be wrong with a service and its pools.
 fn of_service(draft: &Draft<'_>, service: ServiceId) -> Vec<Trouble> {
-    let Some(policy) = draft.state.policy.services.get(&service) else {
+    let Some((_, policy)) = draft.before(service) else {
         return vec![Trouble::ServiceDown { service }];
     };
     // A pool of one server is down when that is.
@@ -351,7 +352,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
     let of_container = |container: &ContainerRef| {
         let mut all = vec![Trouble::ContainerDown { container: container.clone() }];
         for server in draft.state.servers_in(container) {
-            if let Some(policy) = draft.state.policy.server(*server) {
+            if let Some(policy) = draft.server_policy(*server) {
                 all.extend(of_site(server.service, policy.site));
             }
         }

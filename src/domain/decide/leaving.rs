@@ -52,7 +52,7 @@ pub(super) fn answers(draft: &Draft<'_>, id: ServerId) -> bool {
 /// Whether a server is out until its container is restarted, whatever its `ready` probes say. Where the restart has to wait
 /// for something else, they count.
 pub(super) fn is_leaving(draft: &Draft<'_>, id: ServerId) -> bool {
-    let container = draft.state.policy.server(id).and_then(|server| server.container.as_ref());
+    let container = draft.server_policy(id).and_then(|server| server.container.as_ref());
     let Some(repair) = container.and_then(|container| draft.repair(container)) else { return false };
     let restarted = match repair.phase {
         Phase::Ailing { .. } => repair.waits == Some(HealWait::TrafficLeaves),
@@ -121,7 +121,7 @@ fn gets_traffic(draft: &Draft<'_>, id: ServerId) -> bool {
 /// that should have taken it long ago is told as an incident of its own.
 fn lags(draft: &Draft<'_>, id: ServerId) -> bool {
     let ours = |proxy: &ProxyId| draft.link(*proxy) == Some(&ProxyLink::Ours);
-    let site = draft.state.policy.server(id).map(|server| server.site);
+    let site = draft.server_policy(id).map(|server| server.site);
     let route = draft.service(id.service).and_then(|(service, _)| service.placement.route());
     route
         .filter(|route| Some(route.site) != site)

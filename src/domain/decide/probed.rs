@@ -94,13 +94,13 @@ fn believe(draft: &mut Draft<'_>, probed: &Probed, evidence: Evidence, late_by: 
 }
 
 fn slow_after(draft: &Draft<'_>, server: ServerId) -> Option<Span> {
-    draft.state.policy.server(server)?.slow_after
+    draft.server_policy(server)?.slow_after
 }
 
 /// A server that is up answered badly or slowly: done too often, it is degraded.
 fn strained(draft: &mut Draft<'_>, server: ServerId, strain: Strain, at: Boot) {
     let Some(before) = draft.server(server).filter(|server| server.health.is_up()) else { return };
-    let Some(policy) = draft.state.policy.server(server) else { return };
+    let Some(policy) = draft.server_policy(server) else { return };
     let after = before.strain.again(at, policy.strain);
     draft.push(Change::Strain { server, strain: after });
     if let (None, Some(until)) = (before.strain.until, after.until) {
@@ -143,9 +143,10 @@ fn untried(draft: &mut Draft<'_>) {
 /// A `live` probe ended. Its verdict is kept and told; what to do about a dead process is healing's business.
 pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let server = probed.server;
-    let Some(wanted) = draft.state.policy.server(server) else { return };
+    let Some(wanted) = draft.server_policy(server) else { return };
     let (site, fall) = (wanted.site, wanted.live_fall);
-    let Some(known) = draft.state.server(server) else { return };
+    let known = draft.before(server.service).and_then(|(service, _)| service.servers.get(&server.server));
+    let Some(known) = known else { return };
     let before = known.life;
     // What is told of the process before, or of one that was frozen, is not about this one.
     if known.lives_from.is_some_and(|at| probed.started < at) {
@@ -162,7 +163,7 @@ pub(super) fn lived(draft: &mut Draft<'_>, probed: &Probed) {
     let bar = Bar { rise: 1, fall, ..plain_bar(draft, server, path) };
     let after = before.after(evidence, probed.ended, bar);
     draft.set_life(server, after);
-    let container = draft.state.policy.server(server).and_then(|wanted| wanted.container.clone());
+    let container = draft.server_policy(server).and_then(|wanted| wanted.container.clone());
     // A container whose start was not heard is dead by its old verdict until it answers: asked again with each result.
     if let (Some(container), true) = (container, after.is_down() || before.differs_in_verdict(&after)) {
         repair::consider(draft, &container);
@@ -226,7 +227,7 @@ fn bar(draft: &mut Draft<'_>, server: ServerId, before: Health, evidence: Eviden
 }
 
 pub(super) fn plain_bar(draft: &Draft<'_>, server: ServerId, path: PathView) -> Bar {
-    let (rise, fall) = draft.state.policy.server(server).map_or((1, 1), |server| (server.rise, server.fall));
+    let (rise, fall) = draft.server_policy(server).map_or((1, 1), |server| (server.rise, server.fall));
     let grace = draft.now.boot < draft.state.began + draft.state.policy.startup_grace;
     Bar { rise, fall, grace, path }
 }

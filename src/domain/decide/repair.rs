@@ -269,7 +269,7 @@ fn is_dead(draft: &Draft<'_>, container: &ContainerRef) -> bool {
 fn is_dying(draft: &Draft<'_>, id: ServerId) -> bool {
     let Some(server) = draft.server(id) else { return false };
     let dying = server.life.is_down() || server.life.run().is_some();
-    match draft.state.policy.server(id).and_then(|server| server.container.as_ref()) {
+    match draft.server_policy(id).and_then(|server| server.container.as_ref()) {
         Some(container) => {
             let runs = draft.container(container).is_some_and(|seen| seen.status == ContainerStatus::Running);
             runs && (dying || is_dead(draft, container))
@@ -282,7 +282,7 @@ fn facts(draft: &Draft<'_>, container: &ContainerRef) -> Facts {
     draft.container(container).map(|seen| seen.facts.clone()).unwrap_or_default()
 }
 
-fn rules<'a>(draft: &Draft<'a>, container: &ContainerRef, facts: &'a Facts) -> Option<Rules<'a>> {
+fn rules<'r, 'a: 'r>(draft: &Draft<'a>, container: &ContainerRef, facts: &'r Facts) -> Option<Rules<'r>> {
     Some(Rules {
         policy: draft.state.policy.containers.get(container)?,
         limits: &draft.state.policy.heal,

@@ -120,7 +120,7 @@ fn site_is(draft: &Draft<'_>, site: SiteId) -> Is {
 }
 
 fn server_is(draft: &Draft<'_>, server: ServerId) -> Is {
-    let site = draft.state.policy.server(server).map(|policy| policy.site);
+    let site = draft.server_policy(server).map(|policy| policy.site);
     let (Some(known), Some(site)) = (draft.server(server), site) else { return Is::Right };
     if known.admin != Admin::Ready {
         return Is::Right;
@@ -250,7 +250,7 @@ fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
     };
     // The pool's incident, or the service's, tells of it.
     let covered = |server: &ServerId| {
-        let site = draft.state.policy.server(*server).map(|server| server.site);
+        let site = draft.server_policy(*server).map(|server| server.site);
         site.is_some_and(|site| {
             let pool = Trouble::PoolDown { service: server.service, site };
             let service = Trouble::ServiceDown { service: server.service };
@@ -276,7 +276,7 @@ fn gone_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
         return Is::Open;
     }
     let of_servers = servers.iter().flat_map(|server| {
-        let site = draft.state.policy.server(*server).map(|server| server.site);
+        let site = draft.server_policy(*server).map(|server| server.site);
         let pool = site.map(|site| Trouble::PoolDown { service: server.service, site });
         let service = Trouble::ServiceDown { service: server.service };
         [Some(service), pool, Some(Trouble::ServerDown { server: *server })].into_iter().flatten()

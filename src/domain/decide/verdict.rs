@@ -53,7 +53,7 @@ struct News {
 /// Makes `after` the server's health and tells of a new verdict. None if nothing follows for its service.
 fn learn(draft: &mut Draft<'_>, server: ServerId, after: Health) -> Option<News> {
     let before = draft.health(server)?;
-    let site = draft.state.policy.server(server)?.site;
+    let site = draft.server_policy(server)?.site;
     draft.set_health(server, after);
     if let (None, Some(run)) = (before.path_run(), after.path_run()) {
         ask_others(draft, server, run.first);
@@ -77,7 +77,7 @@ fn learn(draft: &mut Draft<'_>, server: ServerId, after: Health) -> Option<News>
         }
         Health::Down { since, cause, .. } => {
             let run = before.run();
-            let fall = draft.state.policy.server(server).map_or(1, |server| server.fall);
+            let fall = draft.server_policy(server).map_or(1, |server| server.fall);
             let bad = run.map_or(1, |run| run.count.saturating_add(1).min(fall));
             let took = run.map_or(Span::ZERO, |run| since.since(run.first));
             draft.tell(Reason::ServerDown { server, site, cause, bad, took });

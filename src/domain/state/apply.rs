@@ -5,6 +5,7 @@ use crate::domain::change::Change;
 use crate::domain::command::Scope;
 use crate::domain::delivery::MAILS_MAX;
 use crate::domain::health::Health;
+use crate::domain::id::ServiceId;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::maintenance::Admin;
 
@@ -12,18 +13,22 @@ use crate::domain::maintenance::Admin;
 pub const FAILBACKS_MAX: usize = 32;
 
 impl State {
-    pub(super) fn apply_one(&mut self, change: &Change) {
-        if let Some(id) = change.service() {
-            // A change for a service that is gone was decided before the policy changed: it has nothing to change.
-            let (Some(service), Some(policy)) = (self.services.get_mut(&id), self.policy.services.get(&id))
-            else {
-                return;
-            };
+    /// Makes changes of one service.
+    pub(super) fn apply_to(&mut self, id: ServiceId, changes: &[Change]) {
+        // Changes of a service that is gone were decided before the policy changed: they have nothing to change.
+        let (Some(service), Some(policy)) = (self.services.get_mut(&id), self.policy.services.get(&id))
+        else {
+            return;
+        };
+        for change in changes {
             self.index.forget(id, service, policy, change);
             service.apply(change);
             self.index.learn(id, service, policy, change);
-            return;
         }
+    }
+
+    /// Makes a change that is no service's.
+    pub(super) fn apply_one(&mut self, change: &Change) {
         match change {
             Change::Began { at } => self.began = *at,
             Change::Proxy { proxy, link } => {
@@ -87,7 +92,7 @@ impl State {
             Change::Issued { next } => self.next_action = *next,
             Change::Breached { at } => self.breached = Some(*at),
             Change::Untried { at } => self.untried = Some(*at),
-            // Handled above: `Change::service` names their service.
+            // `apply_to` makes them: `Change::service` names their service.
             Change::Health { .. }
             | Change::Life { .. }
             | Change::Reborn { .. }

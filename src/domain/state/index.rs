@@ -333,7 +333,12 @@ impl State {
     /// The services that move together with a service, itself included; none if it moves alone.
     pub fn moving_with(&self, id: ServiceId) -> &[ServiceId] {
         let group = self.policy.services.get(&id).and_then(|policy| policy.group);
-        group.and_then(|group| self.index.groups.get(&group)).map_or(&[], Vec::as_slice)
+        group.map_or(&[], |group| self.members(group))
+    }
+
+    /// The services of a group.
+    pub fn members(&self, group: GroupId) -> &[ServiceId] {
+        self.index.groups.get(&group).map_or(&[], Vec::as_slice)
     }
 
     /// How many servers are not down, and how many of those fail on the way and only on the way.
