@@ -295,19 +295,12 @@ impl State {
 
     /// Makes the changes of a decision. The only way the state changes.
     pub fn apply(&mut self, changes: &[Change]) {
-        let mut rest = changes;
-        while let Some(first) = rest.first() {
-            // What is one service's comes in a row, mostly: it is looked for once.
-            let row = match first.service() {
-                Some(id) => rest.iter().take_while(|change| change.service() == Some(id)).count(),
-                None => 1,
-            };
-            let (now, later) = rest.split_at(row);
-            match first.service() {
-                Some(id) => self.apply_to(id, now),
-                None => self.apply_one(first),
+        // What is one service's comes in a row, mostly: it is looked for once.
+        for row in changes.chunk_by(|one, next| one.service() == next.service()) {
+            match row.first().and_then(Change::service) {
+                Some(id) => self.apply_to(id, row),
+                None => row.iter().for_each(|change| self.apply_one(change)),
             }
-            rest = later;
         }
     }
 

@@ -159,6 +159,12 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether `trouble` is an incident, and not over, as it will be.
+    pub(super) fn is_open(&self, trouble: &Trouble) -> bool {
+        let incident = self.incident_of(trouble).and_then(|id| self.incident(id));
+        incident.is_some_and(|incident| incident.ended.is_none())
+    }
+
     /// The incidents as they will be.
     pub(super) fn incident_ids(&self) -> Vec<IncidentId> {
         let all: BTreeSet<IncidentId> =

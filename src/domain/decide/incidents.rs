@@ -100,7 +100,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             // A count alone makes nothing wrong or right: what is open is looked at all the same, for its time.
             Change::Health { server, health } if is_count(draft, *server, *health) => {
                 let all = of_site_of(draft, *server).into_iter().chain(of_service(draft, server.service));
-                found.extend(all.filter(|trouble| is_open(draft, trouble)));
+                found.extend(all.filter(|trouble| draft.is_open(trouble)));
             }
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
                 found.extend(of_site_of(draft, *server));
@@ -194,11 +194,6 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
 fn is_count(draft: &Draft<'_>, server: ServerId, health: Health) -> bool {
     let before = draft.before(server.service).and_then(|(service, _)| service.servers.get(&server.server));
     before.is_some_and(|before| !before.health.differs_in_verdict(&health))
-}
-
-fn is_open(draft: &Draft<'_>, trouble: &Trouble) -> bool {
-    let incident = draft.incident_of(trouble).and_then(|id| draft.incident(id));
-    incident.is_some_and(|incident| incident.ended.is_none())
 }
 
 /// What can be wrong with the site of a server.

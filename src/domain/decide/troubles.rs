@@ -95,10 +95,8 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
 /// What happens at moments is wrong until a while after the last of them.
 fn told_until(draft: &Draft<'_>, trouble: &Trouble, end: Option<Boot>) -> Is {
     match end.filter(|end| *end > draft.now.boot) {
-        Some(end) => {
-            let known = draft.incident_of(trouble).and_then(|id| draft.incident(id));
-            if known.is_some_and(|known| known.ended.is_none()) { Is::RightFrom(end) } else { Is::Wrong }
-        }
+        Some(end) if draft.is_open(trouble) => Is::RightFrom(end),
+        Some(_) => Is::Wrong,
         None => Is::Right,
     }
 }
@@ -183,10 +181,7 @@ fn trusted(draft: &Draft<'_>, shaky: Option<Boot>) -> Is {
 fn is_told(draft: &Draft<'_>, trouble: &Trouble) -> bool {
     match is(draft, trouble) {
         Is::Wrong => true,
-        Is::Open => {
-            let incident = draft.incident_of(trouble).and_then(|id| draft.incident(id));
-            incident.is_some_and(|incident| incident.ended.is_none())
-        }
+        Is::Open => draft.is_open(trouble),
         Is::PartOf(_) | Is::Right | Is::RightFrom(_) => false,
     }
 }
