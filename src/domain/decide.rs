@@ -178,6 +178,7 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
         }
         rest.settle(*id);
     }
+    repair::reconsider(&mut rest);
     incidents::review_all(&mut rest);
     draft.append(rest);
 }

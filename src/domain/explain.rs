@@ -146,7 +146,7 @@ pub fn container_stands(state: &State, container: &ContainerRef, now: Now) -> Op
     if matches!(repair.phase, Phase::Runs { .. } | Phase::Unseen) {
         return None;
     }
-    let left = repair.phase.deadline().map(|at| at.since(now.boot));
+    let left = repair.deadline().map(|at| at.since(now.boot));
     let acts = matches!(repair.phase, Phase::Due { .. } | Phase::Ailing { .. } | Phase::GivenUp { .. });
     let paused = state.pause_of(container).map(|scope| HealWait::Paused { scope });
     let waits = paused.or_else(|| repair.waits.clone()).filter(|_| acts);

@@ -452,8 +452,8 @@ pub enum Reason {
         container: ContainerRef,
         /// Why.
         why: HealWait,
-        /// When it is looked at again.
-        left: Span,
+        /// When it is looked at again; none: when that is over, which wakes it.
+        left: Option<Span>,
     },
     /// A name in the label `supervisor.depends-on` of a container is not waited for, and why.
     DependencyUnkept {

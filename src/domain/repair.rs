@@ -186,6 +186,12 @@ impl HealWait {
         }
     }
 
+    /// Whether something wakes the container when it ends: a person's word, or what becomes of another container. Nothing is
+    /// looked at meanwhile.
+    pub fn is_woken(&self) -> bool {
+        matches!(self, HealWait::Paused { .. }) || self.is_for_another()
+    }
+
     /// Whether it ends with what becomes of another container.
     pub fn is_for_another(&self) -> bool {
         match self {
@@ -450,7 +456,7 @@ impl Rules<'_> {
 }
 
 impl Phase {
-    /// When time alone changes it.
+    /// When its time comes.
     pub fn deadline(&self) -> Option<Boot> {
         match self {
             Phase::Ailing { at, .. } | Phase::Due { at } => Some(*at),
@@ -512,6 +518,11 @@ impl Repair {
     /// Whether its budget was spent: what is tried is tried slowly.
     pub fn is_given_up(&self) -> bool {
         matches!(self.phase, Phase::GivenUp { .. }) || self.spent
+    }
+
+    /// When time alone changes it.
+    pub fn deadline(&self) -> Option<Boot> {
+        self.phase.deadline().filter(|_| !self.waits.as_ref().is_some_and(HealWait::is_woken))
     }
 
     /// Notes that `action` does `deed` from now on.

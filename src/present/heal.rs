@@ -96,16 +96,17 @@ pub(super) fn unknown(container: &ContainerRef, deed: Deed, words: &str) -> Stri
 }
 
 /// Why it is not healed now.
-pub(super) fn waits(container: &ContainerRef, why: &HealWait, left: Span) -> String {
+pub(super) fn waits(container: &ContainerRef, why: &HealWait, left: Option<Span>) -> String {
     format!("{} {}", container.name, waits_for(&container.name, why, left))
 }
 
 /// The same, said of a container.
-fn waits_for(name: &ContainerName, why: &HealWait, left: Span) -> String {
+fn waits_for(name: &ContainerName, why: &HealWait, left: Option<Span>) -> String {
+    let when = when(left);
     match why {
         HealWait::SiteBudget { site } => {
             format!(
-                "is not started yet: too many containers of {site} were; the next start is possible in {left}"
+                "is not started yet: too many containers of {site} were; the next start is possible {when}"
             )
         }
         HealWait::Together { dead, of } => format!(
@@ -139,16 +140,20 @@ fn waits_for(name: &ContainerName, why: &HealWait, left: Span) -> String {
             anew(name, compose.as_ref())
         ),
         HealWait::Spent => format!(
-            "was restarted too often and is dead all the same: a person is needed; it is tried again in {left}"
+            "was restarted too often and is dead all the same: a person is needed; it is tried again {when}"
         ),
         HealWait::LastServing => {
             "is not restarted although it seems dead: it answers, and nothing else can take over from it"
                 .to_owned()
         }
         HealWait::TrafficLeaves => {
-            format!("is restarted when its traffic has left it, in {left} at the earliest")
+            format!("is restarted when its traffic has left it, {when} at the earliest")
         }
     }
+}
+
+fn when(left: Option<Span>) -> String {
+    left.map_or_else(|| "soon".to_owned(), |left| format!("in {left}"))
 }
 
 /// How a container is created anew that uses the network of one that does not exist any more.
@@ -212,9 +217,9 @@ pub(super) fn stands(
     let it = || how.clone().unwrap_or_else(|| "ended".to_owned());
     if let Some(why) = waits {
         let it = if matches!(phase, Phase::Ailing { .. }) { "runs but is dead".to_owned() } else { it() };
-        return format!("{name} {it}, and {}", waits_for(name, why, left.unwrap_or_default()));
+        return format!("{name} {it}, and {}", waits_for(name, why, left));
     }
-    let when = left.map_or_else(|| "soon".to_owned(), |left| format!("in {left}"));
+    let when = when(left);
     match phase {
         Phase::Unseen => format!("{name} was not seen running yet"),
         Phase::Runs { .. } => format!("{name} runs"),

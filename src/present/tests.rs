@@ -45,7 +45,7 @@ fn name(text: &str) -> ContainerName {
 
 fn waits_for(stands: Stands) -> Reason {
     let why = HealWait::Dependency { on: name("db"), stands };
-    Reason::HealWaits { container: the_container(), why, left: Span::seconds(60) }
+    Reason::HealWaits { container: the_container(), why, left: None }
 }
 
 fn unkept(why: Unkept) -> Reason {
@@ -334,7 +334,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::SiteBudget { site: onprem() },
-                left: Span::seconds(40),
+                left: Some(Span::seconds(40)),
             },
             Level::Warn,
             "api-onprem is not started yet: too many containers of onprem were; the next start is possible in 40 s",
@@ -343,14 +343,18 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::Together { dead: 2, of: 3 },
-                left: Span::seconds(10),
+                left: Some(Span::seconds(10)),
             },
             Level::Warn,
             "api-onprem is not restarted: 2 of 3 servers of its service are dead together, so it is something they have \
              in common",
         ),
         (
-            Reason::HealWaits { container: the_container(), why: HealWait::Spent, left: Span::seconds(300) },
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::Spent,
+                left: Some(Span::seconds(300)),
+            },
             Level::Warn,
             "api-onprem was restarted too often and is dead all the same: a person is needed; it is tried again in 5 min",
         ),
@@ -384,7 +388,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::NetworkGone { of: name("gateway"), compose: Some(shop_api()) },
-                left: Span::seconds(60),
+                left: None,
             },
             Level::Warn,
             "api-onprem cannot be healed: it uses the network of gateway, and that container was removed; in the \
@@ -394,7 +398,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::NetworkGone { of: name("gateway"), compose: None },
-                left: Span::seconds(60),
+                left: None,
             },
             Level::Warn,
             "api-onprem cannot be healed: it uses the network of gateway, and that container was removed; \
@@ -440,7 +444,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::LastServing,
-                left: Span::seconds(10),
+                left: Some(Span::seconds(10)),
             },
             Level::Warn,
             "api-onprem is not restarted although it seems dead: it answers, and nothing else can take over from it",
@@ -449,7 +453,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::TrafficLeaves,
-                left: Span::seconds(2),
+                left: Some(Span::seconds(2)),
             },
             Level::Warn,
             "api-onprem is restarted when its traffic has left it, in 2 s at the earliest",
@@ -509,7 +513,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
                 phase: Phase::Ailing { since: Boot(0), at: Boot(0) },
                 last: None,
                 waits: Some(HealWait::Paused { scope: Scope::All }),
-                left: Some(Span::seconds(10)),
+                left: None,
             },
             Level::Info,
             "api-onprem runs but is dead, and is not healed: everything is paused",
@@ -680,7 +684,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             Reason::HealWaits {
                 container: the_container(),
                 why: HealWait::Paused { scope: Scope::All },
-                left: Span::seconds(10),
+                left: None,
             },
             Level::Warn,
             "api-onprem is not healed: everything is paused",

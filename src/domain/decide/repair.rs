@@ -18,9 +18,6 @@ use std::collections::BTreeSet;
 /// What cannot be done while its engine is away, or while others are dead too, is looked at again after this.
 const LOOK_AGAIN: Span = Span::seconds(10);
 
-/// What waits for another container is looked at again after this; and at once when something is heard of that one.
-const LOOK_FOR_ANOTHER: Span = Span::seconds(60);
-
 /// Something happened to `container`, whose id is `id` (empty: not known).
 pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input) {
     note(draft, container, id, input, draft.now.boot);
@@ -228,14 +225,49 @@ pub(super) fn release(draft: &mut Draft<'_>) {
         }
     }
     waiting.extend(engines.into_iter().flat_map(|engine| draft.state.dependents(engine)));
+    let is_free = |draft: &Draft<'_>, container: &ContainerRef| {
+        let why = draft.repair(container).and_then(|repair| repair.waits.as_ref());
+        why.is_some_and(|why| why.is_for_another() && !holds(draft, container, why))
+    };
     for container in waiting {
-        let Some(repair) = draft.repair(&container).cloned() else { continue };
-        let Some(why) = repair.waits.as_ref().filter(|why| why.is_for_another()) else { continue };
-        if depends::obstacle(draft, &container).as_ref() != Some(why) {
-            let phase = repair.phase.clone().put_off(draft.now.boot);
-            draft.set_repair(&container, Repair { phase, ..repair });
-            advance(draft, &container);
+        if is_free(draft, &container) {
+            wake(draft, &container);
         }
+    }
+}
+
+/// Looks again at what waits for somebody's word or for another container, after new settings: they may have removed what it
+/// waits for, or forbid to heal it.
+pub(super) fn reconsider(draft: &mut Draft<'_>) {
+    let is_free = |(container, repair): &(&ContainerRef, &Repair)| {
+        let why = repair.waits.as_ref().filter(|why| why.is_woken());
+        why.is_some_and(|why| !holds(draft, container, why) || !is_healed(draft, container))
+    };
+    let free = draft.state.repairs.iter().filter(is_free).map(|(container, _)| container.clone()).collect();
+    for container in restarts_first(draft, free) {
+        wake(draft, &container);
+    }
+}
+
+/// Whether what keeps `container` back still does, where something wakes it when that ends.
+fn holds(draft: &Draft<'_>, container: &ContainerRef, why: &HealWait) -> bool {
+    match why {
+        HealWait::Paused { scope } => draft.pause_of(container) == Some(*scope),
+        HealWait::Dependency { .. } | HealWait::NetworkGone { .. } => {
+            depends::obstacle(draft, container).as_ref() == Some(why)
+        }
+        HealWait::SiteBudget { .. }
+        | HealWait::Together { .. }
+        | HealWait::Spent
+        | HealWait::LastServing
+        | HealWait::TrafficLeaves => true,
+    }
+}
+
+/// What `container` waited for is over.
+fn wake(draft: &mut Draft<'_>, container: &ContainerRef) {
+    if let Some(repair) = draft.repair(container).cloned() {
+        act(draft, container, Repair { waits: None, ..repair });
     }
 }
 
@@ -351,29 +383,31 @@ fn restarts_first(draft: &Draft<'_>, mut containers: Vec<ContainerRef>) -> Vec<C
 
 /// Looks at what a pause of `scope` held back, if that is over.
 pub(super) fn resumed(draft: &mut Draft<'_>, scope: Scope) {
-    let held = |container: &ContainerRef| {
+    let why = HealWait::Paused { scope };
+    let is_free = |container: &ContainerRef| {
         let waits = draft.repair(container).and_then(|repair| repair.waits.as_ref());
-        waits == Some(&HealWait::Paused { scope }) && draft.pause_of(container) != Some(scope)
+        waits == Some(&why) && !holds(draft, container, &why)
     };
-    let paused: Vec<ContainerRef> = draft.state.held_back(scope).into_iter().filter(held).collect();
-    for container in restarts_first(draft, paused) {
-        let Some(repair) = draft.repair(&container).cloned() else { continue };
-        let phase = repair.phase.clone().put_off(draft.now.boot);
-        draft.set_repair(&container, Repair { phase, ..repair });
-        advance(draft, &container);
+    let free: Vec<ContainerRef> = draft.state.held_back(scope).into_iter().filter(is_free).collect();
+    for container in restarts_first(draft, free) {
+        wake(draft, &container);
     }
 }
 
 /// Does what is due for `container`, if the budgets and the rest of the service allow it.
 fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
-    let now = draft.now.boot;
     let Some(repair) = draft.repair(container).cloned() else { return };
     if matches!(repair.phase, Phase::Due { .. }) && give_up(draft, container, &repair) {
         return;
     }
-    if repair.phase.deadline().is_none_or(|at| at > now) {
-        return;
+    if repair.deadline().is_some_and(|at| at <= draft.now.boot) {
+        act(draft, container, repair);
     }
+}
+
+/// The same, now that its time has come.
+fn act(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repair) {
+    let now = draft.now.boot;
     let deed = match repair.phase {
         Phase::Due { .. } | Phase::GivenUp { .. } => Deed::Start,
         Phase::Ailing { .. } => Deed::Restart { stop_timeout: facts(draft, container).stop_timeout },
@@ -399,10 +433,10 @@ fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
         return draft.set_repair(container, Repair { phase, ..repair });
     }
     if let Some(scope) = draft.pause_of(container) {
-        return put_off(draft, container, repair, now + LOOK_AGAIN, Some(HealWait::Paused { scope }));
+        return wait(draft, container, repair, HealWait::Paused { scope });
     }
     if let Some(why) = depends::obstacle(draft, container) {
-        return put_off(draft, container, repair, now + LOOK_FOR_ANOTHER, Some(why));
+        return wait(draft, container, repair, why);
     }
     let loss = depends::network_loss(draft, container);
     if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container, loss.is_some())) {
@@ -476,10 +510,16 @@ fn put_off(
 ) {
     let phase = repair.phase.put_off(until);
     if let Some(why) = why.clone().filter(|why| repair.waits.as_ref() != Some(why)) {
-        let left = until.since(draft.now.boot);
+        let left = Some(until.since(draft.now.boot));
         draft.tell(Reason::HealWaits { container: container.clone(), why, left });
     }
     draft.set_repair(container, Repair { phase, waits: why, ..repair });
+}
+
+/// What is due waits until it is woken, and says why.
+fn wait(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repair, why: HealWait) {
+    draft.tell(Reason::HealWaits { container: container.clone(), why: why.clone(), left: None });
+    draft.set_repair(container, Repair { waits: Some(why), ..repair });
 }
 
 /// Why a container that runs and is dead is not restarted now. What has lost its network has that in common with others, and

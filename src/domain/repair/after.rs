@@ -72,14 +72,18 @@ impl Repair {
         Signal { number, at: rules.at, first: before.map_or(rules.at, |before| before.first) }
     }
 
-    /// A person's hold and what was decided outlive a start of ours; what was being found out begins anew with the list.
+    /// A person's hold and what was decided outlive a start of ours; what was being found out begins anew with the list. What
+    /// it waited for may have ended meanwhile: that is looked at anew.
     fn began(&self) -> Repair {
         match self.phase {
             Phase::Held { .. }
             | Phase::WithEngine
             | Phase::Left
             | Phase::GivenUp { .. }
-            | Phase::Due { .. } => self.clone(),
+            | Phase::Due { .. } => {
+                let waits = self.waits.clone().filter(|why| !why.is_woken());
+                Repair { waits, ..self.clone() }
+            }
             Phase::Unseen
             | Phase::Runs { .. }
             | Phase::Ailing { .. }

@@ -124,7 +124,7 @@ impl Index {
 
     /// Takes out a repair that is about to change.
     pub(super) fn forget_repair(&mut self, container: &ContainerRef, repair: &Repair, policy: &Policy) {
-        if let Some(at) = repair.phase.deadline() {
+        if let Some(at) = repair.deadline() {
             self.repairs.remove(&(at, container.clone()));
         }
         for start in starts(container, repair, policy) {
@@ -139,7 +139,7 @@ impl Index {
 
     /// Puts in a repair as it is now.
     pub(super) fn learn_repair(&mut self, container: &ContainerRef, repair: &Repair, policy: &Policy) {
-        self.repairs.extend(repair.phase.deadline().map(|at| (at, container.clone())));
+        self.repairs.extend(repair.deadline().map(|at| (at, container.clone())));
         for start in starts(container, repair, policy) {
             *self.starts.entry(start).or_default() += 1;
         }

@@ -103,7 +103,7 @@ fn container_view(state: &State, container: &ContainerRef, now: Now) -> Option<C
         last: repair.last.as_ref().map(present::ending),
         starts: repair.starts.iter().filter(|at| **at + limits.window > now.boot).count(),
         starts_max: limits.restarts,
-        next_ms: repair.phase.deadline().map(|at| at.since(now.boot).0),
+        next_ms: repair.deadline().map(|at| at.since(now.boot).0),
     })
 }
 

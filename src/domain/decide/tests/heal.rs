@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::action::{Deed, Finished, Heal, Target};
 use crate::domain::event::{ContainerEvent, DockersCheck, DockersPolicy};
 use crate::domain::id::ContainerName;
-use crate::domain::policy::{ContainerRef, HealMode, OnKill};
+use crate::domain::policy::{ContainerPolicy, ContainerRef, HealMode, OnKill, Role};
 use crate::domain::repair::{Ender, Phase};
 use crate::domain::time::Boot;
 
@@ -884,5 +884,47 @@ fn a_site_whose_starts_are_spent_is_free_when_the_oldest_no_longer_counts() {
         if let crate::domain::Reason::HealWaits { left, .. } = reason { Some(*left) } else { None }
     });
     // The first start was 150 s ago, the second 50 s; the window is 600 s.
-    assert_eq!(left, Some(Span::seconds(450)));
+    assert_eq!(left, Some(Some(Span::seconds(450))));
+}
+
+/// `db` beside the servers, and `api-onprem` depends on it.
+fn dependent() -> World {
+    let mut world = world_with(|policy| {
+        let db = ContainerRef { engine: engine(), name: ContainerName("db".into()) };
+        let beside = policy.containers[&onprem()].clone();
+        policy.containers.insert(db, ContainerPolicy { role: Role::Other, ..beside });
+    });
+    list(&mut world, |all| {
+        let facts = Facts { depends_on: [ContainerName("db".into())].into(), ..Facts::default() };
+        all.insert(onprem().name, ContainerSeen { facts, ..all[&onprem().name].clone() });
+    });
+    world
+}
+
+#[test]
+fn nothing_is_looked_at_while_a_container_waits_for_one_that_a_person_stopped() {
+    let mut world = dependent();
+    for sign in [signal(15), died(0), ContainerSign::Stopped] {
+        world.container("db", sign);
+    }
+    wait(&mut world, 10_000);
+    let decision = world.container("api-onprem", died(1));
+    assert!(codes(&decision).contains(&"heal_waits"), "{:?}", codes(&decision));
+    wait(&mut world, 24 * 3_600_000);
+    assert_eq!(world.state.next_deadline(), None);
+    assert_eq!(deeds(&world.container("db", ContainerSign::Started)), started());
+}
+
+#[test]
+fn a_dependency_that_new_settings_remove_is_waited_for_no_longer() {
+    let mut world = dependent();
+    for sign in [signal(15), died(0), ContainerSign::Stopped] {
+        world.container("db", sign);
+    }
+    world.container("api-onprem", died(1));
+    let mut changed = world.state.policy.clone();
+    changed.startup_grace = Span::seconds(6);
+    assert_eq!(deeds(&world.step(Event::PolicyChanged(Box::new(changed.clone())))), []);
+    changed.containers.retain(|container, _| container.name.0 != "db");
+    assert_eq!(deeds(&world.step(Event::PolicyChanged(Box::new(changed)))), started());
 }

@@ -213,3 +213,108 @@ fn a_pause_of_another_service_denies_nothing_and_leaves_with_its_service() {
     world.step(Event::PolicyChanged(Box::new(testing::policy(&[("api", sites)]))));
     assert_eq!(world.state.pauses.keys().copied().collect::<Vec<_>>(), [api, cloud]);
 }
+
+/// Everything listed and running; the containers of `api` and of `shop` at onprem are the same one.
+fn shared() -> World {
+    let sites: &[&str] = &["onprem", "cloud"];
+    let mut policy = healing(testing::policy(&[("api", sites), ("shop", sites)]));
+    let of_api = policy.services[&service("api")].servers[&name("api-onprem")].container.clone();
+    let shop = policy.services.get_mut(&service("shop")).unwrap();
+    shop.servers.get_mut(&name("shop-onprem")).unwrap().container = of_api;
+    let mut world = World::with(policy);
+    world.start();
+    list_running(&mut world);
+    world.pass(60_000);
+    world
+}
+
+fn list_running(world: &mut World) -> Decision {
+    let seen = ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
+    let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
+    let containers = all.collect();
+    let (engine, at, past) = (engine(), world.now.boot, Past::default());
+    world.step(Event::Containers(ContainerList { engine, at, containers, past }))
+}
+
+fn without_shop(world: &World) -> Event {
+    let mut changed = world.state.policy.clone();
+    changed.services.remove(&service("shop"));
+    Event::PolicyChanged(Box::new(changed))
+}
+
+#[test]
+fn nothing_is_looked_at_and_written_down_while_a_pause_lasts() {
+    let mut world = shared();
+    pause(&mut world, Scope::Service(service("shop")), None);
+    let died = world.container("api-onprem", ContainerSign::Died { exit: Some(1) });
+    assert!(codes(&died).contains(&"heal_waits"), "{:?}", codes(&died));
+    wait(&mut world, 24 * 3600);
+    assert_eq!(world.state.next_deadline(), None, "nothing is due before somebody says something");
+    assert_eq!(codes(&resume(&mut world, Scope::Service(service("shop")))), ["resumed", "failover", "heals"]);
+}
+
+#[test]
+fn what_a_pause_held_back_is_done_when_new_settings_remove_the_pause() {
+    let mut world = shared();
+    pause(&mut world, Scope::Service(service("shop")), None);
+    world.container("api-onprem", ContainerSign::Died { exit: Some(1) });
+    let mut same = world.state.policy.clone();
+    same.startup_grace = Span::seconds(6);
+    assert_eq!(
+        codes(&world.step(Event::PolicyChanged(Box::new(same)))),
+        ["policy_changed"],
+        "it holds still"
+    );
+    let changed = without_shop(&world);
+    assert!(codes(&world.step(changed)).contains(&"heals"));
+}
+
+#[test]
+fn what_a_pause_held_back_is_left_when_new_settings_forbid_it() {
+    let mut world = shared();
+    pause(&mut world, Scope::All, None);
+    world.container("api-onprem", ContainerSign::Died { exit: Some(1) });
+    let mut changed = world.state.policy.clone();
+    changed
+        .containers
+        .values_mut()
+        .for_each(|policy| policy.heal = Some(crate::domain::policy::HealMode::Notify));
+    world.step(Event::PolicyChanged(Box::new(changed)));
+    let phase = |world: &World| {
+        world
+            .state
+            .repairs
+            .iter()
+            .find(|(container, _)| container.name.0 == "api-onprem")
+            .unwrap()
+            .1
+            .phase
+            .word()
+    };
+    assert_eq!(phase(&world), "left");
+    resume(&mut world, Scope::All);
+    assert_eq!(phase(&world), "left");
+}
+
+#[test]
+fn a_pause_that_new_settings_removed_while_we_were_away_holds_nothing_back() {
+    let mut world = shared();
+    pause(&mut world, Scope::Service(service("shop")), None);
+    world.container("api-onprem", ContainerSign::Died { exit: Some(1) });
+    // As the daemon does at its start: nothing is decided yet.
+    let mut changed = world.state.policy.clone();
+    changed.services.remove(&service("shop"));
+    world.state.apply(&[Change::Policy(Box::new(changed))]);
+    world.pass(1_000);
+    world.step(Event::Started);
+    world.see_proxy();
+    let seen = ContainerSeen {
+        id: "c1".into(),
+        status: ContainerStatus::Exited { exit: Some(1), oom: false },
+        facts: Facts::default(),
+    };
+    let containers = [(crate::domain::id::ContainerName("api-onprem".into()), seen)].into();
+    let (engine, at, past) = (engine(), world.now.boot, Past::default());
+    world.step(Event::Containers(ContainerList { engine, at, containers, past }));
+    assert!(wait(&mut world, 20).contains(&"heals"));
+}
