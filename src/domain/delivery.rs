@@ -112,6 +112,17 @@ impl Default for Telling {
 }
 
 impl Telling {
+    /// The mail in which people were told lately, if more is to be told by mail.
+    pub fn mail(&self) -> Option<MailKey> {
+        match self {
+            Telling::ByMail { mail, .. } => Some(*mail),
+            Telling::Pending { .. }
+            | Telling::Stored { .. }
+            | Telling::ByAlertmanager
+            | Telling::Over { .. } => None,
+        }
+    }
+
     pub(super) fn shift(&mut self, by: i64) {
         match self {
             Telling::Stored { since, .. } => *since = since.shift(by),

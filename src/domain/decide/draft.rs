@@ -4,7 +4,7 @@ use super::Decision;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::{Operator, Pause, Scope};
-use crate::domain::delivery::Peer;
+use crate::domain::delivery::{MailKey, Peer};
 use crate::domain::event::{ConfigSeen, ContainerSeen, StoreHealth};
 use crate::domain::failover::{Group, Member, Override, Plan, Standing, Stay, Why, plan, standing};
 use crate::domain::health::Health;
@@ -20,6 +20,12 @@ use crate::domain::time::{Boot, Now, Span};
 use crate::domain::witness::Cause;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+
+#[cfg(test)]
+thread_local! {
+    /// How often decisions of this thread looked at an incident: what they cost, however busy the machine is.
+    pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// A decision in the making.
 pub(super) struct Draft<'a> {
@@ -145,6 +151,8 @@ impl<'a> Draft<'a> {
 
     /// The incident as it will be.
     pub(super) fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        #[cfg(test)]
+        LOOKS.set(LOOKS.get() + 1);
         match self.incidents.get(&id) {
             Some(incident) => incident.as_ref(),
             None => self.state.incidents.get(&id),
@@ -170,6 +178,16 @@ impl<'a> Draft<'a> {
         let all: BTreeSet<IncidentId> =
             self.state.incidents.keys().chain(self.incidents.keys()).copied().collect();
         all.into_iter().filter(|id| self.incident(*id).is_some()).collect()
+    }
+
+    /// The incidents that were told in `mail` lately, as they will be: those that are over, or those that last.
+    pub(super) fn told_in(&self, mail: MailKey, over: bool) -> impl Iterator<Item = IncidentId> {
+        let known = self.state.told_in(mail, over).filter(|id| !self.incidents.contains_key(id));
+        let is_so = move |incident: &Incident| {
+            incident.telling.mail() == Some(mail) && incident.ended.is_some() == over
+        };
+        let touched = self.incidents.iter().filter(move |(_, incident)| incident.as_ref().is_some_and(is_so));
+        known.chain(touched.map(|(id, _)| *id))
     }
 
     /// Sets an incident, if that differs; none: it is forgotten.

@@ -136,7 +136,13 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
         return;
     }
     let mut mails: BTreeMap<IncidentId, (MailKind, WhyDirect)> = BTreeMap::new();
+    // Of each mail, whether something that it told lasts.
+    let mut lasting: BTreeMap<MailKey, bool> = BTreeMap::new();
     for id in ids {
+        // Its end is told with another one's.
+        if mails.contains_key(&id) {
+            continue;
+        }
         let Some(incident) = draft.incident(id).cloned() else { continue };
         let plan = delivery::plan(&incident, &draft.state.policy.alerts, draft.peers(), draft.now);
         match plan {
@@ -152,15 +158,16 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
                 rest(draft, id, Incident { telling, ..incident }, None);
             }
             Plan::Mail(MailKind::Resolved, why) => {
-                let others = told_with(draft, id, &incident);
-                let lasts = others.iter().any(|(_, other)| other.ended.is_none());
+                let mail = incident.telling.mail();
+                let lasts = mail.is_some_and(|mail| {
+                    *lasting.entry(mail).or_insert_with(|| draft.told_in(mail, false).next().is_some())
+                });
                 let until = incident.ended.map(|ended| ended.at + ENDS_TOGETHER);
                 match until.filter(|until| lasts && *until > draft.now.boot) {
                     Some(until) => rest(draft, id, incident, Some(until)),
                     None => {
-                        let over = others.iter().filter(|(_, other)| other.ended.is_some());
-                        let all = over.map(|(other, _)| *other).chain([id]);
-                        mails.extend(all.map(|id| (id, (MailKind::Resolved, why.clone()))));
+                        let over = mail.into_iter().flat_map(|mail| draft.told_in(mail, true));
+                        mails.extend(over.chain([id]).map(|id| (id, (MailKind::Resolved, why.clone()))));
                     }
                 }
             }
@@ -170,24 +177,6 @@ pub(super) fn tell(draft: &mut Draft<'_>, ids: BTreeSet<IncidentId>) {
         }
     }
     mail(draft, mails.into_iter().map(|(id, (kind, why))| (id, kind, why)).collect());
-}
-
-/// The other incidents that were told in the same mail, and of which more is to be told.
-fn told_with(draft: &Draft<'_>, id: IncidentId, incident: &Incident) -> Vec<(IncidentId, Incident)> {
-    let Some(mail) = mail_of(incident) else { return Vec::new() };
-    let others = draft.incident_ids().into_iter().filter(|other| *other != id);
-    let known = others.filter_map(|other| Some((other, draft.incident(other)?.clone())));
-    known.filter(|(_, other)| mail_of(other) == Some(mail)).collect()
-}
-
-/// The mail in which an incident was told lately.
-fn mail_of(incident: &Incident) -> Option<MailKey> {
-    match incident.telling {
-        Telling::ByMail { mail, .. } => Some(mail),
-        Telling::Pending { .. } | Telling::Stored { .. } | Telling::ByAlertmanager | Telling::Over { .. } => {
-            None
-        }
-    }
 }
 
 /// Nothing is to be told now; at `wake` something may be. What is over and no longer sent to anybody is forgotten.
@@ -224,7 +213,7 @@ fn mail(draft: &mut Draft<'_>, due: Vec<(IncidentId, MailKind, WhyDirect)>) {
         let all = of_kind.len() >= DIGEST_FROM || of_kind.len() > room;
         // What began in one mail ends in one.
         let first = |id: &IncidentId| match kind {
-            MailKind::Resolved => draft.incident(*id).and_then(mail_of),
+            MailKind::Resolved => draft.incident(*id).and_then(|incident| incident.telling.mail()),
             MailKind::Firing | MailKind::Test => None,
         };
         let mut batches: Vec<(Option<MailKey>, Vec<_>)> = Vec::new();

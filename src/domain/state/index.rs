@@ -1,12 +1,13 @@
 //! What is derived from the state: not stored, and never more than a look away from what it is derived from.
 //!
-//! It keeps the cost of an event independent of the number of services: who is due, whose incident a trouble is, which
-//! servers a container holds, what was started at a site, whose probes are news, how many servers fail on the way.
+//! It keeps the cost of an event independent of the number of services: who is due, whose incident a trouble is, what a mail
+//! told, which servers a container holds, what was started at a site, whose probes are news, how many servers fail on the way.
 
 use super::awaited::Awaited;
 use super::{Server, Service, State};
 use crate::domain::change::Change;
 use crate::domain::command::{Pause, Scope};
+use crate::domain::delivery::MailKey;
 use crate::domain::event::ContainerSeen;
 use crate::domain::failover::{Standing, standing};
 use crate::domain::id::{ContainerName, EngineId, GroupId, ServerId, ServiceId, SiteId};
@@ -31,6 +32,8 @@ pub(super) struct Index {
     incidents: BTreeMap<Trouble, IncidentId>,
     /// Every `Incident::wake`, soonest first.
     incident_wakes: BTreeSet<(Boot, IncidentId)>,
+    /// What was told in each mail lately and is to be told by mail again; whether it is over.
+    mailed: BTreeSet<(MailKey, bool, IncidentId)>,
     /// Which servers run in a container.
     containers: BTreeMap<ContainerRef, Vec<ServerId>>,
     /// The containers that depend on others of their engine.
@@ -167,6 +170,9 @@ impl Index {
         if let Some(at) = incident.wake {
             self.incident_wakes.remove(&(at, id));
         }
+        if let Some(mail) = incident.telling.mail() {
+            self.mailed.remove(&(mail, incident.ended.is_some(), id));
+        }
         if self.incidents.get(&incident.trouble) == Some(&id) {
             self.incidents.remove(&incident.trouble);
         }
@@ -175,6 +181,7 @@ impl Index {
     /// Puts in an incident as it is now.
     pub(super) fn learn_incident(&mut self, id: IncidentId, incident: &Incident) {
         self.incident_wakes.extend(incident.wake.map(|at| (at, id)));
+        self.mailed.extend(incident.telling.mail().map(|mail| (mail, incident.ended.is_some(), id)));
         self.incidents.insert(incident.trouble.clone(), id);
     }
 
@@ -285,6 +292,13 @@ impl State {
     /// The incident of `trouble`; the last one, if it is over.
     pub fn incident_of(&self, trouble: &Trouble) -> Option<IncidentId> {
         self.index.incidents.get(trouble).copied()
+    }
+
+    /// The incidents that were told in `mail` lately, and of which more is to be told by mail: those that are over, or those
+    /// that last.
+    pub fn told_in(&self, mail: MailKey, over: bool) -> impl Iterator<Item = IncidentId> {
+        let of_mail = (mail, over, IncidentId(0))..=(mail, over, IncidentId(u64::MAX));
+        self.index.mailed.range(of_mail).map(|(.., id)| *id)
     }
 
     /// The containers whose deadline has come, soonest first.

@@ -1,5 +1,6 @@
 //! Incidents that are part of larger ones: one cause is one page.
 
+use super::super::draft::LOOKS;
 use super::*;
 use crate::domain::damping::Damper;
 use crate::domain::delivery::{AlertPolicy, Telling, Word};
@@ -307,4 +308,32 @@ fn a_broken_invariant_is_an_incident_for_an_hour_and_does_not_fill_the_journal()
         world.state.incidents.values().next().unwrap().telling,
         Telling::Over { .. } | Telling::Pending { .. }
     ));
+}
+
+#[test]
+fn the_end_of_a_storm_costs_as_much_as_there_is_to_end() {
+    let looks = |count: usize| {
+        // One more: a site where one serves is not dead, so each is told.
+        let mut world = services(count + 1);
+        // Mails go out every five seconds: all of it begins between two of them.
+        world.pass(5_000 - u64::try_from(world.now.boot.0).unwrap() % 5_000);
+        let all: Vec<String> = (1..=count).map(|n| format!("s{n:02}/s{n:02}-onprem")).collect();
+        for server in &all {
+            crash(&mut world, server);
+        }
+        stays_away(&mut world);
+        assert_eq!(wait(&mut world, 120), 1, "one digest");
+        let reached = Event::Mailed(crate::domain::event::Mailed {
+            mail: world.state.incidents.values().find_map(|incident| incident.telling.mail()).unwrap(),
+            end: crate::domain::event::MailEnd::Accepted { recipients: 1 },
+        });
+        world.step(reached);
+        LOOKS.set(0);
+        let mails: usize = all.iter().map(|server| sent(&mend(&mut world, server))).sum();
+        assert_eq!(mails, 1, "and one about the end");
+        LOOKS.get()
+    };
+    let (few, many) = (looks(6), looks(24));
+    // Four times as much; what looks at all for each one would cost sixteen times as much.
+    assert!(many < 6 * few, "{few} looks at 6 incidents, {many} at 24");
 }
