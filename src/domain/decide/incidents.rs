@@ -10,6 +10,7 @@ use crate::domain::id::{ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
 use crate::domain::policy::ContainerRef;
 use crate::domain::reason::Reason;
+use crate::domain::state::Server;
 use crate::domain::time::Boot;
 use std::collections::BTreeSet;
 
@@ -101,6 +102,15 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             Change::Health { server, health } if is_count(draft, *server, *health) => {
                 let all = of_site_of(draft, *server).into_iter().chain(of_service(draft, server.service));
                 found.extend(all.filter(|trouble| draft.is_open(trouble)));
+                // But where traffic could escape to depends on whether we surely reach it.
+                if is_reached_again(draft, *server, *health) {
+                    services.extend(draft.group_of(server.service));
+                    services.insert(server.service);
+                }
+            }
+            Change::Asked { server, since: None } => {
+                services.extend(draft.group_of(server.service));
+                services.insert(server.service);
             }
             Change::Health { server, .. } | Change::Maintenance { server, .. } => {
                 found.extend(of_site_of(draft, *server));
@@ -170,7 +180,7 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
             | Change::Began { .. }
             | Change::Life { .. }
             | Change::Reborn { .. }
-            | Change::Asked { .. }
+            | Change::Asked { since: Some(_), .. }
             | Change::Out { .. }
             | Change::ProxyIdentity { .. }
             | Change::Incident { .. }
@@ -192,8 +202,18 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
 
 /// Whether `server` is believed to be as it was, and only the evidence against it is counted.
 fn is_count(draft: &Draft<'_>, server: ServerId, health: Health) -> bool {
-    let before = draft.before(server.service).and_then(|(service, _)| service.servers.get(&server.server));
+    let before = before(draft, server);
     before.is_some_and(|before| !before.health.differs_in_verdict(&health))
+}
+
+/// Whether `server` failed on the way, and no longer does.
+fn is_reached_again(draft: &Draft<'_>, server: ServerId, health: Health) -> bool {
+    let before = before(draft, server).and_then(|before| before.health.path_run());
+    before.is_some() && health.path_run().is_none()
+}
+
+fn before<'a>(draft: &Draft<'a>, server: ServerId) -> Option<&'a Server> {
+    draft.before(server.service).and_then(|(service, _)| service.servers.get(&server.server))
 }
 
 /// What can be wrong with the site of a server.

@@ -233,3 +233,30 @@ fn paces(decision: &Decision) -> Vec<(ServerId, Pace)> {
     };
     decision.actions.iter().filter_map(pace).collect()
 }
+
+/// `api` at onprem is down on the way, while nobody knows whether cloud is reached; everything is paused. `cloud` says what is
+/// heard of cloud meanwhile.
+fn paused_and_down_on_the_way(cloud: impl FnOnce(&mut World)) -> World {
+    let sites: &[&str] = &["onprem", "cloud"];
+    let mut world = World::with(policy(&[("api", sites), ("shop", sites)]));
+    world.start();
+    world.pass(10_000);
+    world.order(Order::Pause { scope: crate::domain::command::Scope::All, lasts: None });
+    world.fail(ONPREM, ProbeFault::ConnectTimeout);
+    cloud(&mut world);
+    world.pass(3_000);
+    let mut found = incident_codes(&world.fail(ONPREM, ProbeFault::ConnectTimeout));
+    let check = CheckSeen { layer7_ok: false, usable: false, age_at_most: Span(2_000) };
+    found.extend(incident_codes(&world.see_proxy_with(BTreeMap::from([(server(ONPREM), check)]))));
+    assert_eq!(found, [("opened", "PoolDown")], "a pause keeps nothing from a site that is not reached");
+    world.pass(1_000);
+    world
+}
+
+#[test]
+fn a_pause_that_keeps_traffic_from_a_site_that_answers_is_an_outage_from_that_answer_on() {
+    let mut asked = paused_and_down_on_the_way(|_| {});
+    assert_eq!(incident_codes(&asked.ok(CLOUD)), [("opened", "ServiceDown")]);
+    let mut failing = paused_and_down_on_the_way(|world| drop(world.fail(CLOUD, ProbeFault::ConnectTimeout)));
+    assert_eq!(incident_codes(&failing.ok(CLOUD)), [("opened", "ServiceDown")]);
+}
