@@ -8,7 +8,7 @@ use crate::domain::command::Scope;
 use crate::domain::event::{ContainerEvent, ContainerSign, ContainerStatus, DockersCheck, Facts, Past};
 use crate::domain::id::{Name, ServerId, SiteId};
 use crate::domain::jitter;
-use crate::domain::policy::{ContainerRef, HealMode, Role};
+use crate::domain::policy::{ContainerRef, HealMode, Role, ServerPolicy};
 use crate::domain::reason::{Reason, Then};
 use crate::domain::repair::depends::{self, NetworkLoss};
 use crate::domain::repair::{End, Ending, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
@@ -526,20 +526,29 @@ fn wait(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repair, why: He
 /// a restart is what helps.
 fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef, network_lost: bool) -> Option<HealWait> {
     for server in draft.state.servers_in(container) {
-        let Some((service, _)) = draft.service(server.service) else { continue };
-        let of = service.servers.len();
+        let Some((_, policy)) = draft.service(server.service) else { continue };
         let id = |name: &Name| ServerId { service: server.service, server: *name };
-        let dead = service.servers.keys().filter(|name| is_dying(draft, id(name))).count();
+        let all: Vec<(&Name, &ServerPolicy)> = policy.servers.iter().collect();
+        let dying: Vec<(&Name, &ServerPolicy)> =
+            all.iter().copied().filter(|(name, _)| is_dying(draft, id(name))).collect();
+        let (dead, of) = (deaths(&dying), deaths(&all));
         // Two that die together, and half of all: their common dependency is broken, and restarts make it worse.
         if dead >= 2 && 2 * dead >= of && !network_lost {
-            let number = |count| u16::try_from(count).unwrap_or(u16::MAX);
-            return Some(HealWait::Together { dead: number(dead), of: number(of) });
+            let number = |servers: &[_]| u16::try_from(servers.len()).unwrap_or(u16::MAX);
+            return Some(HealWait::Together { dead: number(&dying), of: number(&all) });
         }
         if !network_lost && answers(draft, *server) && !is_served_without(draft, container, *server) {
             return Some(HealWait::LastServing);
         }
     }
     None
+}
+
+/// How many deaths it takes to kill these servers: those in one container die of one.
+fn deaths(servers: &[(&Name, &ServerPolicy)]) -> usize {
+    let containers: BTreeSet<&ContainerRef> =
+        servers.iter().filter_map(|(_, server)| server.container.as_ref()).collect();
+    containers.len() + servers.iter().filter(|(_, server)| server.container.is_none()).count()
 }
 
 /// When the site may have another start; none if it may now.

@@ -713,6 +713,27 @@ fn when_half_of_a_service_is_dead_together_nothing_is_restarted() {
 }
 
 #[test]
+fn two_servers_in_one_container_do_not_die_together() {
+    for (elsewhere_dead, restarts) in [(false, 1), (true, 0)] {
+        let mut world = world_with(|policy| {
+            let api = policy.services.get_mut(&service("api")).unwrap();
+            let first = api.servers[&name("api-onprem")].clone();
+            api.servers.insert(name("api-admin"), first);
+        });
+        for _ in 0..3 {
+            for server in ["api/api-onprem", "api/api-admin"] {
+                world.live(server, ProbeOutcome::Failed(ProbeFault::Silent));
+            }
+            if elsewhere_dead {
+                world.live("api/api-cloud", ProbeOutcome::Failed(ProbeFault::Silent));
+            }
+        }
+        world.route_all();
+        assert_eq!(wait(&mut world, 60_000).len(), restarts, "elsewhere dead: {elsewhere_dead}");
+    }
+}
+
+#[test]
 fn the_last_server_that_serves_is_not_restarted() {
     let mut world = world();
     world.container("api-cloud", signal(15));
