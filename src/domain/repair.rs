@@ -101,9 +101,6 @@ pub struct Repair {
     pub engine_time: i64,
     /// What keeps back what is due.
     pub waits: Option<HealWait>,
-    /// It runs and is dead, and its budget was spent: it is restarted slowly until it lives.
-    #[serde(default)]
-    pub spent: bool,
     /// The start of the container whose network it uses after which it was restarted last, as [`Facts::started`] has it: one
     /// start of that one is a reason for one restart of this one.
     #[serde(default)]
@@ -224,6 +221,9 @@ pub enum Phase {
         since: Boot,
         /// When a restart is considered.
         at: Boot,
+        /// Its budget was spent: it is restarted slowly until it lives.
+        #[serde(default)]
+        spent: bool,
     },
     /// It ended; who did it is not known yet.
     Judging {
@@ -478,7 +478,7 @@ impl Phase {
     #[must_use]
     pub fn put_off(self, until: Boot) -> Phase {
         match self {
-            Phase::Ailing { since, .. } => Phase::Ailing { since, at: until },
+            Phase::Ailing { since, spent, .. } => Phase::Ailing { since, at: until, spent },
             Phase::GivenUp { .. } => Phase::GivenUp { next: until },
             Phase::Due { .. } => Phase::Due { at: until },
             Phase::Unseen
@@ -517,7 +517,7 @@ impl Phase {
 impl Repair {
     /// Whether its budget was spent: what is tried is tried slowly.
     pub fn is_given_up(&self) -> bool {
-        matches!(self.phase, Phase::GivenUp { .. }) || self.spent
+        matches!(self.phase, Phase::GivenUp { .. } | Phase::Ailing { spent: true, .. })
     }
 
     /// When time alone changes it.
@@ -534,14 +534,7 @@ impl Repair {
             starts.remove(0);
         }
         let phase = Phase::Acting { action, deed, since: rules.now };
-        Repair {
-            phase,
-            starts,
-            waits: None,
-            spent: false,
-            attempt: self.attempt.saturating_add(1),
-            ..self.clone()
-        }
+        Repair { phase, starts, waits: None, attempt: self.attempt.saturating_add(1), ..self.clone() }
     }
 
     /// Our starts within the budget's window.
@@ -587,7 +580,7 @@ impl Repair {
         }
         match &mut self.phase {
             Phase::Runs { since } | Phase::Held { since } | Phase::Acting { since, .. } => moved(since),
-            Phase::Ailing { since, at } => {
+            Phase::Ailing { since, at, .. } => {
                 moved(since);
                 moved(at);
             }

@@ -510,7 +510,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             Reason::ContainerStands {
                 container: the_container(),
-                phase: Phase::Ailing { since: Boot(0), at: Boot(0) },
+                phase: Phase::Ailing { since: Boot(0), at: Boot(0), spent: false },
                 last: None,
                 waits: Some(HealWait::Paused { scope: Scope::All }),
                 left: None,

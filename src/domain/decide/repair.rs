@@ -481,7 +481,7 @@ fn give_up(draft: &mut Draft<'_>, container: &ContainerRef, repair: &Repair) -> 
     let at = draft.now.boot + next;
     let (phase, waits) = match repair.phase {
         // It runs: each list shows it so, and what is tried slowly is a restart.
-        Phase::Ailing { since, .. } => (Phase::Ailing { since, at }, Some(HealWait::Spent)),
+        Phase::Ailing { since, .. } => (Phase::Ailing { since, at, spent: true }, Some(HealWait::Spent)),
         Phase::Unseen
         | Phase::Runs { .. }
         | Phase::Judging { .. }
@@ -495,8 +495,7 @@ fn give_up(draft: &mut Draft<'_>, container: &ContainerRef, repair: &Repair) -> 
         | Phase::Left
         | Phase::Gone => (Phase::GivenUp { next: at }, None),
     };
-    let spent = waits.is_some();
-    draft.set_repair(container, Repair { phase, waits, spent, ..repair.clone() });
+    draft.set_repair(container, Repair { phase, waits, ..repair.clone() });
     true
 }
 

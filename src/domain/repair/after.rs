@@ -60,7 +60,7 @@ impl Repair {
     }
 
     fn with(&self, phase: Phase) -> Repair {
-        Repair { phase, waits: None, spent: false, ..self.clone() }
+        Repair { phase, waits: None, ..self.clone() }
     }
 
     fn heard(&self, rules: Rules<'_>) -> Repair {
@@ -298,15 +298,16 @@ impl Repair {
 
     fn dead(&self, others_within: Span, rules: Rules<'_>) -> Repair {
         let Phase::Runs { since } = self.phase else { return self.clone() };
-        self.with(Phase::Ailing { since, at: (since + rules.policy.grace).max(rules.now + others_within) })
+        let at = (since + rules.policy.grace).max(rules.now + others_within);
+        self.with(Phase::Ailing { since, at, spent: false })
     }
 
     /// That is certain, unlike what probes say of a container that has just begun: it waits for no grace.
     fn network_lost(&self, rules: Rules<'_>) -> Repair {
         match self.phase {
-            Phase::Runs { since } => self.with(Phase::Ailing { since, at: rules.now }),
-            Phase::Ailing { since, at } if at > rules.now && self.waits.is_none() => {
-                self.with(Phase::Ailing { since, at: rules.now })
+            Phase::Runs { since } => self.with(Phase::Ailing { since, at: rules.now, spent: false }),
+            Phase::Ailing { since, at, .. } if at > rules.now && self.waits.is_none() => {
+                self.with(Phase::Ailing { since, at: rules.now, spent: false })
             }
             Phase::Ailing { .. }
             | Phase::Unseen

@@ -53,7 +53,7 @@ fn phases() -> [Phase; 14] {
     [
         Phase::Unseen,
         Phase::Runs { since },
-        Phase::Ailing { since, at: past },
+        Phase::Ailing { since, at: past, spent: false },
         Phase::Judging { ending: ending(Ender::Kill), until: past },
         Phase::Stopping { ending: ending(Ender::Stop), until: past },
         Phase::Held { since: Boot(NOW.0 - 1_000) },
@@ -755,4 +755,21 @@ fn a_stop_between_two_starts_ends_what_crashed_before_and_nothing_else() {
         };
         assert_eq!((ending.who, ending.exit), (Ender::Stop, exit));
     }
+}
+
+#[test]
+fn what_was_stored_before_a_phase_knew_that_the_budget_was_spent_is_read() {
+    let ailing = Repair {
+        waits: Some(HealWait::Spent),
+        ..in_phase(Phase::Ailing { since: NOW, at: NOW, spent: true })
+    };
+    assert!(ailing.is_given_up());
+    let mut stored = serde_json::to_value(&ailing).unwrap();
+    // As it was written then.
+    stored["spent"] = true.into();
+    stored["phase"]["ailing"].as_object_mut().unwrap().remove("spent").unwrap();
+    let read: Repair = serde_json::from_value(stored).unwrap();
+    assert_eq!(read, Repair { phase: Phase::Ailing { since: NOW, at: NOW, spent: false }, ..ailing });
+    // It says so again when its time comes: its starts are counted still.
+    assert_eq!(read.deadline(), Some(NOW));
 }

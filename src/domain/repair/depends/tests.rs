@@ -91,7 +91,7 @@ fn there(runs: bool, started: i64) -> Lender {
 
 #[test]
 fn each_phase_of_a_dependency_is_waited_for_or_not() {
-    let ailing = Phase::Ailing { since: Boot(1), at: Boot(2) };
+    let ailing = Phase::Ailing { since: Boot(1), at: Boot(2), spent: false };
     let table = [
         (RUNS, None),
         (ailing, None),
