@@ -8,7 +8,7 @@ use crate::domain::delivery::Telling;
 use crate::domain::health::Health;
 use crate::domain::id::{ServerId, ServiceId, SiteId};
 use crate::domain::incident::{Ended, Incident, IncidentId, Trouble};
-use crate::domain::policy::ContainerRef;
+use crate::domain::policy::{ContainerRef, Role};
 use crate::domain::reason::Reason;
 use crate::domain::state::Server;
 use crate::domain::time::Boot;
@@ -191,6 +191,9 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
         }
     }
     for container in containers {
+        if let Some(Role::Proxy(proxy)) = role(draft, &container) {
+            found.insert(Trouble::ProxyLost { proxy });
+        }
         services.extend(draft.state.servers_in(&container).iter().map(|server| server.service));
         found.insert(Trouble::ContainerDown { container });
     }
@@ -198,6 +201,11 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
         found.extend(of_service(draft, service));
     }
     found
+}
+
+/// What runs in a container that is looked after.
+fn role(draft: &Draft<'_>, container: &ContainerRef) -> Option<Role> {
+    draft.state.policy.containers.get(container).map(|policy| policy.role)
 }
 
 /// Whether `server` is believed to be as it was, and only the evidence against it is counted.
@@ -366,6 +374,9 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
     };
     let of_container = |container: &ContainerRef| {
         let mut all = vec![Trouble::ContainerDown { container: container.clone() }];
+        if let Some(Role::Proxy(proxy)) = role(draft, container) {
+            all.push(Trouble::ProxyLost { proxy });
+        }
         for server in draft.state.servers_in(container) {
             if let Some(policy) = draft.server_policy(*server) {
                 all.extend(of_site(server.service, policy.site));

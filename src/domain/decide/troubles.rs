@@ -8,7 +8,7 @@ use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::incident::{TEST_LASTS, Trouble};
 use crate::domain::maintenance::Admin;
 use crate::domain::policy::{ContainerRef, Role};
-use crate::domain::repair::{HealWait, Phase, depends};
+use crate::domain::repair::{HealWait, Phase, Repair, depends};
 use crate::domain::state::{ProxyLink, Server};
 use crate::domain::time::{Boot, Span};
 use std::collections::BTreeMap;
@@ -18,6 +18,9 @@ const BREACH_TOLD_FOR: Span = Span::seconds(3600);
 
 /// Probes that cannot be made are noted twice a minute at most: when none was for so long, they can be made again.
 const UNTRIED_TOLD_FOR: Span = Span::seconds(90);
+
+/// An HAProxy is looked at each second, for a few seconds at most: one whose container ended is seen to be lost within this.
+const LOSS_SHOWS_WITHIN: Span = Span::seconds(10);
 
 /// Whether something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +59,10 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
         Trouble::ContainerDown { container } => container_is(draft, container),
         Trouble::ProxyLost { proxy } => match draft.link(*proxy) {
             None => Is::Right,
-            Some(ProxyLink::Lost { .. }) if container_of_is_down(draft, *proxy) => Is::Open,
             Some(ProxyLink::Lost { .. }) => Is::Wrong,
-            Some(ProxyLink::Ours | ProxyLink::Foreign { .. }) => Is::Right,
+            Some(ProxyLink::Ours | ProxyLink::Foreign { .. }) => {
+                trusted(draft, proxy_shaky_until(draft, *proxy))
+            }
             Some(ProxyLink::Unseen) => Is::Open,
         },
         Trouble::RouteLags { service, proxy } => {
@@ -243,6 +247,9 @@ fn container_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
         | Phase::Due { .. }
         | Phase::Acting { .. } => false,
     };
+    if let Some(lost) = lost_proxy_in(draft, container).filter(|_| down) {
+        return Is::PartOf(lost);
+    }
     // The pool's incident, or the service's, tells of it.
     let covered = |server: &ServerId| {
         let site = draft.server_policy(*server).map(|server| server.site);
@@ -276,25 +283,50 @@ fn gone_is(draft: &Draft<'_>, container: &ContainerRef) -> Is {
         let service = Trouble::ServiceDown { service: server.service };
         [Some(service), pool, Some(Trouble::ServerDown { server: *server })].into_iter().flatten()
     });
-    let of_proxy = match draft.state.policy.containers.get(container).map(|policy| &policy.role) {
-        Some(Role::Proxy(proxy)) if matches!(draft.link(*proxy), Some(ProxyLink::Lost { .. })) => {
-            Some(Trouble::ProxyLost { proxy: *proxy })
-        }
-        Some(Role::Proxy(_) | Role::Servers | Role::Other) | None => None,
-    };
     // One cause, one incident: that of what it served.
-    for larger in of_servers.chain(of_proxy) {
+    for larger in of_servers {
         match is(draft, &larger) {
             Is::Wrong => return Is::PartOf(larger),
             Is::PartOf(whole) => return Is::PartOf(whole),
             Is::Right | Is::Open | Is::RightFrom(_) => {}
         }
     }
-    Is::Wrong
+    lost_proxy_in(draft, container).map_or(Is::Wrong, Is::PartOf)
 }
 
-/// Whether the incident of the HAProxy's own container is open: that one tells.
-fn container_of_is_down(draft: &Draft<'_>, proxy: ProxyId) -> bool {
-    let mut own = draft.state.policy.containers_running(proxy).filter(|container| !is_gone(draft, container));
-    own.any(|container| container_is(draft, container) == Is::Wrong)
+/// The HAProxy that runs in a container, if people are told that it does not answer: that says more than that its container
+/// is down.
+fn lost_proxy_in(draft: &Draft<'_>, container: &ContainerRef) -> Option<Trouble> {
+    let lost = match draft.state.policy.containers.get(container)?.role {
+        Role::Proxy(proxy) => Trouble::ProxyLost { proxy },
+        Role::Servers | Role::Other => return None,
+    };
+    let told = match is(draft, &lost) {
+        Is::Wrong => true,
+        Is::Open | Is::RightFrom(_) => draft.is_open(&lost),
+        Is::PartOf(_) | Is::Right => false,
+    };
+    told.then_some(lost)
+}
+
+/// Until when an HAProxy that answers is not trusted to go on: its container has to run for a while after its budget was
+/// spent, and what answered before that ended says nothing.
+fn proxy_shaky_until(draft: &Draft<'_>, proxy: ProxyId) -> Option<Boot> {
+    let own = draft.state.policy.containers_running(proxy).filter_map(|container| draft.repair(container));
+    let shaky = |repair: &Repair| match repair.phase {
+        Phase::Runs { .. } => repair.shaky_until(&draft.state.policy.heal),
+        Phase::Unseen
+        | Phase::Ailing { .. }
+        | Phase::Judging { .. }
+        | Phase::Stopping { .. }
+        | Phase::Held { .. }
+        | Phase::WithEngine
+        | Phase::Docker { .. }
+        | Phase::Due { .. }
+        | Phase::Acting { .. }
+        | Phase::GivenUp { .. }
+        | Phase::Left
+        | Phase::Gone => repair.last.map(|ending| ending.at + LOSS_SHOWS_WITHIN),
+    };
+    own.filter_map(shaky).max()
 }

@@ -493,9 +493,8 @@ fn a_crash_loop_is_one_incident_from_the_first_crash_until_it_has_run_for_long()
     assert!(!the_open(&world));
 }
 
-/// Its own container tells of it, so that the HAProxy that does not answer is no second page.
-#[test]
-fn an_haproxy_whose_container_does_not_stay_up_is_one_incident_until_it_has_run_for_long() {
+/// `api`, and an HAProxy in a container of its own that may be started once.
+fn beside_haproxy() -> World {
     let mut policy = healing(policy(&[("api", &["onprem", "cloud"])]));
     policy.heal.restarts = 1;
     let own = ContainerRef { engine: engine(), name: ContainerName("haproxy".into()) };
@@ -509,18 +508,45 @@ fn an_haproxy_whose_container_does_not_stay_up_is_one_incident_until_it_has_run_
     let at = world.now.boot;
     world.step(Event::Containers(ContainerList { engine: engine(), at, containers, past: Past::default() }));
     world.pass(60_000);
+    world
+}
+
+fn lost(world: &mut World) -> Decision {
+    world.pass(1_000);
+    world.step(Event::ProxyLost { proxy: proxy() })
+}
+
+fn open(world: &World) -> Vec<&'static str> {
+    let open = world.state.incidents.values().filter(|incident| incident.ended.is_none());
+    open.map(|incident| incident.trouble.name()).collect()
+}
+
+/// One cause is one page, and that says how bad it is: nobody's traffic can be steered.
+#[test]
+fn an_haproxy_whose_container_does_not_stay_up_is_one_incident_until_it_has_run_for_long() {
+    let mut world = beside_haproxy();
     let died = ContainerSign::Died { exit: Some(1) };
     assert_eq!(incident_codes(&world.container("haproxy", died)), [], "it is started");
+    assert_eq!(incident_codes(&lost(&mut world)), [("opened", "ProxyLost")]);
     world.container("haproxy", ContainerSign::Started);
+    world.see_proxy();
+    assert_eq!(open(&world), ["ProxyLost"], "its budget is spent: it is not trusted yet");
     world.pass(1_000);
-    assert_eq!(incident_codes(&world.container("haproxy", died)), [("opened", "ContainerDown")]);
-    assert_eq!(incident_codes(&world.step(Event::ProxyLost { proxy: proxy() })), []);
+    assert_eq!(incident_codes(&world.container("haproxy", died)), [], "given up, and no second page");
+    assert_eq!(open(&world), ["ProxyLost"]);
+    lost(&mut world);
+    assert_eq!(open(&world), ["ProxyLost"]);
+    let story = |world: &World| {
+        let open = world.state.incidents.values().find(|incident| incident.ended.is_none()).unwrap();
+        open.story.iter().map(|reason| reason.code()).collect::<Vec<_>>()
+    };
+    assert!(story(&world).contains(&"gave_up"), "{:?}", story(&world));
     wait(&mut world, 301);
     world.container("haproxy", ContainerSign::Started);
     world.see_proxy();
-    assert!(the_open(&world), "it has to run for the budget's window");
+    assert_eq!(open(&world), ["ProxyLost"], "it has to run for the budget's window");
     wait(&mut world, 590);
-    assert!(the_open(&world));
+    assert_eq!(open(&world), ["ProxyLost"]);
     // Each deadline that comes is over when it has come.
     for _ in 0..5 {
         if the_open(&world) {
@@ -528,6 +554,34 @@ fn an_haproxy_whose_container_does_not_stay_up_is_one_incident_until_it_has_run_
         }
     }
     assert!(!the_open(&world));
+}
+
+#[test]
+fn a_container_that_is_left_is_part_of_its_haproxy_when_that_does_not_answer() {
+    let mut world = beside_haproxy();
+    // It ended by itself, without an error: it is left, by its policy.
+    let ended = world.container("haproxy", ContainerSign::Died { exit: Some(0) });
+    assert_eq!(incident_codes(&ended), [("opened", "ContainerDown")]);
+    lost(&mut world);
+    assert_eq!(open(&world), ["ProxyLost"]);
+    // Another one answers in its stead: now it is the container alone.
+    wait(&mut world, 60);
+    world.see_proxy();
+    assert_eq!(open(&world), ["ContainerDown"]);
+}
+
+#[test]
+fn a_start_of_ours_forgets_nothing_of_an_haproxy_that_does_not_answer() {
+    let mut world = beside_haproxy();
+    world.container("haproxy", ContainerSign::Died { exit: Some(0) });
+    lost(&mut world);
+    world.pass(1_000);
+    let started = world.step(Event::Started);
+    assert_eq!(
+        (incident_codes(&started), open(&world)),
+        (vec![], vec!["ProxyLost"]),
+        "it was not looked at yet"
+    );
 }
 
 fn the_open(world: &World) -> bool {
