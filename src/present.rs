@@ -229,8 +229,9 @@ pub fn reason(reason: &Reason) -> String {
         Reason::DependencyUnkept { container, on, why } => heal::unkept(container, on, *why),
         Reason::NetworkLost { container, loss } => heal::network_lost(container, loss),
         Reason::GaveUp { container, starts, window, next } => format!(
-            "{} was started {starts} times within {window} and did not stay: a person is needed; it is tried again in {next}",
-            container.name
+            "{} was started {} within {window} and did not stay: a person is needed; it is tried again in {next}",
+            container.name,
+            times(*starts)
         ),
         Reason::HoldLifted { container } => {
             format!("{} was started by somebody: it is looked after again", container.name)
@@ -570,6 +571,13 @@ fn policy_changed(added: &[ServiceId], removed: &[ServiceId]) -> String {
         if names.is_empty() { String::new() } else { format!("; {what}: {}", pieces::list(names)) }
     };
     format!("new settings are in force{}{}", part("new services", added), part("removed services", removed))
+}
+
+fn times(count: u16) -> String {
+    match count {
+        1 => "once".to_owned(),
+        _ => format!("{count} times"),
+    }
 }
 
 fn in_a_row(count: u16, what: &str) -> String {

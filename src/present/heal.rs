@@ -62,8 +62,9 @@ pub(super) fn heals(container: &ContainerRef, deed: Deed, attempt: u16, limit: u
     };
     let name = &container.name;
     if attempt > limit {
+        let (starts, are) = if limit == 1 { ("start", "is") } else { ("starts", "are") };
         return format!(
-            "{name} {what} once more: its {limit} starts within {window} are used up, so this is a slow try"
+            "{name} {what} once more: its {limit} {starts} within {window} {are} used up, so this is a slow try"
         );
     }
     format!("{name} {what} (start {attempt} of at most {limit} within {window})")

@@ -252,6 +252,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::Healed { .. }
         | Reason::HealWaits { .. }
         | Reason::DependencyUnkept { .. }
+        | Reason::HealLabelUnknown { .. }
         | Reason::NetworkLost { .. }
         | Reason::GaveUp { .. }
         | Reason::HoldLifted { .. }

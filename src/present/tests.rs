@@ -469,6 +469,16 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api-onprem was started 5 times within 10 min and did not stay: a person is needed; it is tried again in 5 min",
         ),
         (
+            Reason::GaveUp {
+                container: the_container(),
+                starts: 1,
+                window: Span::seconds(600),
+                next: Span::seconds(300),
+            },
+            Level::Warn,
+            "api-onprem was started once within 10 min and did not stay: a person is needed; it is tried again in 5 min",
+        ),
+        (
             Reason::HoldLifted { container: the_container() },
             Level::Info,
             "api-onprem was started by somebody: it is looked after again",
@@ -552,6 +562,17 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             },
             Level::Info,
             "api-onprem is started once more: its 2 starts within 10 min are used up, so this is a slow try",
+        ),
+        (
+            Reason::Heals {
+                container: the_container(),
+                deed: Deed::Start,
+                attempt: 2,
+                limit: 1,
+                window: Span::seconds(600),
+            },
+            Level::Info,
+            "api-onprem is started once more: its 1 start within 10 min is used up, so this is a slow try",
         ),
         (
             Reason::ContainerEnded {
