@@ -227,6 +227,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::HealUnknown { container, deed, words } => heal::unknown(container, *deed, words),
         Reason::HealWaits { container, why, left } => heal::waits(container, why, *left),
         Reason::DependencyUnkept { container, on, why } => heal::unkept(container, on, *why),
+        Reason::HealLabelUnknown { container, value } => heal::label_unknown(container, value),
         Reason::NetworkLost { container, loss } => heal::network_lost(container, loss),
         Reason::GaveUp { container, starts, window, next } => format!(
             "{} was started {} within {window} and did not stay: a person is needed; it is tried again in {next}",
@@ -349,6 +350,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ContainerGone { .. }
         | Reason::HealWaits { .. }
         | Reason::DependencyUnkept { .. }
+        | Reason::HealLabelUnknown { .. }
         | Reason::NetworkLost { .. }
         | Reason::GaveUp { .. }
         | Reason::TellsByMail { .. }

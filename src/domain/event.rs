@@ -207,6 +207,9 @@ pub struct Facts {
     pub check_takes: Span,
     /// What the label `supervisor.heal`, or one of autoheal's, asks for.
     pub heal: Option<HealMode>,
+    /// What the label `supervisor.heal` says instead, where that is none of its words: its first [`LABEL_MAX`] characters.
+    #[serde(default)]
+    pub heal_unknown: Option<String>,
     /// When its process was started last, by the engine's own clock: nanoseconds since the Unix epoch (`State.StartedAt`).
     /// None: it never was, or nobody has read it since.
     #[serde(default)]
@@ -225,6 +228,9 @@ pub struct Facts {
     #[serde(default)]
     pub guessed: bool,
 }
+
+/// So much of a label that nobody understands is shown, in characters: enough to find it by.
+pub const LABEL_MAX: usize = 64;
 
 /// How many containers one label may name: more than any compose file that a person still understands.
 pub const DEPENDS_ON_MAX: usize = 16;
@@ -309,6 +315,7 @@ impl Default for Facts {
             check: None,
             check_takes: usual_check_takes(),
             heal: None,
+            heal_unknown: None,
             started: None,
             depends_on: BTreeSet::new(),
             network: None,

@@ -7,6 +7,7 @@ use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
 use super::reason::Reason;
+use super::repair::depends::Containers as _;
 use super::repair::{HealWait, Phase, depends};
 use super::state::{ProxyLink, State};
 use super::time::Now;
@@ -99,7 +100,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
         if let Some(container) = &wanted.container {
             reasons.extend(container_stands(state, container, now));
-            reasons.extend(container_depends(state, container));
+            reasons.extend(container_notes(state, container));
         }
         if let Some(until) = server.flaps.until {
             let left = left(until, now.boot);
@@ -130,14 +131,21 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     reasons
 }
 
-/// What is wrong with what a container depends on, as far as [`container_stands`] does not say it.
-pub fn container_depends(state: &State, container: &ContainerRef) -> Vec<Reason> {
+/// What is wrong with a container's labels and with what it depends on, as far as [`container_stands`] does not say it.
+pub fn container_notes(state: &State, container: &ContainerRef) -> Vec<Reason> {
     let waits = state.repairs.get(container).is_some_and(|repair| repair.waits.is_some());
     let loss = depends::network_loss(state, container).filter(|_| !waits);
     let loss = loss.map(|loss| Reason::NetworkLost { container: container.clone(), loss });
     let unkept = depends::unkept(state, container).into_iter();
     let unkept = unkept.map(|(on, why)| Reason::DependencyUnkept { container: container.clone(), on, why });
-    loss.into_iter().chain(unkept).collect()
+    let label = state
+        .policy
+        .containers
+        .get(container)
+        .and_then(|policy| policy.label_unknown(state.seen(container)?));
+    let label =
+        label.map(|value| Reason::HealLabelUnknown { container: container.clone(), value: value.to_owned() });
+    loss.into_iter().chain(unkept).chain(label).collect()
 }
 
 /// Where a container stands, if it does not simply run; what it waits for, if it does.

@@ -5,6 +5,7 @@
 
 use super::damping::Damper;
 use super::delivery::AlertPolicy;
+use super::event::ContainerSeen;
 use super::id::{ContainerName, EngineId, GroupId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::time::Span;
 use super::window::Hours;
@@ -123,6 +124,14 @@ pub struct ContainerPolicy {
     pub grace: Span,
     /// What runs in it.
     pub role: Role,
+}
+
+impl ContainerPolicy {
+    /// What the label `supervisor.heal` of a container says, where the settings leave it to the label and nobody understands
+    /// that.
+    pub fn label_unknown<'a>(&self, seen: &'a ContainerSeen) -> Option<&'a str> {
+        seen.facts.heal_unknown.as_deref().filter(|_| self.heal.is_none())
+    }
 }
 
 /// Whether a container that ended is started again.

@@ -464,6 +464,13 @@ pub enum Reason {
         /// Why.
         why: Unkept,
     },
+    /// The label `supervisor.heal` of a container is none of its words: the container is healed as if it had none.
+    HealLabelUnknown {
+        /// Whose label.
+        container: ContainerRef,
+        /// What it says; at most [`LABEL_MAX`](super::event::LABEL_MAX) characters.
+        value: String,
+    },
     /// A container runs without the network that it uses of another container.
     NetworkLost {
         /// Which.
@@ -804,6 +811,7 @@ impl Reason {
             Reason::HealUnknown { .. } => "heal_unknown",
             Reason::HealWaits { .. } => "heal_waits",
             Reason::DependencyUnkept { .. } => "dependency_unkept",
+            Reason::HealLabelUnknown { .. } => "heal_label_unknown",
             Reason::NetworkLost { .. } => "network_lost",
             Reason::GaveUp { .. } => "gave_up",
             Reason::HoldLifted { .. } => "hold_lifted",
@@ -899,6 +907,7 @@ impl Reason {
             | Reason::ContainerGone { .. }
             | Reason::HealWaits { .. }
             | Reason::DependencyUnkept { .. }
+            | Reason::HealLabelUnknown { .. }
             | Reason::NetworkLost { .. }
             | Reason::GaveUp { .. }
             | Reason::HoldLifted { .. }

@@ -205,6 +205,16 @@ pub(super) fn unkept(container: &ContainerRef, on: &ContainerName, why: Unkept) 
     }
 }
 
+/// That its label says something that nobody understands.
+pub(super) fn label_unknown(container: &ContainerRef, value: &str) -> String {
+    format!(
+        "{} has the label supervisor.heal={:?}, which is none of auto, always, notify and never: it is healed as if it had \
+         none; correct the label",
+        container.name,
+        pieces::one_line(value)
+    )
+}
+
 /// Where it stands: "held: was stopped by an operator".
 pub(super) fn stands(
     container: &ContainerRef,

@@ -424,6 +424,12 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              project, `docker compose -p shop up -d --force-recreate api` creates it anew",
         ),
         (
+            Reason::HealLabelUnknown { container: the_container(), value: "ture".to_owned() },
+            Level::Warn,
+            "api-onprem has the label supervisor.heal=\"ture\", which is none of auto, always, notify and never: it is healed \
+             as if it had none; correct the label",
+        ),
+        (
             unkept(Unkept::Itself),
             Level::Warn,
             "api-onprem names itself in its label supervisor.depends-on: that is not waited for",

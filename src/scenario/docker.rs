@@ -33,6 +33,8 @@ pub(super) enum Fact {
     Check(Option<DockersCheck>),
     CheckTakes(Span),
     Label(Option<HealMode>),
+    /// The label is misspelt.
+    LabelUnknown(String),
     Unread(bool),
     DependsOn(BTreeSet<ContainerName>),
     /// The container whose network it uses; as Docker knows it depends on when that is said.
@@ -51,7 +53,8 @@ impl Fact {
             Fact::StopTimeout(stop_timeout) => Facts { stop_timeout, ..facts },
             Fact::Check(check) => Facts { check, ..facts },
             Fact::CheckTakes(check_takes) => Facts { check_takes, ..facts },
-            Fact::Label(heal) => Facts { heal, ..facts },
+            Fact::Label(heal) => Facts { heal, heal_unknown: None, ..facts },
+            Fact::LabelUnknown(word) => Facts { heal: None, heal_unknown: Some(word), ..facts },
             Fact::Unread(guessed) => Facts { guessed, ..facts },
             Fact::DependsOn(depends_on) => Facts { depends_on, ..facts },
             // Whose network that is, by its id, is for the world to say.
@@ -184,6 +187,7 @@ fn fact(key: &str, value: &str) -> Result<Fact, Wrong> {
         "check" => Fact::Check(one_of(value, &checks)?),
         "check_takes" => Fact::CheckTakes(span(value)?),
         "label" => Fact::Label(one_of(value, &modes)?),
+        "label_unknown" => Fact::LabelUnknown(name::<Name>(value)?.to_string()),
         "unread" => Fact::Unread(one_of(value, &[("true", true), ("false", false)])?),
         "depends_on" if value == "none" => Fact::DependsOn(BTreeSet::new()),
         "depends_on" => Fact::DependsOn(depends_on(value)?),
@@ -198,8 +202,8 @@ fn fact(key: &str, value: &str) -> Result<Fact, Wrong> {
             Fact::Compose(Some(ComposeService { project: project.to_string(), service: service.to_string() }))
         }
         key => {
-            let known = "restart, restarts, stop_signal, stop_timeout, check, check_takes, label, depends_on, \
-                         network_of, compose, unread";
+            let known = "restart, restarts, stop_signal, stop_timeout, check, check_takes, label, \
+                         label_unknown, depends_on, network_of, compose, unread";
             return Err(Wrong::new(
                 key,
                 format!("Docker knows no such thing of a container; known: {known}"),

@@ -2,7 +2,7 @@
 
 use crate::domain::event::{
     BorrowedNetwork, ComposeService, ContainerSign, ContainerStatus, DEPENDS_ON_MAX, DockersCheck,
-    DockersPolicy, Facts, Lender,
+    DockersPolicy, Facts, LABEL_MAX, Lender,
 };
 use crate::domain::id::ContainerName;
 use crate::domain::policy::HealMode;
@@ -90,6 +90,11 @@ pub(super) fn facts(found: &ContainerInspectResponse) -> Facts {
     let signal = config.and_then(|config| config.stop_signal.as_deref()).and_then(signal_number);
     let check = found.state.as_ref().and_then(|state| state.health.as_ref()?.status);
     let labels = config.and_then(|config| config.labels.as_ref());
+    let (heal, heal_unknown) = match labels.map(heal_mode) {
+        Some(Ok(mode)) => (mode, None),
+        Some(Err(value)) => (None, Some(value)),
+        None => (None, None),
+    };
     Facts {
         restart: policy.map_or(usual.restart, dockers_policy),
         restarts: found.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
@@ -104,7 +109,8 @@ pub(super) fn facts(found: &ContainerInspectResponse) -> Facts {
         check_takes: config
             .and_then(|config| config.healthcheck.as_ref())
             .map_or(usual.check_takes, check_takes),
-        heal: labels.and_then(|labels| heal_mode(labels).ok().flatten()),
+        heal,
+        heal_unknown,
         started: started(found),
         depends_on: labels.map(depends_on).unwrap_or_default(),
         network: network_of(found).map(|of| BorrowedNetwork { of, name: None, lender: Lender::Unknown }),
@@ -212,8 +218,8 @@ fn signal_number(text: &str) -> Option<i32> {
     })
 }
 
-/// What the labels ask for: ours, else those of autoheal and deunhealth, which others use already. An error is a value
-/// that nobody knows: a misspelt label must not be passed over in silence.
+/// What the labels ask for: ours, else those of autoheal and deunhealth, which others use already. An error is the value of
+/// ours that nobody knows, up to a length: a misspelt label must not be passed over in silence.
 pub(super) fn heal_mode(labels: &HashMap<String, String>) -> Result<Option<HealMode>, String> {
     if let Some(value) = labels.get(HEAL_LABEL) {
         return match value.as_str() {
@@ -221,7 +227,7 @@ pub(super) fn heal_mode(labels: &HashMap<String, String>) -> Result<Option<HealM
             "always" => Ok(Some(HealMode::Always)),
             "notify" => Ok(Some(HealMode::Notify)),
             "never" => Ok(Some(HealMode::Never)),
-            other => Err(format!("{HEAL_LABEL}={other:?} is unknown; it is auto, always, notify or never")),
+            other => Err(other.chars().take(LABEL_MAX).collect()),
         };
     }
     let says =
@@ -434,7 +440,11 @@ mod tests {
             assert_eq!(heal_mode(&map), mode, "{labels:?}");
         }
         let wrong = HashMap::from([("supervisor.heal".to_owned(), "ture".to_owned())]);
-        assert!(heal_mode(&wrong).unwrap_err().contains("auto, always, notify or never"));
+        assert_eq!(heal_mode(&wrong), Err("ture".to_owned()));
+        let long = HashMap::from([("supervisor.heal".to_owned(), "ä".repeat(1_000))]);
+        assert_eq!(heal_mode(&long), Err("ä".repeat(LABEL_MAX)));
+        let read = inspected("", "", r#""supervisor.heal": "ture", "autoheal": "true""#);
+        assert_eq!((read.heal, read.heal_unknown.as_deref()), (None, Some("ture")));
     }
 
     #[test]

@@ -410,6 +410,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::ContainerGone { container }
         | Reason::HealWaits { container, .. }
         | Reason::DependencyUnkept { container, .. }
+        | Reason::HealLabelUnknown { container, .. }
         | Reason::NetworkLost { container, .. }
         | Reason::GaveUp { container, .. }
         | Reason::HoldLifted { container } => of_container(container),

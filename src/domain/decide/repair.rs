@@ -10,8 +10,9 @@ use crate::domain::id::{Name, ServerId, SiteId};
 use crate::domain::jitter;
 use crate::domain::policy::{ContainerRef, HealMode, Role, ServerPolicy};
 use crate::domain::reason::{Reason, Then};
-use crate::domain::repair::depends::{self, NetworkLoss};
+use crate::domain::repair::depends::{self, Containers as _, NetworkLoss};
 use crate::domain::repair::{End, Ending, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
+use crate::domain::state::State;
 use crate::domain::time::{Boot, Span, Wall};
 use std::collections::BTreeSet;
 
@@ -184,21 +185,14 @@ pub(super) fn consider(draft: &mut Draft<'_>, container: &ContainerRef) {
     hear(draft, container, "", input);
 }
 
-/// Tells what a list has shown of the container's dependencies and was not so before: a network that is lost, names in its
-/// label that are not waited for.
-pub(super) fn tell_dependencies(draft: &mut Draft<'_>, container: &ContainerRef) {
-    let facts = facts(draft, container);
-    if !facts.has_dependencies() {
+/// Tells what a list has shown of the container and was not so before: what is wrong with its labels, and a network that is
+/// lost.
+pub(super) fn tell_facts(draft: &mut Draft<'_>, container: &ContainerRef) {
+    tell_labels(draft, container, Some(draft.state));
+    if !is_told(draft, container)
+        || draft.container(container).is_none_or(|seen| seen.facts.network.is_none())
+    {
         return;
-    }
-    if rules(draft, container, &facts).is_none_or(|rules| rules.mode() == HealMode::Never) {
-        return;
-    }
-    let before = depends::unkept(draft.state, container);
-    for (on, why) in depends::unkept(draft, container) {
-        if !before.contains(&(on.clone(), why)) {
-            draft.tell(Reason::DependencyUnkept { container: container.clone(), on, why });
-        }
     }
     let loss = depends::network_loss(draft, container);
     if loss != depends::network_loss(draft.state, container)
@@ -210,6 +204,33 @@ pub(super) fn tell_dependencies(draft: &mut Draft<'_>, container: &ContainerRef)
             draft.tell(Reason::NetworkLost { container: container.clone(), loss });
         }
     }
+}
+
+/// Tells what is wrong with the labels of a container: names that are not waited for, and a word that nobody understands.
+/// What was so `before` is known.
+pub(super) fn tell_labels(draft: &mut Draft<'_>, container: &ContainerRef, before: Option<&State>) {
+    let Some(policy) = draft.state.policy.containers.get(container).filter(|_| is_told(draft, container))
+    else {
+        return;
+    };
+    let known = before.map(|before| depends::unkept(before, container)).unwrap_or_default();
+    let unkept = depends::unkept(draft, container).into_iter().filter(|one| !known.contains(one));
+    let mut wrong: Vec<Reason> =
+        unkept.map(|(on, why)| Reason::DependencyUnkept { container: container.clone(), on, why }).collect();
+    let known = before.and_then(|before| policy.label_unknown(before.seen(container)?));
+    let unknown = draft.container(container).and_then(|seen| policy.label_unknown(seen));
+    wrong.extend(
+        unknown
+            .filter(|value| known != Some(value))
+            .map(|value| Reason::HealLabelUnknown { container: container.clone(), value: value.to_owned() }),
+    );
+    wrong.into_iter().for_each(|reason| draft.tell(reason));
+}
+
+/// Whether people want to hear of a container: not if it is not healed because they said so.
+fn is_told(draft: &Draft<'_>, container: &ContainerRef) -> bool {
+    let facts = facts(draft, container);
+    rules(draft, container, &facts).is_some_and(|rules| rules.mode() != HealMode::Never)
 }
 
 /// Looks again at what waits for another container, if something has become of that one.
@@ -236,8 +257,8 @@ pub(super) fn release(draft: &mut Draft<'_>) {
     }
 }
 
-/// Looks again at what waits for somebody's word or for another container, after new settings: they may have removed what it
-/// waits for, or forbid to heal it.
+/// After new settings: looks again at what waits for somebody's word or for another container, since they may have removed
+/// what it waits for, or forbid to heal it; and tells again what is wrong with labels.
 pub(super) fn reconsider(draft: &mut Draft<'_>) {
     let is_free = |(container, repair): &(&ContainerRef, &Repair)| {
         let why = repair.waits.as_ref().filter(|why| why.is_woken());
@@ -246,6 +267,10 @@ pub(super) fn reconsider(draft: &mut Draft<'_>) {
     let free = draft.state.repairs.iter().filter(is_free).map(|(container, _)| container.clone()).collect();
     for container in restarts_first(draft, free) {
         wake(draft, &container);
+    }
+    // Whoever reads the settings anew wants to hear what is wrong still.
+    for container in draft.state.repairs.keys() {
+        tell_labels(draft, container, None);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The part of the view about what is kept up: containers and their healing, incidents, and who tells of them.
 
 use crate::domain::delivery::{PeerLink, Telling, silenced};
-use crate::domain::explain::{container_depends, container_stands};
+use crate::domain::explain::{container_notes, container_stands};
 use crate::domain::id::{EngineId, PeerId, ServiceId, SiteId};
 use crate::domain::policy::{ContainerRef, HealMode};
 use crate::domain::repair::Phase;
@@ -99,7 +99,7 @@ fn container_view(state: &State, container: &ContainerRef, now: Now) -> Option<C
         status: status(state, container),
         phase: if repair.is_given_up() { "given_up" } else { repair.phase.word() }.to_owned(),
         words,
-        notes: container_depends(state, container).iter().map(present::reason).collect(),
+        notes: container_notes(state, container).iter().map(present::reason).collect(),
         last: repair.last.as_ref().map(present::ending),
         starts: repair.starts.iter().filter(|at| **at + limits.window > now.boot).count(),
         starts_max: limits.restarts,

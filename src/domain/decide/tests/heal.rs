@@ -949,3 +949,45 @@ fn a_dependency_that_new_settings_remove_is_waited_for_no_longer() {
     changed.containers.retain(|container, _| container.name.0 != "db");
     assert_eq!(deeds(&world.step(Event::PolicyChanged(Box::new(changed)))), started());
 }
+
+#[test]
+fn a_label_that_nobody_understands_is_told_once_and_again_after_new_settings() {
+    let mut world = world();
+    let misspelt = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
+        let facts = Facts { heal_unknown: Some("ture".to_owned()), ..Facts::default() };
+        all.insert(onprem().name, ContainerSeen { facts, ..all[&onprem().name].clone() });
+    };
+    let told = |decision: &Decision| {
+        decision.reasons.iter().filter(|reason| reason.code() == "heal_label_unknown").count()
+    };
+    assert_eq!(told(&list(&mut world, misspelt)), 1);
+    assert_eq!(told(&list(&mut world, misspelt)), 0, "it is known");
+    let explained = || {
+        let why = explain(&world.state, service("api"), world.now);
+        why.iter().filter(|reason| reason.code() == "heal_label_unknown").count()
+    };
+    assert_eq!(explained(), 1);
+    let mut changed = world.state.policy.clone();
+    changed.startup_grace = Span::seconds(6);
+    assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed.clone())))), 1);
+    assert_eq!(deeds(&world.container("api-onprem", died(1))), started(), "healed as if it had none");
+    // Where the settings say it, the label does not count.
+    for mode in [HealMode::Auto, HealMode::Never] {
+        changed.containers.get_mut(&onprem()).unwrap().heal = Some(mode);
+        assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed.clone())))), 0, "{mode:?}");
+    }
+    changed.containers.get_mut(&onprem()).unwrap().heal = None;
+    assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed)))), 1);
+}
+
+#[test]
+fn a_name_that_is_not_waited_for_is_told_again_after_new_settings() {
+    let mut world = dependent();
+    let mut changed = world.state.policy.clone();
+    changed.containers.retain(|container, _| container.name.0 != "db");
+    let told = codes(&world.step(Event::PolicyChanged(Box::new(changed.clone()))));
+    assert_eq!(told, ["policy_changed", "dependency_unkept"], "nobody looks after it any more");
+    changed.startup_grace = Span::seconds(6);
+    let told = codes(&world.step(Event::PolicyChanged(Box::new(changed))));
+    assert_eq!(told, ["policy_changed", "dependency_unkept"], "it is so still");
+}
