@@ -405,3 +405,10 @@ over_40s,940s over     over     over     over     over          resolved:owed re
         });
     }
 }
+
+#[test]
+fn what_is_over_stays_with_who_had_it_when_that_fails() {
+    let ended = incident(stored(5), Some(60));
+    assert_eq!(after_failure(&ended, am("am1")), ended.telling);
+    assert_ne!(after_failure(&incident(stored(5), None), am("am1")), stored(5));
+}

@@ -320,3 +320,38 @@ fn of_a_site_without_servers_nothing_is_known() {
     let policy = service_policy("api", &["onprem", "cloud"]);
     assert_eq!(standing(&api("onprem", UP, UP), &policy, site("edge")), Standing::Unproven);
 }
+
+#[test]
+fn a_server_that_is_down_lends_no_soundness_to_one_that_is_doubted() {
+    let mut policy = service_policy("api", &["onprem", "cloud", "edge"]);
+    let second = policy.servers[&name("api-cloud")].clone();
+    policy.servers.insert(name("api-cloud-2"), second);
+    let mut service =
+        on("onprem", &[("api-onprem", DOWN), ("api-cloud", UP), ("api-cloud-2", DOWN), ("api-edge", UP)]);
+    let to = |service: &Service| match planned(service, &policy, LATER) {
+        Plan::Move { to, .. } => to.to_string(),
+        Plan::Stay(stay) => panic!("{stay:?}"),
+    };
+    assert_eq!(to(&service), "cloud");
+    service.servers.get_mut(&name("api-cloud")).unwrap().flaps.until = Some(LATER + Span(1));
+    assert_eq!(to(&service), "edge", "of two that serve, the one that is not doubted");
+}
+
+#[test]
+fn a_group_is_where_most_of_it_is() {
+    let policy = service_policy("api", &["onprem", "cloud"]);
+    let (here, there) = (api("onprem", UP, UP), api("cloud", UP, UP));
+    let group = Group::of((&here, &policy), vec![(&there, &policy), (&there, &policy)]);
+    assert_eq!(group.serving(), Some(site("cloud")));
+    let even = Group::of((&there, &policy), vec![(&here, &policy)]);
+    assert_eq!(even.serving(), Some(site("onprem")), "of equally many, the better site");
+}
+
+#[test]
+fn a_limit_of_no_failbacks_is_never_within_it() {
+    let mut policy = service_policy("api", &["onprem", "cloud"]);
+    policy.failback.limit = 0;
+    let (better, until) = (site("onprem"), LATER + Span::seconds(600));
+    let limit = Plan::Stay(Stay::FailbackLimit { better, until });
+    assert_eq!(planned(&api("cloud", UP, UP), &policy, LATER), limit);
+}

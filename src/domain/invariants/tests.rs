@@ -202,8 +202,51 @@ fn an_incident_that_is_forgotten_untold_is_found() {
     let forget = Decision { changes: vec![Change::Incident { id, incident: None }], ..Decision::default() };
     assert_eq!(found(&world, &Event::Woke, &forget), [Breach::ForgottenUntold { incident: id }]);
     let ended = Some(Ended { at: Boot(0), wall: world.now.wall });
-    world.state.apply(&[keep(Incident { ended, telling: Telling::Over { by_mail: false }, ..incident })]);
+    let over = Telling::Over { by_mail: false };
+    // Told and lasting, over and untold: each alone is not enough.
+    for half in
+        [Incident { telling: over.clone(), ..incident.clone() }, Incident { ended, ..incident.clone() }]
+    {
+        world.state.apply(&[keep(half)]);
+        assert_eq!(found(&world, &Event::Woke, &forget), [Breach::ForgottenUntold { incident: id }]);
+    }
+    let whole = Incident { ended, telling: over, ..incident.clone() };
+    // Told by this very decision; another one's end says nothing about it.
+    world.state.apply(&[keep(incident)]);
+    for (told, breaches) in [(id, 0), (IncidentId(6), 1)] {
+        let told = Change::Incident { id: told, incident: Some(Box::new(whole.clone())) };
+        let forget = Change::Incident { id, incident: None };
+        let decision = Decision { changes: vec![told, forget], ..Decision::default() };
+        assert_eq!(found(&world, &Event::Woke, &decision).len(), breaches);
+    }
+    world.state.apply(&[keep(whole)]);
     assert_eq!(found(&world, &Event::Woke, &forget), []);
+}
+
+#[test]
+fn without_mails_an_incident_may_be_forgotten_when_nobody_was_told_in_time() {
+    let mut world = world();
+    for (ago, mails, breaches) in [(0, false, 1), (-1, false, 1), (1, false, 0), (1, true, 1)] {
+        world.state.policy.alerts.direct = mails;
+        let at = world.now.boot.shift(-ago) - RESOLVED_SENT_FOR;
+        let at = if ago == 0 { at + Span(1) } else { at };
+        let incident = Incident {
+            trouble: Trouble::CutOff,
+            opened: at,
+            opened_wall: world.now.wall,
+            ended: Some(Ended { at, wall: world.now.wall }),
+            part_of: None,
+            trusted_from: None,
+            story: Vec::new(),
+            telling: Telling::default(),
+            wake: None,
+        };
+        let id = IncidentId(7);
+        world.state.apply(&[Change::Incident { id, incident: Some(Box::new(incident)) }]);
+        let forget =
+            Decision { changes: vec![Change::Incident { id, incident: None }], ..Decision::default() };
+        assert_eq!(found(&world, &Event::Woke, &forget).len(), breaches, "{ago} ms ago, mails {mails}");
+    }
 }
 
 #[test]

@@ -773,3 +773,13 @@ fn what_was_stored_before_a_phase_knew_that_the_budget_was_spent_is_read() {
     // It says so again when its time comes: its starts are counted still.
     assert_eq!(read.deadline(), Some(NOW));
 }
+
+#[test]
+fn what_is_missing_again_is_no_news() {
+    let mut given = Given::default();
+    let gone = in_phase(Phase::Runs { since: NOW }).after(Input::Removed, given.rules());
+    given.later(Span::seconds(30));
+    assert_eq!(gone.after(Input::Removed, given.rules()), gone);
+    let known = Repair { id: "c1".into(), ..gone.clone() };
+    assert_ne!(known.after(Input::Removed, given.rules()), known, "one that was seen since is gone anew");
+}

@@ -458,6 +458,23 @@ fn what_an_engine_remembers_tells_who_ended_what_while_nobody_listened() {
             Some(Ender::Unseen),
             0,
         ),
+        // A stop takes ten seconds, and its end five more: so far back its signal may be.
+        (
+            "its signal may just be forgotten",
+            vec![(14_999, died(137))],
+            Reaches::Back(0),
+            "left",
+            Some(Ender::Unseen),
+            0,
+        ),
+        (
+            "its signal would be remembered",
+            vec![(15_000, died(137))],
+            Reaches::Back(0),
+            "acting",
+            Some(Ender::Crash),
+            1,
+        ),
         (
             "only its stop is remembered",
             stop[2..].to_vec(),

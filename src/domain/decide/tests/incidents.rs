@@ -310,6 +310,18 @@ fn an_alertmanager_that_stays_away_does_not_fill_the_journal() {
 }
 
 #[test]
+fn a_failure_at_the_moment_of_the_opening_counts() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    for _ in 0..3 {
+        assert_ne!(fails(&mut world).changes, []);
+        world.pass(15_000);
+    }
+    assert_eq!(fails(&mut world).changes, [], "three prove all that there is to prove");
+    assert_eq!(wait(&mut world, 20).len(), 1);
+}
+
+#[test]
 fn what_nobody_can_be_told_of_is_forgotten_in_the_end() {
     let mut policy = world().state.policy;
     policy.alerts.direct = false;

@@ -337,3 +337,26 @@ fn the_end_of_a_storm_costs_as_much_as_there_is_to_end() {
     // Four times as much; what looks at all for each one would cost sixteen times as much.
     assert!(many < 6 * few, "{few} looks at 6 incidents, {many} at 24");
 }
+
+#[test]
+fn a_server_that_flaps_in_a_pool_that_serves_is_one_incident_until_it_is_trusted() {
+    let mut policy = pool_of_two();
+    policy.services.get_mut(&service("api")).unwrap().flapping = Damper::nth(2, Span::seconds(60));
+    let mut world = alerting(policy);
+    let mut changes = Vec::new();
+    for _ in 0..3 {
+        changes.extend(incident_codes(&crash(&mut world, "api/a1")));
+        world.pass(5_000);
+        changes.extend(incident_codes(&mend(&mut world, "api/a1")));
+        world.pass(5_000);
+    }
+    let (opened, ended) = (("opened", "ServerDown"), ("ended", "ServerDown"));
+    assert_eq!(changes, [opened, ended, opened], "from the second fall on it is not believed");
+    assert_eq!(open(&world), ["ServerDown api a1"]);
+    let until = world.state.server(server("api/a1")).unwrap().flaps.until.unwrap();
+    let left = i64::try_from(until.since(world.now.boot).0 / 1_000).unwrap();
+    wait(&mut world, left - 1);
+    assert_eq!(open(&world), ["ServerDown api a1"], "not yet");
+    wait(&mut world, 2);
+    assert_eq!(open(&world), Vec::<String>::new());
+}

@@ -257,6 +257,11 @@ fn paused_and_down_on_the_way(cloud: impl FnOnce(&mut World)) -> World {
 fn a_pause_that_keeps_traffic_from_a_site_that_answers_is_an_outage_from_that_answer_on() {
     let mut asked = paused_and_down_on_the_way(|_| {});
     assert_eq!(incident_codes(&asked.ok(CLOUD)), [("opened", "ServiceDown")]);
-    let mut failing = paused_and_down_on_the_way(|world| drop(world.fail(CLOUD, ProbeFault::ConnectTimeout)));
+    // It has answered since it was asked, and fails itself by now.
+    let mut failing = paused_and_down_on_the_way(|world| {
+        world.ok(CLOUD);
+        world.fail(CLOUD, ProbeFault::ConnectTimeout);
+    });
+    assert_eq!(failing.state.server(server(CLOUD)).unwrap().asked, None);
     assert_eq!(incident_codes(&failing.ok(CLOUD)), [("opened", "ServiceDown")]);
 }
