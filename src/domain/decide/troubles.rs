@@ -115,9 +115,9 @@ fn site_is(draft: &Draft<'_>, site: SiteId) -> Is {
     let pools = draft.site_pools(site);
     match () {
         () if pools.are_dead() => Is::Wrong,
-        () if pools.serving > 0 || pools.down == 0 => Is::Right,
-        // Most of them have no verdict: at a start, say.
-        () => Is::Open,
+        // Too few of them have a verdict: at a start, say.
+        () if pools.serving == 0 && pools.unproven > 0 => Is::Open,
+        () => Is::Right,
     }
 }
 
@@ -149,7 +149,7 @@ fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
         return Is::Right;
     };
     if sites.values().all(|site| matches!(site, Standing::Down { .. } | Standing::Out)) {
-        let dead = sites.keys().all(|site| site_is(draft, *site) == Is::Wrong);
+        let dead = sites.keys().all(|site| is_told(draft, &Trouble::SiteDown { site: *site }));
         return match sites.keys().next().filter(|_| dead) {
             Some(site) => Is::PartOf(Trouble::SiteDown { site: *site }),
             None => Is::Wrong,
@@ -160,10 +160,8 @@ fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
     let unserved = down.filter(|_| !service.is_served_elsewhere(policy));
     let kept = matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
     if let Some(site) = unserved.filter(|_| kept) {
-        return match site_is(draft, site) {
-            Is::Wrong => Is::PartOf(Trouble::SiteDown { site }),
-            Is::PartOf(_) | Is::Right | Is::Open | Is::RightFrom(_) => Is::Wrong,
-        };
+        let whole = Trouble::SiteDown { site };
+        return if is_told(draft, &whole) { Is::PartOf(whole) } else { Is::Wrong };
     }
     match sites.values().any(|site| site.serves()) {
         // It is about to go there; what is open is over when it does.
@@ -200,7 +198,7 @@ fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
             trusted(draft, shaky_until(draft, service, site))
         }
         // One cause, one incident: the site's, if nothing serves there; the service's, if no site serves it.
-        Some(Standing::Down { .. }) if site_is(draft, site) == Is::Wrong => {
+        Some(Standing::Down { .. }) if is_told(draft, &Trouble::SiteDown { site }) => {
             Is::PartOf(Trouble::SiteDown { site })
         }
         Some(Standing::Down { .. }) if is_told(draft, &Trouble::ServiceDown { service }) => {

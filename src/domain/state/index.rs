@@ -61,6 +61,8 @@ pub struct SitePools {
     pub serving: u32,
     /// So many are down.
     pub down: u32,
+    /// Of so many it is not known.
+    pub unproven: u32,
 }
 
 impl SitePools {
@@ -68,6 +70,8 @@ impl SitePools {
     pub(in crate::domain) fn count(&mut self, standing: Standing, by: i32) {
         self.serving = self.serving.saturating_add_signed(if standing.serves() { by } else { 0 });
         self.down = self.down.saturating_add_signed(if standing.is_down() { by } else { 0 });
+        let unproven = standing == Standing::Unproven;
+        self.unproven = self.unproven.saturating_add_signed(if unproven { by } else { 0 });
     }
 
     /// Whether nothing serves there any more: no pool does, and more than one is known to be down.

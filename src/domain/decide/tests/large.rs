@@ -360,3 +360,19 @@ fn a_server_that_flaps_in_a_pool_that_serves_is_one_incident_until_it_is_trusted
     wait(&mut world, 2);
     assert_eq!(open(&world), Vec::<String>::new());
 }
+
+#[test]
+fn a_dead_site_is_dead_until_somebody_has_looked() {
+    let mut world = services(2);
+    for n in 1..=2 {
+        crash(&mut world, &format!("s{n:02}/s{n:02}-onprem"));
+    }
+    assert_eq!(open(&world), ["SiteDown onprem"]);
+    // Our own start: nothing is known, which is no news about the site.
+    world.step(Event::Started);
+    assert_eq!(open(&world), ["SiteDown onprem"], "nobody has looked yet");
+    crash(&mut world, "s01/s01-onprem");
+    assert_eq!(open(&world), ["SiteDown onprem"], "one was looked at");
+    mend(&mut world, "s02/s02-onprem");
+    assert_eq!(open(&world), ["PoolDown s01 onprem"]);
+}
