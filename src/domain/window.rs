@@ -277,6 +277,12 @@ mod tests {
     }
 
     #[test]
+    fn several_windows_are_written_with_commas() {
+        let several = hours(&["mon-fri 02:00-03:00", "sun 12:00-13:00"], Zone::utc());
+        assert_eq!(several.to_string(), "mon-fri 02:00-03:00, sun 12:00-13:00 UTC");
+    }
+
+    #[test]
     fn windows_are_written_back_as_they_are_read() {
         for text in ["02:00-05:00", "sat-sun 22:00-04:00", "mon,wed-fri 01:30-02:00"] {
             assert_eq!(text.parse::<Window>().unwrap().to_string(), text);

@@ -200,3 +200,48 @@ impl Cause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_a_word_of_its_own() {
+        let containers = [
+            ContainerFault::Died { exit: Some(1) },
+            ContainerFault::OutOfMemory,
+            ContainerFault::Paused,
+            ContainerFault::Dead,
+        ];
+        let probes = [
+            ProbeFault::Refused,
+            ProbeFault::Status(503),
+            ProbeFault::Body,
+            ProbeFault::Broken,
+            ProbeFault::Silent,
+            ProbeFault::Tls,
+            ProbeFault::ConnectTimeout,
+            ProbeFault::Unreachable,
+            ProbeFault::Dns,
+            ProbeFault::OwnResources,
+        ];
+        let all = containers.map(Cause::Container).into_iter().chain(probes.map(Cause::Probe));
+        let words: Vec<&str> = all.map(Cause::code).collect();
+        let different: std::collections::BTreeSet<&str> = words.iter().copied().collect();
+        assert_eq!(different.len(), words.len(), "{words:?}");
+        assert!(
+            words
+                .iter()
+                .all(|word| word.len() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        );
+    }
+
+    #[test]
+    fn an_answer_is_slow_beyond_its_bound() {
+        let took = |took| ProbeOutcome::Healthy { status: 200, took: Span(took) };
+        let bound = Some(Span(500));
+        assert_eq!(took(500).strain(bound), None);
+        assert_eq!(took(501).strain(bound), Some(Strain::Slow { took: Span(501) }));
+        assert_eq!(took(501).strain(None), None);
+    }
+}

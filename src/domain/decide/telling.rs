@@ -209,7 +209,7 @@ fn mail(draft: &mut Draft<'_>, due: Vec<(IncidentId, MailKind, WhyDirect)>) {
     }
     for kind in [MailKind::Firing, MailKind::Resolved] {
         let of_kind: Vec<_> = due.iter().filter(|(_, other, _)| *other == kind).collect();
-        let room = MAILS_MAX - recent.len().min(MAILS_MAX - 1);
+        let room = MAILS_MAX.saturating_sub(recent.len());
         let all = of_kind.len() >= DIGEST_FROM || of_kind.len() > room;
         // What began in one mail ends in one.
         let first = |id: &IncidentId| match kind {

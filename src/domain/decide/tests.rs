@@ -275,6 +275,19 @@ fn a_freeze_of_ours_voids_what_was_counted() {
 }
 
 #[test]
+fn a_result_counts_as_long_as_it_is_not_later_than_the_settings_allow() {
+    for (later, counts) in [(2_000, true), (2_001, false)] {
+        let mut world = World::running();
+        world.fail(ONPREM, ProbeFault::Silent);
+        let started = world.now.boot;
+        world.pass(later);
+        let outcome = ProbeOutcome::Failed(ProbeFault::Silent);
+        let result = Probed { server: server(ONPREM), due: started, started, ended: started, outcome };
+        assert_eq!(codes(&world.step(Event::Probed(result))).contains(&"server_down"), counts, "{later} ms");
+    }
+}
+
+#[test]
 fn a_dead_process_is_told_and_moves_no_traffic() {
     let mut world = World::running();
     for _ in 0..2 {

@@ -355,3 +355,47 @@ fn a_limit_of_no_failbacks_is_never_within_it() {
     let limit = Plan::Stay(Stay::FailbackLimit { better, until });
     assert_eq!(planned(&api("cloud", UP, UP), &policy, LATER), limit);
 }
+
+#[test]
+fn only_an_automatic_return_can_be_locked() {
+    let mut policy = service_policy("api", &["onprem", "cloud"]);
+    let mut service = api("cloud", UP, UP);
+    service.failbacks = vec![LATER, LATER];
+    let locked = |service: &Service, policy: &ServicePolicy| {
+        let now = Now { boot: LATER, wall: Wall(0) };
+        failback_is_locked(&Group::of((service, policy), Vec::new()), now)
+    };
+    assert!(locked(&service, &policy));
+    policy.stateful = true;
+    assert!(!locked(&service, &policy), "a person moves it");
+    (policy.stateful, policy.failback.mode) = (false, FailbackMode::Manual);
+    assert!(!locked(&service, &policy), "a person moves it back");
+    policy.failback.mode = FailbackMode::Auto;
+    assert!(
+        !locked(&Service { servers: api("cloud", DOWN, UP).servers, ..service }, &policy),
+        "nothing to return to"
+    );
+}
+
+#[test]
+fn a_pool_is_thin_since_so_many_were_down_that_the_rest_was_too_few() {
+    let mut policy = service_policy("api", &["onprem"]);
+    policy.min_servers = 3;
+    let down = |since| Health::Down { since: Boot(since), cause: CAUSE, good: 0 };
+    let healths = [("a", UP), ("b", UNKNOWN), ("c", down(100)), ("d", down(200)), ("e", down(300))];
+    let wanted = policy.servers[&name("api-onprem")].clone();
+    policy.servers = healths.iter().map(|(server, _)| (name(server), wanted.clone())).collect();
+    // Five, of which three are needed: two may be down, the third is one too many.
+    let thin = Standing::Thin { up: 1, of: 3, since: Boot(300) };
+    assert_eq!(standing(&on("onprem", &healths), &policy, site("onprem")), thin);
+}
+
+#[test]
+fn what_is_down_but_for_one_that_nobody_knows_is_not_known_to_be_down() {
+    let mut policy = service_policy("api", &["onprem"]);
+    policy.min_servers = 3;
+    let healths = [("a", UNKNOWN), ("b", DOWN), ("c", DOWN)];
+    let wanted = policy.servers[&name("api-onprem")].clone();
+    policy.servers = healths.iter().map(|(server, _)| (name(server), wanted.clone())).collect();
+    assert_eq!(standing(&on("onprem", &healths), &policy, site("onprem")), Standing::Unproven);
+}

@@ -262,3 +262,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_verdict_has_a_word_and_each_change_on_its_way_is_unsettled() {
+    let table = [
+        (Health::Unknown { good: 0, bad: None }, "unknown", true),
+        (Health::Up { since: T0, bad: None }, "up", false),
+        (Health::Up { since: T0, bad: Some(run(1, false)) }, "up", true),
+        (Health::Down { since: T0, cause: HARD, good: 0 }, "down", false),
+        (Health::Down { since: T0, cause: HARD, good: 1 }, "down", true),
+    ];
+    for (health, word, unsettled) in table {
+        assert_eq!((health.word(), health.is_unsettled()), (word, unsettled), "{health:?}");
+    }
+}

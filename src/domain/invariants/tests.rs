@@ -182,6 +182,23 @@ fn a_start_before_what_it_depends_on_is_found() {
 }
 
 #[test]
+fn a_reason_that_is_about_something_else_accounts_for_no_move() {
+    let world = world();
+    let other = Reason::Placed { service: service("shop"), site: site("cloud") };
+    let no_move = Reason::RouteInForce {
+        service: service("api"),
+        site: site("cloud"),
+        proxy: proxy(),
+        took: Span::ZERO,
+    };
+    for reason in [other, no_move] {
+        let decision = moved(&world, "cloud", vec![down(&world, "onprem")], Some(reason));
+        let found = found(&world, &Event::Woke, &decision);
+        assert!(found.contains(&Breach::NoReason { service: service("api") }), "{found:?}");
+    }
+}
+
+#[test]
 fn an_incident_that_is_forgotten_untold_is_found() {
     let mut world = world();
     world.state.policy.alerts.direct = true;

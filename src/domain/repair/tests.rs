@@ -783,3 +783,37 @@ fn what_is_missing_again_is_no_news() {
     let known = Repair { id: "c1".into(), ..gone.clone() };
     assert_ne!(known.after(Input::Removed, given.rules()), known, "one that was seen since is gone anew");
 }
+
+#[test]
+fn a_list_that_finds_it_restarting_leaves_docker_its_time() {
+    let given = Given::default();
+    let seen = Input::SeenRestarting { at: NOW };
+    let Phase::Docker { until } = in_phase(Phase::Unseen).after(seen, given.rules()).phase else {
+        panic!("not Docker's")
+    };
+    assert_eq!(until.since(NOW), DOCKERS_LEAST);
+}
+
+#[test]
+fn a_stop_under_way_when_the_engine_was_killed_is_how_it_ended() {
+    let given = Given::default();
+    let signal = Some(Signal { number: 15, at: NOW, first: NOW });
+    let stopped = Repair { signal, ..in_phase(Phase::Runs { since: Boot(0) }) };
+    let held = stopped.after(Input::EndedWithEngine { exit: Some(137), oom: false }, given.rules());
+    assert_eq!(held.phase, Phase::Held { since: NOW });
+    assert_eq!(held.last.map(|last| (last.who, last.exit)), Some((Ender::Stop, Some(137))));
+}
+
+#[test]
+fn what_it_waited_for_is_over_in_another_phase() {
+    let given = Given::default();
+    let why = HealWait::Paused { scope: crate::domain::command::Scope::All };
+    for phase in phases() {
+        for (name, input, _) in TABLE {
+            let before = Repair { waits: Some(why.clone()), ..in_phase(phase.clone()) };
+            let after = before.after(input, given.rules());
+            let moved = after.phase.word() != before.phase.word();
+            assert!(!moved || after.waits.is_none(), "{} {name}: {:?}", phase.word(), after.phase);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::action::{Deed, Finished, Heal, Target};
 use crate::domain::event::{ContainerEvent, DockersCheck, DockersPolicy};
 use crate::domain::id::ContainerName;
-use crate::domain::policy::{ContainerPolicy, ContainerRef, HealMode, OnKill, Role};
+use crate::domain::policy::{ContainerPolicy, ContainerRef, HealMode, OnKill, Role, ServerPolicy};
 use crate::domain::repair::{Ender, Phase};
 use crate::domain::time::Boot;
 
@@ -731,22 +731,24 @@ fn when_half_of_a_service_is_dead_together_nothing_is_restarted() {
 
 #[test]
 fn two_servers_in_one_container_do_not_die_together() {
-    for (elsewhere_dead, restarts) in [(false, 1), (true, 0)] {
+    for (dead_too, restarts) in [(None, 1), (Some("api/api-cloud"), 0), (Some("api/api-bare"), 0)] {
         let mut world = world_with(|policy| {
             let api = policy.services.get_mut(&service("api")).unwrap();
             let first = api.servers[&name("api-onprem")].clone();
-            api.servers.insert(name("api-admin"), first);
+            // What runs in no container dies by itself.
+            let bare = ServerPolicy { container: None, ..first.clone() };
+            api.servers.extend([(name("api-admin"), first), (name("api-bare"), bare)]);
         });
         for _ in 0..3 {
             for server in ["api/api-onprem", "api/api-admin"] {
                 world.live(server, ProbeOutcome::Failed(ProbeFault::Silent));
             }
-            if elsewhere_dead {
-                world.live("api/api-cloud", ProbeOutcome::Failed(ProbeFault::Silent));
+            for server in dead_too {
+                world.live(server, ProbeOutcome::Failed(ProbeFault::Silent));
             }
         }
         world.route_all();
-        assert_eq!(wait(&mut world, 60_000).len(), restarts, "elsewhere dead: {elsewhere_dead}");
+        assert_eq!(wait(&mut world, 60_000).len(), restarts, "dead, too: {dead_too:?}");
     }
 }
 

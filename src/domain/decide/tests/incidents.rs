@@ -7,7 +7,7 @@ use crate::domain::delivery::{
 };
 use crate::domain::event::{ContainerList, MailEnd, Mailed, PeerResult, PeerSeen};
 use crate::domain::id::{ContainerName, PeerId};
-use crate::domain::incident::{IncidentId, STORY_MAX, Trouble};
+use crate::domain::incident::{Incident, IncidentId, STORY_MAX, Trouble};
 use crate::domain::policy::{ContainerPolicy, ContainerRef, OnKill, Role};
 use crate::domain::silence::{Matcher, Silence};
 use crate::domain::time::{Boot, Wall};
@@ -698,4 +698,22 @@ fn few_mails_are_one_when_there_is_no_room_for_each() {
         stays_away(&mut world);
         assert_eq!(wait(&mut world, 61).len(), mails_then, "{count} at once");
     }
+}
+
+#[test]
+fn an_incident_keeps_its_age_on_the_clock_of_another_boot() {
+    let mut world = world();
+    crash(&mut world, ONPREM);
+    mend(&mut world, ONPREM);
+    crash(&mut world, ONPREM);
+    world.pass(60_000);
+    let stored = world.now;
+    let before: Vec<Incident> = world.state.incidents.values().cloned().collect();
+    world.state.shift_clock(stored, Now { boot: stored.boot.shift(-500_000), ..stored });
+    let by = |at: Boot| at.shift(-500_000);
+    for (before, after) in before.iter().zip(world.state.incidents.values()) {
+        assert_eq!((after.opened, after.wake), (by(before.opened), before.wake.map(by)));
+        assert_eq!(after.ended.map(|ended| ended.at), before.ended.map(|ended| by(ended.at)));
+    }
+    assert!(before.iter().any(|incident| incident.ended.is_none() && incident.wake.is_some()), "{before:?}");
 }

@@ -265,3 +265,36 @@ fn a_pause_that_keeps_traffic_from_a_site_that_answers_is_an_outage_from_that_an
     assert_eq!(failing.state.server(server(CLOUD)).unwrap().asked, None);
     assert_eq!(incident_codes(&failing.ok(CLOUD)), [("opened", "ServiceDown")]);
 }
+
+#[test]
+fn whether_they_are_reached_is_asked_of_the_others_that_are_up() {
+    let mut policy = policy(&[("api", &["onprem", "cloud", "edge"])]);
+    policy.services.get_mut(&service("api")).unwrap().proxies.clear();
+    let mut world = World::with(policy);
+    world.step(Event::Started);
+    world.all_ok();
+    world.all_ok();
+    world.pass(10_000);
+    world.fail("api/api-edge", ProbeFault::Refused);
+    world.fail(ONPREM, ProbeFault::ConnectTimeout);
+    let asked = |world: &World, id: &str| world.state.server(server(id)).unwrap().asked.is_some();
+    assert_eq!(["api/api-edge", ONPREM, CLOUD].map(|id| asked(&world, id)), [false, false, true]);
+}
+
+#[test]
+fn a_good_probe_of_what_is_well_is_known_to_be_no_news() {
+    let mut world = World::running();
+    world.live(ONPREM, ProbeOutcome::Connected { took: Span(1) });
+    let news = |world: &World| {
+        let id = server(ONPREM);
+        (world.state.is_awaited(id, Span(1)), world.state.is_life_awaited(id))
+    };
+    assert_eq!(news(&world), (false, false));
+    let known = *world.state.server(server(ONPREM)).unwrap();
+    assert_eq!((known.is_awaited(), known.is_life_awaited()), (false, false));
+    world.fail(ONPREM, ProbeFault::Silent);
+    world.live(ONPREM, ProbeOutcome::Failed(ProbeFault::Silent));
+    assert_eq!(news(&world), (true, true));
+    let known = *world.state.server(server(ONPREM)).unwrap();
+    assert_eq!((known.is_awaited(), known.is_life_awaited()), (true, true));
+}

@@ -318,3 +318,18 @@ fn a_pause_that_new_settings_removed_while_we_were_away_holds_nothing_back() {
     world.step(Event::Containers(ContainerList { engine, at, containers, past }));
     assert!(wait(&mut world, 20).contains(&"heals"));
 }
+
+#[test]
+fn an_order_to_the_first_site_is_a_wish_where_a_person_prefers_another() {
+    let mut world = World::running();
+    prefer(&mut world, "cloud", None, false);
+    world.route_all();
+    world.fail(CLOUD, ProbeFault::Refused);
+    world.route_all();
+    world.pass(60_000);
+    assert_eq!(world.serving().as_deref(), Some("onprem"), "traffic escaped");
+    assert!(
+        accepted(&prefer(&mut world, "onprem", None, false)),
+        "it is there, but not because they want it"
+    );
+}

@@ -483,3 +483,42 @@ fn only_what_the_serving_pool_holds_is_freed() {
     let serving = world.fail("api/a1", ProbeFault::Refused);
     assert_eq!(evacuations(&serving).len(), 1);
 }
+
+#[test]
+fn what_answers_is_not_restarted_where_its_group_cannot_move() {
+    for (dead, restarts) in [(None, true), (Some("web/web-cloud"), false)] {
+        let sites: &[&str] = &["onprem", "cloud"];
+        let mut policy = healing(testing::policy(&[("api", sites), ("web", sites)]));
+        policy.services.values_mut().for_each(|service| service.group = Some("shop".parse().unwrap()));
+        let mut world = running(policy);
+        let seen =
+            ContainerSeen { id: "c1".into(), status: ContainerStatus::Running, facts: Facts::default() };
+        let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
+        let (engine, at, past, containers) = (engine(), world.now.boot, Past::default(), all.collect());
+        world.step(Event::Containers(ContainerList { engine, at, containers, past }));
+        for server in dead {
+            world.fail(server, ProbeFault::Refused);
+        }
+        for _ in 0..3 {
+            world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+        }
+        let mut restarted = false;
+        for _ in 0..6 {
+            world.route_all();
+            let woke = world.wake().map(|woke| codes(&woke)).unwrap_or_default();
+            restarted |= woke.contains(&"heals");
+        }
+        assert_eq!(restarted, restarts, "{dead:?} down");
+    }
+}
+
+#[test]
+fn another_kind_or_another_end_is_another_order() {
+    let mut world = running(pools(2, 1));
+    let mut order = |admin, lasts| accepted(&maintain(&mut world, "api/a1", admin, lasts, false));
+    assert!(order(Admin::Maint, Some(60)));
+    assert!(order(Admin::Maint, None), "without an end");
+    assert!(!order(Admin::Maint, None), "already so");
+    assert!(order(Admin::Drain, None), "drained instead");
+    assert!(order(Admin::Drain, Some(60)));
+}

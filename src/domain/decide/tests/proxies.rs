@@ -127,3 +127,37 @@ fn a_start_asks_the_engine_anew() {
     world.step(Event::Started);
     assert_eq!(world.state.engines[&engine()].found, None);
 }
+
+#[test]
+fn counters_from_before_a_move_say_nothing_about_it() {
+    let mut world = World::running();
+    let served = |world: &World| world.state.services[&service("api")].served_from.len();
+    look(&mut world, proxy(), "onprem", Some(site("cloud")));
+    assert_eq!(served(&world), 1);
+    world.failover("cloud", false);
+    assert_eq!(served(&world), 0, "it was about the route before");
+    for (after, told) in [(1_999, 0), (1, 1)] {
+        world.pass(after);
+        look(&mut world, proxy(), "cloud", Some(site("onprem")));
+        assert_eq!(served(&world), told, "the counters still hold requests from before for two seconds");
+    }
+    // The same route once more, as at a look after a restart, is no move.
+    let placement = world.state.services[&service("api")].placement.clone();
+    world.state.apply(&[Change::Placed { service: service("api"), placement }]);
+    assert_eq!(served(&world), 1);
+}
+
+#[test]
+fn an_haproxy_that_comes_back_with_another_route_has_nothing_to_free_yet() {
+    for (route, freed) in [("onprem", 0), ("cloud", 1)] {
+        let mut world = World::running();
+        world.fail(ONPREM, ProbeFault::Silent);
+        world.fail(ONPREM, ProbeFault::Silent);
+        world.route_all();
+        assert_eq!(world.serving().as_deref(), Some("cloud"));
+        world.pass(60_000);
+        world.step(Event::ProxyLost { proxy: proxy() });
+        let back = look(&mut world, proxy(), route, None);
+        assert_eq!(evacuations(&back).len(), freed, "it goes to {route}");
+    }
+}
