@@ -340,6 +340,7 @@ mod tests {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let one = fingerprint(&labels(&[("a", "b"), ("c", "d")]));
+        assert_eq!(one, "53997eba86e1c7f5", "by the definition, computed elsewhere");
         assert_eq!(
             one,
             fingerprint(&labels(&[("c", "d"), ("a", "b")])),

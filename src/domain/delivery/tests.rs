@@ -412,3 +412,13 @@ fn what_is_over_stays_with_who_had_it_when_that_fails() {
     assert_eq!(after_failure(&ended, am("am1")), ended.telling);
     assert_ne!(after_failure(&incident(stored(5), None), am("am1")), stored(5));
 }
+
+#[test]
+fn what_lasted_for_half_a_minute_is_news() {
+    let peers = BTreeMap::from([(am("am1"), up()), (am("am2"), up())]);
+    for (lasted, over) in [(29, true), (30, false)] {
+        let ended = incident(pending(), Some(lasted));
+        let now = at(OPENED + Span::seconds(lasted));
+        assert_eq!(plan(&ended, &policy(), &peers, now) == Plan::Over, over, "{lasted} s");
+    }
+}

@@ -33,9 +33,7 @@ impl Repair {
             Input::Start => self.heard(rules).started(rules),
             // Nothing new: it is listed as missing again.
             Input::Removed if self.phase == Phase::Gone && self.id.is_empty() => self.clone(),
-            Input::Removed => {
-                Repair { id: String::new(), phase: Phase::Gone, heard: rules.at, ..Repair::default() }
-            }
+            Input::Removed => Repair { phase: Phase::Gone, heard: rules.at, ..Repair::default() },
             Input::SeenRunning { at } if at >= self.heard => self.seen_running(rules),
             Input::SeenRestarting { at } if at >= self.heard => self.seen_restarting(rules),
             Input::SeenEnded { at, exit, oom, engine_was_lost } if at >= self.heard => {

@@ -1010,3 +1010,110 @@ fn a_name_that_is_not_waited_for_is_told_again_after_new_settings() {
     let told = codes(&world.step(Event::PolicyChanged(Box::new(changed))));
     assert_eq!(told, ["policy_changed", "dependency_unkept"], "it is so still");
 }
+
+#[test]
+fn what_a_list_repeats_leaves_the_verdict_about_a_process_as_it_is() {
+    let mut world = world();
+    let life = |world: &World| *world.state.server(server("api/api-onprem")).unwrap();
+    world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    let before = life(&world);
+    assert!(before.life.run().is_some());
+    list(&mut world, |_| {});
+    assert_eq!(life(&world), before, "it ran, and runs");
+    world.container("api-onprem", ContainerSign::Paused);
+    let frozen = life(&world);
+    let status = ContainerStatus::Paused;
+    let paused = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
+        all.insert(onprem().name, ContainerSeen { status, ..all[&onprem().name].clone() });
+    };
+    list(&mut world, paused);
+    assert_eq!(life(&world).lives_from, frozen.lives_from, "it is frozen still");
+    list(&mut world, |_| {});
+    assert_ne!(life(&world).lives_from, frozen.lives_from, "it was thawed");
+}
+
+#[test]
+fn what_a_check_said_of_the_process_before_says_nothing_about_the_new_one() {
+    let mut world = world();
+    let unhealthy = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
+        let facts = Facts { check: Some(DockersCheck::Healthy), ..Facts::default() };
+        all.insert(onprem().name, ContainerSeen { facts, ..all[&onprem().name].clone() });
+    };
+    list(&mut world, unhealthy);
+    world.container("api-onprem", ContainerSign::Checked(DockersCheck::Unhealthy));
+    assert_eq!(phase(&world), "ailing");
+    world.container("api-onprem", ContainerSign::Started);
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    world.live("api/api-onprem", ProbeOutcome::Connected { took: Span(1) });
+    assert_eq!(phase(&world), "runs", "its check begins anew");
+}
+
+#[test]
+fn three_of_six_die_together() {
+    for (dead, restarts) in [(2, true), (3, false)] {
+        let mut world = world_with(|policy| {
+            let api = policy.services.get_mut(&service("api")).unwrap();
+            let (first, beside) =
+                (api.servers[&name("api-onprem")].clone(), policy.containers[&onprem()].clone());
+            for n in 1..=4 {
+                let container =
+                    ContainerRef { engine: engine(), name: ContainerName(format!("api-onprem-{n}")) };
+                policy.containers.insert(container.clone(), beside.clone());
+                let another = ServerPolicy { container: Some(container), ..first.clone() };
+                api.servers.insert(name(&format!("api-onprem-{n}")), another);
+            }
+        });
+        let all = ["api/api-onprem", "api/api-onprem-1", "api/api-onprem-2"];
+        for _ in 0..3 {
+            for server in all.iter().take(dead) {
+                world.live(server, ProbeOutcome::Failed(ProbeFault::Silent));
+            }
+        }
+        assert_eq!(wait(&mut world, 60_000).is_empty(), !restarts, "{dead} of 6 dead");
+    }
+}
+
+#[test]
+fn an_haproxy_that_does_not_answer_is_not_waited_for() {
+    let second = crate::domain::id::ProxyId(name("second"));
+    let mut world = world_with(|policy| {
+        policy.proxies.insert(second);
+        policy.services.get_mut(&service("api")).unwrap().proxies.insert(second);
+    });
+    world.step(Event::ProxyLost { proxy: second });
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    world.route_all();
+    let decision = world.wake().unwrap();
+    assert_eq!(deeds(&decision).len(), 1, "the one that answers has taken the route: {:?}", codes(&decision));
+}
+
+#[test]
+fn one_start_of_the_lender_is_a_reason_for_one_restart() {
+    let mut world = world();
+    let facts = |started: i64| {
+        let lender = crate::domain::event::Lender::There { runs: true, started: Some(started) };
+        let network = crate::domain::event::BorrowedNetwork {
+            of: "c9".to_owned(),
+            name: Some(ContainerName("gateway".into())),
+            lender,
+        };
+        Facts { started: Some(1), network: Some(network), ..Facts::default() }
+    };
+    let listed = |world: &mut World, started: i64| {
+        let change = |all: &mut BTreeMap<ContainerName, ContainerSeen>| {
+            all.insert(onprem().name, ContainerSeen { facts: facts(started), ..all[&onprem().name].clone() });
+        };
+        let decision = list(world, change);
+        for heal in heals(&decision) {
+            end(world, &heal, Outcome::Done);
+        }
+        deeds(&decision).len()
+    };
+    assert_eq!(listed(&mut world, 2), 1, "the lender was started after it");
+    assert_eq!(listed(&mut world, 2), 0, "it was restarted for that");
+    assert_eq!(listed(&mut world, 3), 1, "the lender was started once more");
+}

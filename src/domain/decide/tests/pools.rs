@@ -522,3 +522,12 @@ fn another_kind_or_another_end_is_another_order() {
     assert!(order(Admin::Drain, None), "drained instead");
     assert!(order(Admin::Drain, Some(60)));
 }
+
+#[test]
+fn a_person_puts_back_what_time_has_put_back_whoever_took_it_out_since() {
+    let mut world = running(pools(2, 1));
+    maintain(&mut world, "api/a1", Admin::Maint, Some(60), false);
+    assert_eq!(wait(&mut world, 61), ["put_back"]);
+    assert!(accepted(&maintain(&mut world, "api/a1", Admin::Ready, None, false)), "drained by hand, perhaps");
+    assert!(!accepted(&maintain(&mut world, "api/a1", Admin::Ready, None, false)), "already so");
+}
