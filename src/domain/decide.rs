@@ -6,14 +6,17 @@
 mod commanded;
 mod docker;
 mod draft;
+mod healing;
 mod incidents;
 mod leaving;
+mod moves;
 mod probed;
 mod proxy;
 mod repair;
 mod telling;
 mod troubles;
 mod verdict;
+mod waits;
 
 use super::action::{Action, Finished, Outcome, Pace, Target};
 use super::change::Change;
@@ -94,7 +97,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
     }
     // New settings are looked at on the state that has them (`policy_changed`).
     if !matches!(event, Event::PolicyChanged(_)) {
-        repair::release(&mut draft);
+        waits::release(&mut draft);
         incidents::review(&mut draft);
     }
     draft.decision
@@ -178,7 +181,7 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
         }
         rest.settle(*id);
     }
-    repair::reconsider(&mut rest);
+    waits::reconsider(&mut rest);
     incidents::review_all(&mut rest);
     draft.append(rest);
 }
@@ -187,7 +190,7 @@ fn policy_changed(draft: &mut Draft<'_>, policy: &Policy) {
 fn repause(draft: &mut Draft<'_>, scope: Scope, pause: Option<Pause>) {
     let changed = draft.pause(scope, pause);
     changed.into_iter().for_each(|service| draft.settle(service));
-    repair::resumed(draft, scope);
+    waits::resumed(draft, scope);
 }
 
 /// A bug that repeats itself with every event must not fill the journal as well: it is counted by the daemon.

@@ -1,23 +1,18 @@
-//! Healing: what is heard of a container moves its [`Repair`]; what is due is done, within the budgets.
+//! What is heard of a container moves its [`Repair`]; [`healing`](super::healing) does what is due.
 
 use super::Draft;
-use super::leaving::{answers, is_served_without, leave};
-use crate::domain::action::{Action, ActionId, Deed, Heal, Outcome};
-use crate::domain::change::Change;
-use crate::domain::command::Scope;
+use super::healing::{advance, is_held_back};
+use super::waits::restarts_first;
+use crate::domain::action::{ActionId, Deed, Outcome};
 use crate::domain::event::{ContainerEvent, ContainerSign, ContainerStatus, DockersCheck, Facts, Past};
-use crate::domain::id::{Name, ServerId, SiteId};
+use crate::domain::id::ServerId;
 use crate::domain::jitter;
-use crate::domain::policy::{ContainerRef, HealMode, Role, ServerPolicy};
+use crate::domain::policy::{ContainerRef, HealMode, Role};
 use crate::domain::reason::{Reason, Then};
 use crate::domain::repair::depends::{self, Containers as _, NetworkLoss};
-use crate::domain::repair::{End, Ending, HealWait, Input, Phase, Repair, Rules, SIGNAL_WORKS};
+use crate::domain::repair::{End, Ending, Input, Phase, Repair, Rules, SIGNAL_WORKS};
 use crate::domain::state::State;
 use crate::domain::time::{Boot, Span, Wall};
-use std::collections::BTreeSet;
-
-/// What cannot be done while its engine is away, or while others are dead too, is looked at again after this.
-const LOOK_AGAIN: Span = Span::seconds(10);
 
 /// Something happened to `container`, whose id is `id` (empty: not known).
 pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input) {
@@ -233,71 +228,8 @@ fn is_told(draft: &Draft<'_>, container: &ContainerRef) -> bool {
     rules(draft, container, &facts).is_some_and(|rules| rules.mode() != HealMode::Never)
 }
 
-/// Looks again at what waits for another container, if something has become of that one.
-pub(super) fn release(draft: &mut Draft<'_>) {
-    let mut engines = BTreeSet::new();
-    let mut waiting = BTreeSet::new();
-    for change in &draft.decision.changes {
-        if let Change::Repair { container, .. } = change {
-            engines.insert(container.engine);
-        } else if let Change::Container { engine, name, .. } = change {
-            engines.insert(*engine);
-            waiting.insert(ContainerRef { engine: *engine, name: name.clone() });
-        }
-    }
-    waiting.extend(engines.into_iter().flat_map(|engine| draft.state.dependents(engine)));
-    let is_free = |draft: &Draft<'_>, container: &ContainerRef| {
-        let why = draft.repair(container).and_then(|repair| repair.waits.as_ref());
-        why.is_some_and(|why| why.is_for_another() && !holds(draft, container, why))
-    };
-    for container in waiting {
-        if is_free(draft, &container) {
-            wake(draft, &container);
-        }
-    }
-}
-
-/// After new settings: looks again at what waits for somebody's word or for another container, since they may have removed
-/// what it waits for, or forbid to heal it; and tells again what is wrong with labels.
-pub(super) fn reconsider(draft: &mut Draft<'_>) {
-    let is_free = |(container, repair): &(&ContainerRef, &Repair)| {
-        let why = repair.waits.as_ref().filter(|why| why.is_woken());
-        why.is_some_and(|why| !holds(draft, container, why) || !is_healed(draft, container))
-    };
-    let free = draft.state.repairs.iter().filter(is_free).map(|(container, _)| container.clone()).collect();
-    for container in restarts_first(draft, free) {
-        wake(draft, &container);
-    }
-    // Whoever reads the settings anew wants to hear what is wrong still.
-    for container in draft.state.repairs.keys() {
-        tell_labels(draft, container, None);
-    }
-}
-
-/// Whether what keeps `container` back still does, where something wakes it when that ends.
-fn holds(draft: &Draft<'_>, container: &ContainerRef, why: &HealWait) -> bool {
-    match why {
-        HealWait::Paused { scope } => draft.pause_of(container) == Some(*scope),
-        HealWait::Dependency { .. } | HealWait::NetworkGone { .. } => {
-            depends::obstacle(draft, container).as_ref() == Some(why)
-        }
-        HealWait::SiteBudget { .. }
-        | HealWait::Together { .. }
-        | HealWait::Spent
-        | HealWait::LastServing
-        | HealWait::TrafficLeaves => true,
-    }
-}
-
-/// What `container` waited for is over.
-fn wake(draft: &mut Draft<'_>, container: &ContainerRef) {
-    if let Some(repair) = draft.repair(container).cloned() {
-        act(draft, container, Repair { waits: None, ..repair });
-    }
-}
-
 /// Whether the settings and the label let us start and restart it.
-fn is_healed(draft: &Draft<'_>, container: &ContainerRef) -> bool {
+pub(super) fn is_healed(draft: &Draft<'_>, container: &ContainerRef) -> bool {
     let facts = facts(draft, container);
     rules(draft, container, &facts)
         .is_some_and(|rules| matches!(rules.mode(), HealMode::Auto | HealMode::Always))
@@ -314,7 +246,7 @@ fn others_within(draft: &Draft<'_>, container: &ContainerRef) -> Span {
 }
 
 /// Whether a container runs and is dead: a server in it does not live, or Docker's check says so.
-fn is_dead(draft: &Draft<'_>, container: &ContainerRef) -> bool {
+pub(super) fn is_dead(draft: &Draft<'_>, container: &ContainerRef) -> bool {
     let Some(seen) = draft.container(container) else { return false };
     let dead = |server: &ServerId| draft.server(*server).is_some_and(|server| server.life.is_down());
     let unhealthy = seen.facts.check == Some(DockersCheck::Unhealthy);
@@ -322,24 +254,15 @@ fn is_dead(draft: &Draft<'_>, container: &ContainerRef) -> bool {
         && (unhealthy || draft.state.servers_in(container).iter().any(dead))
 }
 
-/// Whether a server is dead or about to be: of two that die together, one is found first.
-fn is_dying(draft: &Draft<'_>, id: ServerId) -> bool {
-    let Some(server) = draft.server(id) else { return false };
-    let dying = server.life.is_down() || server.life.run().is_some();
-    match draft.server_policy(id).and_then(|server| server.container.as_ref()) {
-        Some(container) => {
-            let runs = draft.container(container).is_some_and(|seen| seen.status == ContainerStatus::Running);
-            runs && (dying || is_dead(draft, container))
-        }
-        None => dying,
-    }
-}
-
-fn facts(draft: &Draft<'_>, container: &ContainerRef) -> Facts {
+pub(super) fn facts(draft: &Draft<'_>, container: &ContainerRef) -> Facts {
     draft.container(container).map(|seen| seen.facts.clone()).unwrap_or_default()
 }
 
-fn rules<'r, 'a: 'r>(draft: &Draft<'a>, container: &ContainerRef, facts: &'r Facts) -> Option<Rules<'r>> {
+pub(super) fn rules<'r, 'a: 'r>(
+    draft: &Draft<'a>,
+    container: &ContainerRef,
+    facts: &'r Facts,
+) -> Option<Rules<'r>> {
     Some(Rules {
         policy: draft.state.policy.containers.get(container)?,
         limits: &draft.state.policy.heal,
@@ -387,199 +310,4 @@ fn tell(draft: &mut Draft<'_>, container: &ContainerRef, before: &Repair, after:
     if held(before) && matches!(after.phase, Phase::Runs { .. }) {
         draft.tell(Reason::HoldLifted { container: container.clone() });
     }
-}
-
-/// Whether a start that is due at `at` is not done then, as far as can be said now.
-fn is_held_back(draft: &Draft<'_>, container: &ContainerRef, at: Boot) -> bool {
-    let site = draft.state.policy.containers.get(container).and_then(|policy| policy.site);
-    draft.pause_of(container).is_some()
-        || depends::obstacle(draft, container).is_some()
-        || site_spent_until(draft, site).is_some_and(|(_, until)| until > at)
-}
-
-/// In the order in which they are looked at: what depends on a container that is restarted now is not started now.
-fn restarts_first(draft: &Draft<'_>, mut containers: Vec<ContainerRef>) -> Vec<ContainerRef> {
-    let runs = |container: &ContainerRef| {
-        draft.repair(container).is_some_and(|repair| matches!(repair.phase, Phase::Ailing { .. }))
-    };
-    containers.sort_by_key(|container| !runs(container));
-    containers
-}
-
-/// Looks at what a pause of `scope` held back, if that is over.
-pub(super) fn resumed(draft: &mut Draft<'_>, scope: Scope) {
-    let why = HealWait::Paused { scope };
-    let is_free = |container: &ContainerRef| {
-        let waits = draft.repair(container).and_then(|repair| repair.waits.as_ref());
-        waits == Some(&why) && !holds(draft, container, &why)
-    };
-    let free: Vec<ContainerRef> = draft.state.held_back(scope).into_iter().filter(is_free).collect();
-    for container in restarts_first(draft, free) {
-        wake(draft, &container);
-    }
-}
-
-/// Does what is due for `container`, if the budgets and the rest of the service allow it.
-fn advance(draft: &mut Draft<'_>, container: &ContainerRef) {
-    let Some(repair) = draft.repair(container).cloned() else { return };
-    if matches!(repair.phase, Phase::Due { .. }) && give_up(draft, container, &repair) {
-        return;
-    }
-    if repair.deadline().is_some_and(|at| at <= draft.now.boot) {
-        act(draft, container, repair);
-    }
-}
-
-/// The same, now that its time has come.
-fn act(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repair) {
-    let now = draft.now.boot;
-    let deed = match repair.phase {
-        Phase::Due { .. } | Phase::GivenUp { .. } => Deed::Start,
-        Phase::Ailing { .. } => Deed::Restart { stop_timeout: facts(draft, container).stop_timeout },
-        Phase::Unseen
-        | Phase::Runs { .. }
-        | Phase::Judging { .. }
-        | Phase::Stopping { .. }
-        | Phase::Held { .. }
-        | Phase::WithEngine
-        | Phase::Docker { .. }
-        | Phase::Acting { .. }
-        | Phase::Left
-        | Phase::Gone => return,
-    };
-    if draft.engine_found(container.engine) != Some(true) {
-        return put_off(draft, container, repair, now + LOOK_AGAIN, None);
-    }
-    let facts = facts(draft, container);
-    let Some(rules) = rules(draft, container, &facts) else { return };
-    if matches!(rules.mode(), HealMode::Notify | HealMode::Never) {
-        let phase =
-            if let Phase::Ailing { since, .. } = repair.phase { Phase::Runs { since } } else { Phase::Left };
-        return draft.set_repair(container, Repair { phase, ..repair });
-    }
-    if let Some(scope) = draft.pause_of(container) {
-        return wait(draft, container, repair, HealWait::Paused { scope });
-    }
-    if let Some(why) = depends::obstacle(draft, container) {
-        return wait(draft, container, repair, why);
-    }
-    let loss = depends::network_loss(draft, container);
-    if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container, loss.is_some())) {
-        return put_off(draft, container, repair, now + LOOK_AGAIN, Some(why));
-    }
-    if !repair.is_given_up() && give_up(draft, container, &repair) {
-        return;
-    }
-    if let Some((site, until)) = site_spent_until(draft, rules.policy.site) {
-        let why = HealWait::SiteBudget { site };
-        return put_off(draft, container, repair, until, Some(why));
-    }
-    // What has lost its network has nothing under way that could be answered.
-    if matches!(deed, Deed::Restart { .. })
-        && loss.is_none()
-        && let Some(until) = leave(draft, container)
-    {
-        return put_off(draft, container, repair, until, Some(HealWait::TrafficLeaves));
-    }
-    let action = draft.number();
-    let rejoined = match (deed, loss) {
-        (Deed::Restart { .. }, Some(NetworkLoss::Restarted { at, .. })) => Some(at),
-        (Deed::Start | Deed::Restart { .. }, Some(_) | None) => repair.rejoined,
-    };
-    let after = Repair { rejoined, ..repair.acting(action, deed, rules) };
-    let attempt = u16::try_from(after.counted(rules).count()).unwrap_or(u16::MAX);
-    let (limit, window) = (rules.limits.restarts, rules.limits.window);
-    draft.tell(Reason::Heals { container: container.clone(), deed, attempt, limit, window });
-    let heal = Heal { id: action, container: container.clone(), container_id: after.id.clone(), deed };
-    draft.set_repair(container, after);
-    draft.act(Action::Heal(heal));
-}
-
-/// Gives the container up if its budget is spent: known as soon as it ended, and told then, not when the pause is over.
-fn give_up(draft: &mut Draft<'_>, container: &ContainerRef, repair: &Repair) -> bool {
-    let facts = facts(draft, container);
-    let Some(rules) = rules(draft, container, &facts).filter(|rules| repair.is_spent(*rules)) else {
-        return false;
-    };
-    let (starts, window, next) = (rules.limits.restarts, rules.limits.window, rules.limits.slow_retry);
-    draft.tell(Reason::GaveUp { container: container.clone(), starts, window, next });
-    let at = draft.now.boot + next;
-    let (phase, waits) = match repair.phase {
-        // It runs: each list shows it so, and what is tried slowly is a restart.
-        Phase::Ailing { since, .. } => (Phase::Ailing { since, at, spent: true }, Some(HealWait::Spent)),
-        Phase::Unseen
-        | Phase::Runs { .. }
-        | Phase::Judging { .. }
-        | Phase::Stopping { .. }
-        | Phase::Held { .. }
-        | Phase::WithEngine
-        | Phase::Docker { .. }
-        | Phase::Due { .. }
-        | Phase::Acting { .. }
-        | Phase::GivenUp { .. }
-        | Phase::Left
-        | Phase::Gone => (Phase::GivenUp { next: at }, None),
-    };
-    draft.set_repair(container, Repair { phase, waits, ..repair.clone() });
-    true
-}
-
-/// Moves what is due to `until`; tells why, unless that is what it waits for already.
-fn put_off(
-    draft: &mut Draft<'_>,
-    container: &ContainerRef,
-    repair: Repair,
-    until: Boot,
-    why: Option<HealWait>,
-) {
-    let phase = repair.phase.put_off(until);
-    if let Some(why) = why.clone().filter(|why| repair.waits.as_ref() != Some(why)) {
-        let left = Some(until.since(draft.now.boot));
-        draft.tell(Reason::HealWaits { container: container.clone(), why, left });
-    }
-    draft.set_repair(container, Repair { phase, waits: why, ..repair });
-}
-
-/// What is due waits until it is woken, and says why.
-fn wait(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repair, why: HealWait) {
-    draft.tell(Reason::HealWaits { container: container.clone(), why: why.clone(), left: None });
-    draft.set_repair(container, Repair { waits: Some(why), ..repair });
-}
-
-/// Why a container that runs and is dead is not restarted now. What has lost its network has that in common with others, and
-/// a restart is what helps.
-fn why_not_restart(draft: &Draft<'_>, container: &ContainerRef, network_lost: bool) -> Option<HealWait> {
-    for server in draft.state.servers_in(container) {
-        let Some((_, policy)) = draft.service(server.service) else { continue };
-        let id = |name: &Name| ServerId { service: server.service, server: *name };
-        let all: Vec<(&Name, &ServerPolicy)> = policy.servers.iter().collect();
-        let dying: Vec<(&Name, &ServerPolicy)> =
-            all.iter().copied().filter(|(name, _)| is_dying(draft, id(name))).collect();
-        let (dead, of) = (deaths(&dying), deaths(&all));
-        // Two that die together, and half of all: their common dependency is broken, and restarts make it worse.
-        if dead >= 2 && 2 * dead >= of && !network_lost {
-            let number = |servers: &[_]| u16::try_from(servers.len()).unwrap_or(u16::MAX);
-            return Some(HealWait::Together { dead: number(&dying), of: number(&all) });
-        }
-        if !network_lost && answers(draft, *server) && !is_served_without(draft, container, *server) {
-            return Some(HealWait::LastServing);
-        }
-    }
-    None
-}
-
-/// How many deaths it takes to kill these servers: those in one container die of one.
-fn deaths(servers: &[(&Name, &ServerPolicy)]) -> usize {
-    let containers: BTreeSet<&ContainerRef> =
-        servers.iter().filter_map(|(_, server)| server.container.as_ref()).collect();
-    containers.len() + servers.iter().filter(|(_, server)| server.container.is_none()).count()
-}
-
-/// When the site may have another start; none if it may now.
-fn site_spent_until(draft: &Draft<'_>, site: Option<SiteId>) -> Option<(SiteId, Boot)> {
-    let site = site?;
-    let limits = &draft.state.policy.heal;
-    let starts = draft.starts_at(site, draft.now.boot - limits.window);
-    let over = (starts.len() + 1).checked_sub(usize::from(limits.site_restarts)).filter(|over| *over > 0)?;
-    starts.get(over - 1).map(|at| (site, *at + limits.window))
 }

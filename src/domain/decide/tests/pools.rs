@@ -496,7 +496,7 @@ fn what_answers_is_not_restarted_where_its_group_cannot_move() {
         let all = world.state.containers_of(engine()).map(|container| (container.name.clone(), seen.clone()));
         let (engine, at, past, containers) = (engine(), world.now.boot, Past::default(), all.collect());
         world.step(Event::Containers(ContainerList { engine, at, containers, past }));
-        for server in dead {
+        if let Some(server) = dead {
             world.fail(server, ProbeFault::Refused);
         }
         for _ in 0..3 {
