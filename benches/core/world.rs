@@ -340,7 +340,7 @@ fn service(number: usize) -> Result<(ServiceId, ServicePolicy)> {
         Ok((text.parse()?, policy))
     };
     let prefer = SITES.iter().map(|site| site.parse()).collect::<Result<Vec<SiteId>, _>>()?;
-    let servers = SITES.iter().map(|site| server(site)).collect::<Result<_>>()?;
+    let servers = SITES.iter().map(|site| server(site)).collect::<Result<Vec<_>>>()?;
     let policy = ServicePolicy {
         failback: FailbackPolicy {
             after: FAILBACK_AFTER,

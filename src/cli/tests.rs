@@ -226,7 +226,7 @@ fn world() -> State {
         let (after, hold_down) = (Span::seconds(5), Span::seconds(60));
         let failback = FailbackPolicy { after, hold_down, ..FailbackPolicy::auto() };
         let prefer = vec![name("onprem"), name("cloud")];
-        ServicePolicy { failback, ..ServicePolicy::of([name("edge")].into(), prefer, servers.into()) }
+        ServicePolicy { failback, ..ServicePolicy::of([name("edge")].into(), prefer, servers) }
     };
     let mut state = State::new(Policy {
         services: BTreeMap::from([(name("api"), service("api")), (name("shop"), service("shop"))]),

@@ -156,8 +156,8 @@ pub async fn look(settings: &Settings) -> Result<Findings, haproxy::IdentError> 
     policy
         .services
         .values_mut()
-        .flat_map(|service| service.servers.values_mut())
-        .for_each(|server| server.rise = 1);
+        .flat_map(|service| service.servers.iter_mut())
+        .for_each(|(_, server)| server.rise = 1);
     let mut state = State::new(policy);
     // What people have ordered about servers holds whoever looks: their sites are judged without them.
     if let Some(stored) = stored(settings).await {

@@ -9,6 +9,7 @@ use super::event::ContainerSeen;
 use super::id::{ContainerName, EngineId, GroupId, Name, ProxyId, ServerId, ServiceId, SiteId};
 use super::time::Span;
 use super::window::Hours;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -49,7 +50,7 @@ pub struct ServicePolicy {
     /// Its sites, best first; at least one, none twice, each with a server.
     pub prefer: Vec<SiteId>,
     /// Its servers, by name.
-    pub servers: BTreeMap<Name, ServerPolicy>,
+    pub servers: LiteMap<Name, ServerPolicy>,
     /// A stateful service is never moved but by a person: two sites cannot both be right about its data.
     pub stateful: bool,
     /// The services of the same group move together; all of them have the same sites in the same order, and the same
@@ -312,12 +313,12 @@ impl ServicePolicy {
     pub fn of(
         proxies: BTreeSet<ProxyId>,
         prefer: Vec<SiteId>,
-        servers: BTreeMap<Name, ServerPolicy>,
+        servers: impl IntoIterator<Item = (Name, ServerPolicy)>,
     ) -> ServicePolicy {
         ServicePolicy {
             proxies,
             prefer,
-            servers,
+            servers: servers.into_iter().collect(),
             stateful: false,
             group: None,
             min_servers: 1,

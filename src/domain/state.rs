@@ -26,6 +26,7 @@ use super::time::{Boot, Now, Wall};
 pub use apply::FAILBACKS_MAX;
 use index::Index;
 pub use index::SitePools;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +83,7 @@ pub struct Service {
     /// Where its traffic goes.
     pub placement: Placement,
     /// Its servers.
-    pub servers: BTreeMap<Name, Server>,
+    pub servers: LiteMap<Name, Server>,
     /// A person's preference.
     pub preference: Option<Override>,
     /// The servers that people have taken out of service.

@@ -54,7 +54,7 @@ pub(crate) fn service_policy(id: &str, sites: &[&str]) -> ServicePolicy {
         (name(&container), ServerPolicy { container: Some(known), ..ServerPolicy::at(site(place)) })
     });
     let prefer = sites.iter().map(|place| site(place)).collect();
-    ServicePolicy::of([proxy()].into(), prefer, servers.collect())
+    ServicePolicy::of([proxy()].into(), prefer, servers)
 }
 
 /// Nothing is healed: tests of traffic look at traffic. See [`healing`].

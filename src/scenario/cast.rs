@@ -277,7 +277,7 @@ impl Cast {
 
 /// A service of nothing: returned to after a minute, at most every five, at most twice in ten.
 fn usual(proxies: &BTreeSet<ProxyId>) -> ServicePolicy {
-    ServicePolicy::of(proxies.clone(), Vec::new(), BTreeMap::new())
+    ServicePolicy::of(proxies.clone(), Vec::new(), [])
 }
 
 /// All words that are left, each a name.

@@ -329,7 +329,7 @@ fn set_servers(
 ) -> Result<usize, Wrong> {
     let mut touched = 0;
     for (id, service) in &mut cast.policy.services {
-        for (server, policy) in &mut service.servers {
+        for (server, policy) in service.servers.iter_mut() {
             let named = |about| [id.as_str(), server.as_str(), policy.site.as_str()].contains(&about);
             if about.is_none_or(named) {
                 apply(policy)?;

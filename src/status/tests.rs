@@ -54,7 +54,7 @@ fn policy() -> Policy {
     let prefer = vec![name("onprem"), name("cloud")];
     let service = ServicePolicy {
         failback: FailbackPolicy { after, hold_down, ..FailbackPolicy::auto() },
-        ..ServicePolicy::of([name("edge")].into(), prefer, servers.into())
+        ..ServicePolicy::of([name("edge")].into(), prefer, servers)
     };
     let container = service.servers.values().find_map(|server| server.container.clone());
     let looked_after = ContainerPolicy {

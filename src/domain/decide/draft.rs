@@ -36,7 +36,7 @@ pub(super) struct Draft<'a> {
     /// The service that was asked for last: nearly all events are about one, and each step of a decision asks for it.
     last: Cell<Option<(ServiceId, Member<'a>)>>,
     /// The services that the event touches, as they will be.
-    touched: BTreeMap<ServiceId, Service>,
+    touched: BTreeMap<ServiceId, Box<Service>>,
     /// The containers that the event touches, as they will be.
     containers: BTreeMap<ContainerRef, Option<ContainerSeen>>,
     /// Their repairs, as they will be.
@@ -80,7 +80,7 @@ impl<'a> Draft<'a> {
     /// The service as it will be, and its policy.
     pub(super) fn service(&self, id: ServiceId) -> Option<(&Service, &'a ServicePolicy)> {
         let (before, policy) = self.before(id)?;
-        Some((self.touched.get(&id).unwrap_or(before), policy))
+        Some((self.touched.get(&id).map_or(before, |after| &**after), policy))
     }
 
     /// The service as it was before the event, and its policy.
@@ -361,7 +361,7 @@ impl<'a> Draft<'a> {
     /// The service as it will be, to be changed; none if there is no such service.
     fn touch(&mut self, id: ServiceId) -> Option<&mut Service> {
         let (before, _) = self.before(id)?;
-        Some(self.touched.entry(id).or_insert_with(|| before.clone()))
+        Some(self.touched.entry(id).or_insert_with(|| Box::new(before.clone())))
     }
 
     /// Takes over what was decided on a state that has the changes so far.

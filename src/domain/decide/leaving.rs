@@ -52,9 +52,13 @@ pub(super) fn answers(draft: &Draft<'_>, id: ServerId) -> bool {
 /// Whether a server is out until its container is restarted, whatever its `ready` probes say. Where the restart has to wait
 /// for something else, they count.
 pub(super) fn is_leaving(draft: &Draft<'_>, id: ServerId) -> bool {
+    let dead = |health| matches!(health, Health::Down { cause: Cause::Container(ContainerFault::Dead), .. });
+    if !draft.health(id).is_some_and(dead) {
+        return false;
+    }
     let container = draft.server_policy(id).and_then(|server| server.container.as_ref());
     let Some(repair) = container.and_then(|container| draft.repair(container)) else { return false };
-    let restarted = match repair.phase {
+    match repair.phase {
         Phase::Ailing { .. } => repair.waits == Some(HealWait::TrafficLeaves),
         Phase::Acting { deed: Deed::Restart { .. }, .. } => true,
         Phase::Unseen
@@ -69,9 +73,7 @@ pub(super) fn is_leaving(draft: &Draft<'_>, id: ServerId) -> bool {
         | Phase::GivenUp { .. }
         | Phase::Left
         | Phase::Gone => false,
-    };
-    let dead = |health| matches!(health, Health::Down { cause: Cause::Container(ContainerFault::Dead), .. });
-    restarted && draft.health(id).is_some_and(dead)
+    }
 }
 
 /// Whether the service of `server` is served without what runs in `container`: by others where its traffic is, or by a site

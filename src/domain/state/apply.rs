@@ -136,7 +136,7 @@ impl State {
 impl Service {
     /// Which servers are out of service.
     pub(super) fn derive_admin(&mut self) {
-        for (name, server) in &mut self.servers {
+        for (name, server) in self.servers.iter_mut() {
             server.admin = self.maintenance.get(name).map_or(Admin::Ready, |held| held.admin);
         }
     }

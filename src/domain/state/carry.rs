@@ -92,7 +92,7 @@ impl State {
                 }
                 Placement::Unmanaged { last: None } => {}
             }
-            for server in service.servers.values_mut() {
+            for (_, server) in service.servers.iter_mut() {
                 server.flaps.shift(by);
                 server.strain.shift(by);
                 server.lives_from = server.lives_from.map(|at| at.shift(by));

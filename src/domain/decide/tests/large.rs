@@ -199,7 +199,8 @@ fn pool_of_two() -> Policy {
     let api = policy.services.get_mut(&service("api")).unwrap();
     api.servers = [("a1", "onprem"), ("a2", "onprem"), ("b1", "cloud")]
         .map(|(server, place)| (name(server), ServerPolicy::at(site(place))))
-        .into();
+        .into_iter()
+        .collect();
     policy
 }
 
@@ -253,7 +254,7 @@ fn a_server_that_flaps_is_one_incident_until_it_is_trusted() {
 fn a_degraded_server_is_an_incident_that_ends_by_itself() {
     let mut policy = pool_of_two();
     let api = policy.services.get_mut(&service("api")).unwrap();
-    for server in api.servers.values_mut() {
+    for (_, server) in api.servers.iter_mut() {
         server.slow_after = Some(Span(500));
         server.strain = Damper::nth(3, Span::seconds(5));
     }

@@ -610,7 +610,7 @@ fn pools() -> World {
     policy.containers.clear();
     let at = |id: &str, place: &str| (name(id), ServerPolicy::at(site(place)));
     policy.services.get_mut(&service("api")).unwrap().servers =
-        [at("a1", "onprem"), at("a2", "onprem"), at("b1", "cloud"), at("b2", "cloud")].into();
+        [at("a1", "onprem"), at("a2", "onprem"), at("b1", "cloud"), at("b2", "cloud")].into_iter().collect();
     let mut world = World::with(policy);
     world.start();
     world

@@ -195,7 +195,7 @@ fn a_flapping_site_is_still_a_refuge_when_there_is_no_other() {
 
 fn degradable() -> Policy {
     let mut policy = pools(1, 1);
-    for server in policy.services.get_mut(&service("api")).unwrap().servers.values_mut() {
+    for (_, server) in policy.services.get_mut(&service("api")).unwrap().servers.iter_mut() {
         server.slow_after = Some(Span(500));
         server.strain = Damper::nth(3, Span::seconds(5));
     }
@@ -377,7 +377,7 @@ fn grouped() -> Policy {
     policy.containers.clear();
     for service in policy.services.values_mut() {
         service.group = Some("shop".parse().unwrap());
-        service.servers.values_mut().for_each(|server| server.container = None);
+        service.servers.iter_mut().for_each(|(_, server)| server.container = None);
     }
     policy
 }
