@@ -10,7 +10,7 @@ use super::reason::Reason;
 use super::repair::depends::Containers as _;
 use super::repair::{HealWait, Phase, depends};
 use super::state::{ProxyLink, State};
-use super::time::Now;
+use super::time::{Boot, Now};
 
 /// Everything that stands for one service, the most important first. Empty if there is no such service.
 pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
@@ -38,7 +38,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
     }
     if let Some(Plan::Stay(stay)) = state.plan(id, now) {
-        let wait = stay.until().map(|until| left(until, now.boot));
+        let wait = moves_at(state, id, stay).map(|until| left(until, now.boot));
         let site = service.placement.site();
         reasons.push(Reason::Stays { service: id, site, stay, left: wait });
         if let (Some(site), Some(group)) = (site, state.group(id)) {
@@ -129,6 +129,25 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
     }
     reasons
+}
+
+/// When time alone may move the traffic of a service that stays for the reason `stay`: not before what pauses it has ended.
+fn moves_at(state: &State, id: ServiceId, stay: Stay) -> Option<Boot> {
+    let mut at = stay.until()?;
+    let alone = [id];
+    let group = match state.moving_with(id) {
+        [] => &alone[..],
+        group => group,
+    };
+    for (scope, pause) in &state.pauses {
+        let is_about = |member: &ServiceId| {
+            state.policy.services.get(member).is_some_and(|policy| scope.is_about(*member, policy))
+        };
+        if group.iter().any(is_about) {
+            at = at.max(pause.until?);
+        }
+    }
+    Some(at)
 }
 
 /// What is wrong with a container's labels and with what it depends on, as far as [`container_stands`] does not say it.

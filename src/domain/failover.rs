@@ -380,7 +380,8 @@ pub fn outlook(group: &Group<'_>, stay: Stay, now: Now) -> Vec<Outlook> {
         Stay::BetterSiteDown { better } => {
             let calm = group.last_failover().map(|at| at + group.failback().hold_down);
             let hold_down = calm.filter(|until| *until > now.boot).map(|until| left(until, now.boot));
-            if !group.is_stateful() && group.failback().mode != FailbackMode::Manual {
+            let by_itself = !group.is_stateful() && group.failback().mode != FailbackMode::Manual;
+            if by_itself && !group.is_paused() {
                 next.push(Outlook::ReturnsAfter { better, healthy: group.stable_after(), hold_down });
             }
         }

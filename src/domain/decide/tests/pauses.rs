@@ -105,6 +105,33 @@ fn what_is_paused_is_observed_and_told_and_not_moved() {
     }
 }
 
+/// When the explanation says that traffic moves by itself.
+fn said_left(world: &World) -> Option<Span> {
+    let why = explain(&world.state, service("api"), world.now);
+    let left = why.iter().find_map(|reason| match reason {
+        Reason::Stays { left, .. } => Some(*left),
+        _ => None,
+    });
+    left.expect("it says why it stays")
+}
+
+#[test]
+fn no_return_is_promised_before_the_pause_ends() {
+    let mut world = World::running();
+    world.fail(ONPREM, ProbeFault::Refused);
+    world.ok(ONPREM);
+    world.ok(ONPREM);
+    let unpaused = said_left(&world).expect("it returns by itself");
+    pause(&mut world, Scope::Service(service("api")), Some(3_600));
+    assert_eq!(said_left(&world), Some(Span::seconds(3_600)), "the pause lasts longer");
+    resume(&mut world, Scope::Service(service("api")));
+    pause(&mut world, Scope::Site(site("cloud")), Some(1));
+    assert_eq!(said_left(&world), Some(unpaused), "the pause ends before");
+    resume(&mut world, Scope::Site(site("cloud")));
+    pause(&mut world, Scope::All, None);
+    assert_eq!(said_left(&world), None, "nobody knows when");
+}
+
 #[test]
 fn a_pause_of_another_thing_changes_nothing() {
     let mut world =
