@@ -63,7 +63,7 @@ fn container_fault(fault: ContainerFault) -> String {
 pub(super) fn exited(exit: Option<i32>) -> String {
     match exit {
         None => "died".to_owned(),
-        Some(0) => "ended by itself (exit 0)".to_owned(),
+        Some(0) => "ended without an error (exit 0)".to_owned(),
         Some(134) => "aborted (exit 134)".to_owned(),
         Some(137) => "was killed (exit 137)".to_owned(),
         Some(139) => "crashed with a segmentation fault (exit 139)".to_owned(),

@@ -1260,7 +1260,7 @@ fn every_probe_fault_and_exit_code_has_its_own_words() {
         said,
         [
             "its container died",
-            "its container ended by itself (exit 0)",
+            "its container ended without an error (exit 0)",
             "its container died (exit 1)",
             "its container was ended by signal 2 (exit 130)",
             "its container aborted (exit 134)",
