@@ -531,3 +531,16 @@ fn a_person_puts_back_what_time_has_put_back_whoever_took_it_out_since() {
     assert!(accepted(&maintain(&mut world, "api/a1", Admin::Ready, None, false)), "drained by hand, perhaps");
     assert!(!accepted(&maintain(&mut world, "api/a1", Admin::Ready, None, false)), "already so");
 }
+
+#[test]
+fn what_is_out_already_is_no_longer_the_last_that_serves() {
+    let mut world = running(pools(1, 1));
+    crash(&mut world, "api/b1");
+    assert!(!accepted(&maintain(&mut world, "api/a1", Admin::Drain, None, false)), "the last one");
+    assert!(accepted(&maintain(&mut world, "api/a1", Admin::Drain, None, true)));
+    assert_eq!(world.serving().as_deref(), Some("onprem"), "nobody else serves");
+    assert!(
+        accepted(&maintain(&mut world, "api/a1", Admin::Maint, None, false)),
+        "it serves nobody any more"
+    );
+}
