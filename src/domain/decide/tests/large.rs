@@ -377,3 +377,18 @@ fn a_dead_site_is_dead_until_somebody_has_looked() {
     mend(&mut world, "s02/s02-onprem");
     assert_eq!(open(&world), ["PoolDown s01 onprem"]);
 }
+
+#[test]
+fn a_site_of_which_all_is_taken_out_is_not_dead() {
+    let mut world = services(2);
+    for n in 1..=2 {
+        crash(&mut world, &format!("s{n:02}/s{n:02}-onprem"));
+    }
+    assert_eq!(open(&world), ["SiteDown onprem"]);
+    for n in 1..=2 {
+        let (server, admin) =
+            (server(&format!("s{n:02}/s{n:02}-onprem")), crate::domain::maintenance::Admin::Maint);
+        world.order(Order::Maintain { server, admin, lasts: None, force: false });
+    }
+    assert_eq!(open(&world), Vec::<String>::new(), "people want it so");
+}
