@@ -108,10 +108,9 @@ fn what_is_paused_is_observed_and_told_and_not_moved() {
 /// When the explanation says that traffic moves by itself.
 fn said_left(world: &World) -> Option<Span> {
     let why = explain(&world.state, service("api"), world.now);
-    let left = why.iter().find_map(|reason| match reason {
-        Reason::Stays { left, .. } => Some(*left),
-        _ => None,
-    });
+    let left = why
+        .iter()
+        .find_map(|reason| if let Reason::Stays { left, .. } = reason { Some(*left) } else { None });
     left.expect("it says why it stays")
 }
 
