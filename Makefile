@@ -49,7 +49,7 @@ grafana: up ## Start Grafana too, from GRAFANA_IMAGE (default grafana/grafana)
 monitoring-check: setup ## Check the files of Prometheus, Alertmanager and Grafana
 	@prometheus/check.sh
 
-.PHONY: test fmt lint unit bench-failover bench-core
+.PHONY: test fmt lint unit bench-failover bench-core bench-journal
 test: ## Run every check, as CI does
 	@bash .ci/test
 
@@ -68,3 +68,6 @@ bench-failover: up ## Measure the gap of each fault beside other ways (PEERS= FA
 
 bench-core: ## Measure what an event costs the core, with 10 to 10,000 services (SIZES= ROUNDS= SEED= select)
 	@cargo bench --locked --bench core
+
+bench-journal: ## Measure what a quiet day of 10 to 10,000 servers adds to the store (SIZES= LOST= SEED= select)
+	@cargo bench --locked --bench journal

@@ -20,6 +20,8 @@
 //!   true from the start.
 //! - The store reads no clock that means anything: moments come with the records.
 
+mod archive;
+mod history;
 mod job;
 mod journal;
 mod load;
@@ -35,6 +37,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{Archive, ArchiveError, Exporter, FORMAT, LINE_MAX, Why};
+pub use history::{History, Item, StoredRecord, StoredSnapshot};
 pub use load::{Damage, Stored};
 pub use lock::{Lock, LockError};
 pub use outbox::{

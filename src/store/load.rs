@@ -155,11 +155,12 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, OpenError> {
 pub(super) fn read(conn: &Connection, found: &mut Found) -> rusqlite::Result<()> {
     let tip = journal::tip(conn);
     found.tip = *tip.as_ref().unwrap_or(&0);
-    let mut snapshots = conn.prepare(
-        "SELECT seq, boot_id, boot_ms, wall_ms, binary_version, state,
+    let state = schema::state_of_snapshot(conn)?;
+    let mut snapshots = conn.prepare(&format!(
+        "SELECT seq, boot_id, boot_ms, wall_ms, binary_version, {state},
              coalesce((SELECT text FROM policy WHERE id = snapshot.policy), '')
-         FROM snapshot ORDER BY seq DESC LIMIT ?",
-    )?;
+         FROM snapshot ORDER BY seq DESC LIMIT ?"
+    ))?;
     let mut rows = snapshots.query([SNAPSHOTS_TRIED])?;
     // The snapshots that cannot be read, as far as their clocks matter: oldest last.
     let mut skipped: Vec<Boundary> = Vec::new();

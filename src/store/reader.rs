@@ -3,13 +3,14 @@
 //! A connection of its own that cannot write. In WAL mode a reader never blocks the writer; but the log cannot be reused
 //! behind a reader's back, so that every read here is one short transaction of bounded size.
 
+use super::history::{self, StoredRecord, StoredSnapshot};
 use super::load::{self, Found, Stored};
 use super::outbox::{OutboxRow, rows};
 use super::schema::{self, OpenError};
 use super::{Record, journal};
 use crate::domain::{Boot, Decision, Now, State, Wall};
-use rusqlite::{Connection, OpenFlags, Row};
-use serde::Serialize;
+use rusqlite::{Connection, OpenFlags, Row, Transaction};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ pub struct Page {
 }
 
 /// Records that were decided and never stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The first of them.
     pub first: u64,
@@ -156,14 +157,43 @@ impl Reader {
     /// The state after the record `seq`, from the snapshot of that number. Replay goes on with [`Reader::after`], up to the
     /// next snapshot's number.
     pub fn snapshot(&self, seq: u64) -> Result<Option<State>, ReadError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT state, coalesce((SELECT text FROM policy WHERE id = snapshot.policy), '')
-             FROM snapshot WHERE seq = ?",
-        )?;
+        let mut statement = self.conn.prepare_cached(&snapshot_by_number(&self.conn)?)?;
         let mut rows = statement.query([journal::to_sql(seq)])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let state = journal::read_state(row, 0, 1)?;
         state.map(Some).map_err(|source| ReadError::Snapshot { seq, source })
+    }
+
+    /// The first `limit` records after the record `seq` as they are stored, each that is no text by its number; and the last
+    /// number among them, `seq` if there are none.
+    pub(super) fn stored(&self, seq: u64, limit: usize) -> Result<(Vec<StoredRow>, u64), ReadError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT seq, boot_ms, wall_ms, event, changes, actions, reasons FROM journal
+             WHERE seq > ? ORDER BY seq LIMIT ?",
+        )?;
+        let found = statement
+            .query_map([journal::to_sql(seq), journal::to_sql(limit as u64)], history::stored)?
+            .collect::<Result<Vec<StoredRow>, _>>()?;
+        let last = found.last().map_or(seq, |row| match row {
+            Ok(record) => record.seq,
+            Err(seq) => *seq,
+        });
+        Ok((found, last))
+    }
+
+    /// The snapshot of this label as it is stored; none if it is there no longer.
+    pub(super) fn stored_snapshot(&self, info: SnapshotInfo) -> Result<Option<StoredSnapshot>, ReadError> {
+        let mut statement = self.conn.prepare_cached(&snapshot_by_number(&self.conn)?)?;
+        let mut rows = statement.query([journal::to_sql(info.seq)])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let state = journal::unpacked(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?);
+        let state = String::from_utf8_lossy(&state).into_owned();
+        Ok(Some(StoredSnapshot { info, policy: journal::read_text(row, 1)?, state }))
+    }
+
+    /// What is read until it ends is of one moment, whatever a writer does meanwhile.
+    pub(super) fn moment(&self) -> Result<Transaction<'_>, ReadError> {
+        Ok(self.conn.unchecked_transaction()?)
     }
 
     /// The state as it was last stored, as a start would find it.
@@ -201,7 +231,7 @@ impl Reader {
     }
 
     /// The gaps that touch the records from `after` to just behind `until`.
-    fn gaps(&self, after: u64, until: u64) -> Result<Vec<Gap>, ReadError> {
+    pub(super) fn gaps(&self, after: u64, until: u64) -> Result<Vec<Gap>, ReadError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT first_seq, last_seq, wall_ms, why FROM gap
              WHERE last_seq > ?1 AND first_seq <= ?2 + 1 ORDER BY first_seq",
@@ -217,6 +247,17 @@ impl Reader {
         Ok(gaps.collect::<Result<_, _>>()?)
     }
 }
+
+fn snapshot_by_number(conn: &Connection) -> rusqlite::Result<String> {
+    let state = schema::state_of_snapshot(conn)?;
+    Ok(format!(
+        "SELECT {state}, coalesce((SELECT text FROM policy WHERE id = snapshot.policy), '')
+         FROM snapshot WHERE seq = ?"
+    ))
+}
+
+/// A row as it is stored; the number alone if it is not text.
+type StoredRow = Result<Box<StoredRecord>, u64>;
 
 /// The outer error is SQLite's; the inner one is the content's.
 fn record(row: &Row<'_>) -> rusqlite::Result<Result<Record, serde_json::Error>> {

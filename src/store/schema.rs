@@ -23,6 +23,14 @@ const LOG_BYTES_KEPT: i64 = 16 << 20;
 /// The first version that has an outbox.
 pub(super) const OUTBOX_SINCE: i64 = 2;
 
+/// The first version in which states are packed.
+const PACKED_SINCE: i64 = 3;
+
+/// The expression for the state of a row of `snapshot`, in a file that may be an older supervisor's, which still runs.
+pub(super) fn state_of_snapshot(conn: &Connection) -> rusqlite::Result<&'static str> {
+    Ok(if version(conn)? < PACKED_SINCE { "state" } else { "coalesce(packed, state)" })
+}
+
 /// How the file came to be what it is: entry `n` makes version `n + 1`. Entries that were released never change.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
@@ -93,6 +101,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         changed_ms INTEGER NOT NULL,
         PRIMARY KEY (mail, address)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- The state as compressed JSON (zlib); then the column state is empty. None: a snapshot from before, which has it there.
+    ALTER TABLE snapshot ADD COLUMN packed BLOB;
 ",
 ];
 

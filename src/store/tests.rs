@@ -1,5 +1,6 @@
 //! The store with real records: a [`Tape`] runs the core and writes down what the loop would hand over.
 
+mod archive;
 mod crash;
 mod damage;
 mod faults;

@@ -58,7 +58,7 @@ fn a_damaged_snapshot_is_replaced_by_an_older_one_and_all_records_since() {
     assert!(store.close(PATIENCE));
     edit(
         dir.path(),
-        &format!("UPDATE snapshot SET state = '{{}}', binary_version = '9.9' WHERE seq = {newest}"),
+        &format!("UPDATE snapshot SET packed = x'7b7d', binary_version = '9.9' WHERE seq = {newest}"),
     );
     let (_store, loaded) = open(dir.path());
     assert_eq!(loaded.stored.unwrap().state, tape.state);
@@ -81,7 +81,7 @@ fn behind_a_damaged_snapshot_of_another_boot_the_clock_is_moved() {
     let newest = next.next_seq - 1;
     store.submit(vec![next.order()]).unwrap();
     assert!(store.close(PATIENCE));
-    edit(dir.path(), &format!("UPDATE snapshot SET state = '' WHERE seq = {newest}"));
+    edit(dir.path(), &format!("UPDATE snapshot SET packed = x'00' WHERE seq = {newest}"));
     let (_store, loaded) = open(dir.path());
     let stored = loaded.stored.unwrap();
     assert_eq!((stored.boot_id.as_str(), stored.at), ("boot-2", next.now));
