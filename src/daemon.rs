@@ -199,6 +199,7 @@ impl Daemon {
     /// New settings: first the edges, so that what the core decides on them finds its hands.
     fn resettle(&mut self, settings: &Settings) {
         self.hands.resettle(settings);
+        self.store.set_retention(start::retention(settings));
         self.take(Event::PolicyChanged(Box::new(settings.policy.clone())));
         self.snapshot();
     }

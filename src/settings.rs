@@ -19,6 +19,7 @@ mod check_alerts;
 mod check_engine;
 mod check_failover;
 mod check_heal;
+mod check_journal;
 mod check_probe;
 mod check_proxy;
 mod check_service;
@@ -42,7 +43,7 @@ mod tests;
 pub use layer::ENVIRONMENT_PREFIX;
 pub use model::{
     Address, AlertmanagerAuth, AlertmanagerSettings, Bind, Check, ConfigMode, EngineAddress, EngineSettings,
-    HttpCheck, LogFormat, LogLevel, LogSettings, MailSettings, Mode, Observe, ProbeSettings, ProxySettings,
+    HttpCheck, JournalSettings, LogFormat, LogLevel, LogSettings, MailSettings, Mode, Observe, ProbeSettings, ProxySettings,
     ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme, ServerSettings, ServiceSettings, Settings,
     StatusSet,
 };

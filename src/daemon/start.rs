@@ -20,7 +20,7 @@ use crate::domain::change::Change;
 use crate::settings::watch::Reload;
 use crate::settings::{Fingerprint, Problems, Settings};
 use crate::status::{self, Meta, Metrics, Sources, View};
-use crate::store::{Loaded, LockError, OpenError, Store};
+use crate::store::{Loaded, LockError, OpenError, Retention, Store};
 use crate::task;
 use axum::Router;
 use futures_util::future::join_all;
@@ -223,7 +223,8 @@ struct Opened {
 /// The store, or a substitute in memory: a bad disk costs durability, not the job. A second supervisor is another matter.
 fn open_store(settings: &Settings, boot_id: &str) -> Result<Opened, StartError> {
     let dir = &settings.state_dir;
-    match Store::open(dir, boot_id, crate::store::Options::default()) {
+    let options = || crate::store::Options { retention: retention(settings), ..Default::default() };
+    match Store::open(dir, boot_id, options()) {
         Ok((store, loaded)) => {
             for damage in &loaded.damage {
                 tracing::warn!(error = damage as &dyn std::error::Error, "the store is damaged");
@@ -238,10 +239,16 @@ fn open_store(settings: &Settings, boot_id: &str) -> Result<Opened, StartError> 
                 error = &error as &dyn std::error::Error,
                 "going on without a store: traffic is moved, orders and history are not durable"
             );
-            let (store, loaded) = Store::in_memory(dir, boot_id, crate::store::Options::default(), &error);
+            let (store, loaded) = Store::in_memory(dir, boot_id, options(), &error);
             Ok(Opened { store, loaded, locked: false })
         }
     }
+}
+
+/// How much history the settings want kept.
+pub(super) fn retention(settings: &Settings) -> Retention {
+    let kept = settings.journal;
+    Retention { max_age: kept.max_age.duration(), max_bytes: kept.max_bytes }
 }
 
 /// What was stored, on this boot's clock and under today's policy; or nothing but the policy.

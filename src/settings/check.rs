@@ -3,6 +3,7 @@
 use super::check_alerts;
 use super::check_engine::Engines;
 use super::check_heal;
+use super::check_journal;
 use super::check_proxy;
 use super::check_service;
 use super::checker::{Checker, list};
@@ -74,6 +75,7 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
         ),
         status_listen: status_listen.unwrap_or(STATUS_LISTEN),
         log: log(checker, raw),
+        journal: check_journal::journal(checker, &raw.journal),
     }
 }
 

@@ -95,6 +95,23 @@ pub(crate) const NOTIFY_GRACE: SpanLimit = span(
     "shorter than Alertmanager's group wait, a restart of it within that time would tell nobody",
 );
 
+/// Thirty days: a monthly report still finds it.
+pub(crate) const JOURNAL_AGE: SpanLimit = span(
+    30 * 24 * HOUR,
+    HOUR,
+    3650 * 24 * HOUR,
+    "the newest hour is always kept; `supervisor journal export` keeps what is to last",
+);
+
+/// 256 MiB: nobody's disk fills up because of us, and it is weeks of a busy site.
+pub(crate) const JOURNAL_BYTES: u64 = 256 << 20;
+
+/// See [`JOURNAL_BYTES`].
+pub(crate) const JOURNAL_BYTES_MIN: u64 = 16 << 20;
+
+/// See [`JOURNAL_BYTES`].
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 64 << 30;
+
 /// A port, as TCP has them.
 pub(crate) const PORT: NumberLimit =
     NumberLimit { default: 25, min: 1, max: 65_535, why: "it is the number of a TCP port" };

@@ -35,6 +35,17 @@ pub struct Settings {
     pub status_listen: SocketAddr,
     /// How the log looks.
     pub log: LogSettings,
+    /// How much history is kept.
+    pub journal: JournalSettings,
+}
+
+/// How much history is kept: what goes first, whole hours of it, is the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// What is older goes.
+    pub max_age: Span,
+    /// While the store holds more bytes, the oldest goes.
+    pub max_bytes: u64,
 }
 
 /// One Alertmanager.

@@ -19,6 +19,7 @@ pub(crate) struct Raw {
     pub(crate) lateness: Option<RawSpan>,
     pub(crate) status: RawStatusPage,
     pub(crate) log: RawLog,
+    pub(crate) journal: RawJournal,
     pub(crate) heal: RawHealing,
     pub(crate) alerts: RawAlerts,
     pub(crate) mail: Option<RawMail>,
@@ -42,6 +43,14 @@ pub(crate) struct RawStatusPage {
 pub(crate) struct RawLog {
     pub(crate) format: Option<String>,
     pub(crate) level: Option<String>,
+}
+
+/// `[journal]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawJournal {
+    pub(crate) max_age: Option<RawSpan>,
+    pub(crate) max_size: Option<RawSize>,
 }
 
 /// `[alerts]`

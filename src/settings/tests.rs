@@ -140,6 +140,7 @@ fn the_sample_loads_and_says_the_defaults_where_it_says_so() {
     let (proxy, default) =
         (sample.proxies.values().next().unwrap(), smallest.proxies.values().next().unwrap());
     assert_eq!(sample.policy.heal, smallest.policy.heal);
+    assert_eq!(sample.journal, smallest.journal);
     let told =
         ProxySettings { metrics_bind: None, admin_gid: None, user: None, group: None, ..proxy.clone() };
     assert_eq!(&told, default);
@@ -745,6 +746,7 @@ fn each_example_would_be_taken() {
         vec![],
         vec!["status"],
         vec!["log"],
+        vec!["journal"],
         vec!["engines", "local"],
         vec!["sites", "onprem"],
         vec!["proxies", "haproxy-server"],
@@ -791,6 +793,24 @@ fn what_decides_about_a_move_is_read() {
     assert_eq!(onprem.strain, Damper::nth(3, Span::seconds(5)), "three within five intervals");
     let FailbackMode::Hours(hours) = &policy.failback.mode else { panic!("{:?}", policy.failback.mode) };
     assert_eq!(hours.to_string(), "sat-sun 02:00-05:00 CET-1CEST,M3.5.0,M10.5.0/3");
+}
+
+#[test]
+fn how_much_history_is_kept_has_units_and_bounds() {
+    let with = |text: &str| Site::with(SMALLEST).drop_in("1.toml", &format!("[journal]\n{text}\n"));
+    let kept = with("max_age = \"90d\"\nmax_size = \"1024MiB\"").settings().journal;
+    assert_eq!(kept, JournalSettings { max_age: Span::seconds(90 * 24 * 3600), max_bytes: 1 << 30 });
+    assert_eq!(with("max_age = \"36h\"").settings().journal.max_age, Span::seconds(36 * 3600));
+    for (text, words) in [
+        ("max_age = \"30\"", "\"30\" has no unit; write for example max_age = \"30d\""),
+        ("max_age = \"1min\"", "1 min is not within 1 h and 87600 h"),
+        ("max_age = \"a d\"", "is no duration (a number and ms, s, m, h or d)"),
+        ("max_size = \"1MiB\"", "1048576 bytes are not within 16 MiB and 65536 MiB"),
+        ("max_size = 5", "a size with its unit in quotes"),
+    ] {
+        let problems = with(text).problems();
+        assert!(problems.len() == 1 && problems[0].contains(words), "{text}: {problems:?}");
+    }
 }
 
 #[test]

@@ -43,6 +43,16 @@ pub(crate) fn span(text: &str) -> Result<Span, String> {
     }
 }
 
+/// `30d`, and whatever [`span`] takes: history is kept for days.
+pub(crate) fn age(text: &str) -> Result<Span, String> {
+    const DAY: u64 = 24 * 3600;
+    let days = text.trim().strip_suffix('d').and_then(|days| days.trim_end().parse::<u64>().ok());
+    match days {
+        Some(days) => Ok(Span::seconds(days.saturating_mul(DAY))),
+        None => span(text).map_err(|why| why.replace("s, m or h", "s, m, h or d")),
+    }
+}
+
 /// `64KiB`, `1MiB`, `512B`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
