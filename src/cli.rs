@@ -11,14 +11,18 @@ mod context;
 mod ends;
 mod events;
 mod explain;
+mod journal;
 mod maintain;
 mod once;
 mod order;
 mod outbox;
 mod output;
+mod past;
 mod render;
+mod replay;
 mod run;
 mod scenario;
+mod source;
 mod status;
 mod table;
 mod test_alert;
@@ -27,13 +31,16 @@ mod through;
 use crate::chain::chain;
 use crate::control::ClientError;
 use crate::daemon::StartError;
+use crate::daemon::replay::TooMuch;
 use crate::domain::maintenance::Admin;
 use crate::settings::Problems;
-use crate::store::LockError;
+use crate::store::{LockError, OpenError, ReadError};
 use args::{Cli, Command};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 use context::Context;
+use source::SourceError;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -44,7 +51,8 @@ pub enum Exit {
     /// As asked; for `status` and `--once`: all is well.
     Ok = 0,
     /// `status`, `--once`: degraded. `failover`, `failback`, `drain`, `maint`, `ready`: denied, and the reason was printed.
-    /// `test-alert`: a way fails. `scenario --check`: decided otherwise than written.
+    /// `test-alert`: a way fails. `scenario --check`: decided otherwise than written. `replay`: decided otherwise than in the
+    /// journal.
     Degraded = 1,
     /// `status`, `--once`: a service is down.
     Down = 2,
@@ -62,7 +70,7 @@ impl Exit {
     /// An order that was denied: 1, as documented.
     const DENIED: Exit = Exit::Degraded;
 
-    /// `scenario --check`: decided otherwise than written.
+    /// `scenario --check`, `replay`: decided otherwise than written.
     const DIFFERENT: Exit = Exit::Degraded;
 }
 
@@ -77,7 +85,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let typed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
+        let is_typed = matches.value_source("config") == Some(ValueSource::CommandLine);
+        Ok(Cli::from_arg_matches(&matches)?.with_typed_config(is_typed))
+    });
+    let cli = match typed {
         Ok(cli) => cli,
         Err(error) => {
             // Asking for help or the version is no mistake.
@@ -107,6 +119,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::CheckConfig => check_config::run(&global),
         Command::Render(args) => render::run(&global, &args),
         Command::Scenario(args) => scenario::run(&global, &args),
+        Command::Replay(args) => replay::run(&global, &args),
+        Command::Journal(args) => journal::run(&global, &args),
         Command::Status(args) => wait_for(status::run(&mut Context::new(&global)?, &args)),
         Command::Explain(args) => wait_for(explain::run(&mut Context::new(&global)?, &args)),
         Command::Containers(args) => wait_for(containers::run(&mut Context::new(&global)?, &args)),
@@ -133,11 +147,17 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe) {
         return Exit::Ok;
     }
-    if error.is::<Usage>() || error.is::<Problems>() {
+    if error.is::<Usage>() || error.is::<Problems>() || error.is::<TooMuch>() {
         return Exit::Usage;
     }
     if error.is::<LockError>() {
         return Exit::Unavailable;
+    }
+    match error.downcast_ref::<SourceError>() {
+        Some(SourceError::File { .. }) => return Exit::Usage,
+        Some(SourceError::Store(ReadError::Open(OpenError::Newer { .. }))) => return Exit::Bug,
+        Some(SourceError::Store(_) | SourceError::Empty(_)) => return Exit::Unavailable,
+        None => {}
     }
     match error.downcast_ref::<StartError>() {
         Some(StartError::Settings(_)) => return Exit::Usage,

@@ -25,6 +25,7 @@ mod journal;
 mod listeners;
 mod once;
 mod reload;
+pub mod replay;
 mod snapshots;
 mod start;
 mod systemd;

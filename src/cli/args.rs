@@ -2,6 +2,7 @@
 
 use super::Usage;
 use super::ends::{Ends, LASTS_MAX};
+use super::past::Past;
 use crate::domain::command::Scope;
 use crate::domain::id::{Name, NameError, ProxyId, ServiceId, SiteId};
 use crate::domain::time::Span;
@@ -48,6 +49,10 @@ pub(crate) struct Global {
     /// How results are written.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+
+    /// Whether --config was typed, and is not the environment's or the default.
+    #[arg(skip)]
+    pub(crate) config_is_typed: bool,
 }
 
 /// How results are written.
@@ -105,6 +110,16 @@ pub(crate) enum Command {
     Scenario(ScenarioArgs),
     /// Show what happened.
     Events(EventsArgs),
+    /// Decide again what the journal has, and say whether it comes out the same; with --config, what other settings would
+    /// have done.
+    ///
+    /// Reads the store of the state directory, also beside a daemon, or a file that `journal export` wrote. Without --config
+    /// every decision must be, byte for byte, the one in the journal. With --config FILE the same events are decided under
+    /// those settings, as if they had been loaded at --since; what differs is shown side by side. SUPERVISOR_CONFIG does not
+    /// count as --config.
+    Replay(ReplayArgs),
+    /// The journal as a file.
+    Journal(JournalArgs),
 }
 
 /// `run`.
@@ -356,6 +371,63 @@ pub(crate) struct EventsArgs {
     pub(crate) limit: u16,
 }
 
+/// `replay`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) part: PartArgs,
+
+    /// Read a file that `journal export` wrote; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
+    pub(crate) from: Option<PathBuf>,
+
+    /// Show every decision, also those that only count or confirm, and those that are the same.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `journal`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct JournalArgs {
+    #[command(subcommand)]
+    pub(crate) command: JournalCommand,
+}
+
+/// What can be done with it.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// Write it as JSON lines, to be kept, or replayed elsewhere with `replay --from`.
+    Export(ExportArgs),
+}
+
+/// `journal export`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) part: PartArgs,
+
+    /// Into this file, which must not exist yet; `-` is standard output.
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+}
+
+/// Which part of which journal.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct PartArgs {
+    /// From then on: 2h (ago), 18:00 (the last one), 2026-08-21T18:00, or 2026-08-21T18:00:00+02:00. Without an offset, by the
+    /// clock of this machine [default: from its beginning].
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<Past>,
+
+    /// Up to then, in the same forms [default: to its end].
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<Past>,
+
+    /// The state directory [default: as the settings say, else /var/lib/supervisor].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
 impl Cli {
     /// The one thing that is to be done.
     pub(crate) fn into_command(self) -> Result<(Global, Command), Usage> {
@@ -368,5 +440,11 @@ impl Cli {
             }
         };
         Ok((self.global, command))
+    }
+
+    /// Notes that --config was typed.
+    pub(crate) fn with_typed_config(mut self, is_typed: bool) -> Cli {
+        self.global.config_is_typed = is_typed;
+        self
     }
 }

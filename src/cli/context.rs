@@ -32,7 +32,7 @@ impl Context {
             Some(socket) => socket.clone(),
             None => std::env::var_os(SOCKET_VARIABLE)
                 .map(PathBuf::from)
-                .or_else(|| named_in(&global.config))
+                .or_else(|| named_in(&global.config, "control_socket"))
                 .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
         };
         let (client, output) = (Client::new(&socket)?, Output::standard());
@@ -44,11 +44,11 @@ impl Context {
     }
 }
 
-/// The control socket that a file of settings names. Only this key is read: the command line must work while the daemon
-/// runs on older settings and the file has an error, or cannot be read by this user.
-pub(super) fn named_in(config: &Path) -> Option<PathBuf> {
+/// The path that a file of settings has under `key`, such as the control socket's. Only this key is read: the command line must
+/// work while the daemon runs on older settings and the file has an error, or cannot be read by this user.
+pub(super) fn named_in(config: &Path, key: &str) -> Option<PathBuf> {
     let mut text = String::new();
     std::fs::File::open(config).ok()?.take(SETTINGS_MAX_BYTES).read_to_string(&mut text).ok()?;
     let settings: toml::Table = text.parse().ok()?;
-    settings.get("control_socket")?.as_str().map(PathBuf::from)
+    settings.get(key)?.as_str().map(PathBuf::from)
 }

@@ -66,6 +66,21 @@ impl Ends {
 }
 
 impl When {
+    /// The last such moment that is not after `now`.
+    pub(crate) fn before(self, now: &Zoned) -> Option<Timestamp> {
+        let found = self.after(now)?;
+        match self {
+            When::Clock(time) if found > now.timestamp() => {
+                let zone = now.time_zone().clone();
+                let today = now.date().to_datetime(time).to_zoned(zone.clone()).ok()?;
+                let yesterday = || now.date().yesterday().ok()?.to_datetime(time).to_zoned(zone).ok();
+                let last = if today.timestamp() <= now.timestamp() { today } else { yesterday()? };
+                Some(last.timestamp())
+            }
+            When::Clock(_) | When::Local(_) | When::Moment(_) => Some(found),
+        }
+    }
+
     fn after(self, now: &Zoned) -> Option<Timestamp> {
         let zone = now.time_zone().clone();
         match self {

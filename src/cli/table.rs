@@ -61,6 +61,20 @@ pub(super) fn containers(containers: &[&ContainerView], colour: bool) -> String 
     indented(&table)
 }
 
+/// Texts beside each other, wrapped, in lines of at most [`WIDTH`]. The first column is as wide as it needs to be, the others
+/// share the rest.
+pub(super) fn side_by_side<const COLUMNS: usize>(
+    header: [&str; COLUMNS],
+    rows: &[[String; COLUMNS]],
+) -> String {
+    let mut table = plain(false);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    indented(&table)
+}
+
 fn plain(colour: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);

@@ -2,6 +2,7 @@ use super::args::{Cli, Command, FailoverArgs, Format, Global, OnceArgs};
 use super::output::{Output, wrapped};
 use super::through::Came;
 use super::*;
+use clap::Parser;
 use crate::control::{self, Client, ControlSocket};
 use crate::daemon::{Move, MoveKind};
 use crate::domain::action::Action;
@@ -95,6 +96,12 @@ fn orders_are_parsed_with_everything_they_take() {
         "scenario night.scn",
         "scenario --check a.scn b.scn",
         "scenario --golden -",
+        "replay",
+        "replay --since 2h --until 18:00 --all",
+        "replay --from night.jsonl --config other.toml",
+        "replay --state-dir /srv/supervisor --since 2026-08-21T18:00",
+        "journal export",
+        "journal export --since 24h --output night.jsonl",
     ] {
         assert!(parse(words).is_ok(), "{words}");
     }
@@ -115,9 +122,10 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_command_that_the_docs_show_can_be_typed() {
     let (readme, docs) = (include_str!("../../README.md"), include_str!("../../docs/cli.md"));
+    let replay = include_str!("../../docs/replay.md");
     let blocks = readme.split("```").filter_map(|block| block.strip_prefix("sh\n"));
     let shown =
-        blocks.flat_map(str::lines).chain(docs.lines().filter_map(|line| line.strip_prefix("    $ ")));
+        blocks.flat_map(str::lines).chain(docs.lines().chain(replay.lines()).filter_map(|line| line.strip_prefix("    $ ")));
     let typed = shown.filter(|line| line.starts_with("supervisor "));
     let commands = typed.filter_map(|line| line.split(" # ").next());
     let mut count = 0;
@@ -138,6 +146,11 @@ fn what_cannot_be_meant_ends_with_64() {
         "failover --to cloud",
         "failover a;b --to cloud",
         "explain",
+        "journal",
+        "replay --since",
+        "replay --since tomorrow",
+        "replay --from a --state-dir b",
+        "journal export --all",
         "events --limit 5000",
         "drain",
         "drain api/a/b",
@@ -192,12 +205,12 @@ fn no_daemon_is_69_and_a_reader_that_hangs_up_is_no_error() {
 fn the_socket_is_found_in_settings_that_have_other_errors() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("supervisor.toml");
-    assert_eq!(context::named_in(&config), None);
+    assert_eq!(context::named_in(&config, "control_socket"), None);
     std::fs::write(&config, "control_socket = \"/x/y.sock\"\nnonsense = 1\n").unwrap();
-    assert_eq!(context::named_in(&config), Some(PathBuf::from("/x/y.sock")));
+    assert_eq!(context::named_in(&config, "control_socket"), Some(PathBuf::from("/x/y.sock")));
     std::fs::write(&config, "control_socket = [").unwrap();
-    assert_eq!(context::named_in(&config), None);
-    assert_eq!(context::named_in(directory.path()), None, "a directory");
+    assert_eq!(context::named_in(&config, "control_socket"), None);
+    assert_eq!(context::named_in(directory.path(), "control_socket"), None, "a directory");
 }
 
 #[test]

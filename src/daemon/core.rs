@@ -102,7 +102,8 @@ fn outcomes(state: &State, decision: &Decision) -> Vec<Event> {
     events
 }
 
-fn confirmations(state: &State, decision: &Decision) -> Vec<Event> {
+/// The same of routes alone.
+pub(super) fn confirmations(state: &State, decision: &Decision) -> Vec<Event> {
     let answers = state.proxies.iter().filter(|(_, proxy)| proxy.link == ProxyLink::Ours);
     let confirmed = |proxy: ProxyId| {
         let route = |action: &Action| match action {

@@ -13,7 +13,7 @@ use crate::domain::time::Now;
 use crate::present;
 
 /// What happened, as one sentence without a full stop. `state` is what supervisor knows after it.
-pub(super) fn happened(event: &Event, state: &State, now: Now) -> String {
+pub fn happened(event: &Event, state: &State, now: Now) -> String {
     match event {
         Event::Started => "supervisor starts".to_owned(),
         Event::Probed(probed) => format!("probe of {}", probe(probed, now)),

@@ -13,6 +13,7 @@ mod maintenance;
 mod once;
 mod relay;
 mod relays;
+mod replay;
 mod scripted;
 mod second;
 mod sequences;
