@@ -64,7 +64,9 @@ fn run() -> Result<bool> {
     let (seed, lost) = (variable("SEED")?.unwrap_or(SEED), variable("LOST")?.unwrap_or(LOST));
     ensure!(lost > 0 && sizes.iter().all(|size| *size >= 2), "SIZES=2 and LOST=1 are the least");
     say(&format!("SEED={seed}, one probe of {lost} is lost"));
-    say("servers | records | their bytes | snapshots | their bytes | one as JSON | the day, on disk | slowest snapshot");
+    say(
+        "servers | records | their bytes | snapshots | their bytes | one as JSON | the day, on disk | slowest snapshot",
+    );
     let mut well = true;
     for size in sizes {
         let day = measure(size, lost, seed).with_context(|| format!("{size} servers"))?;

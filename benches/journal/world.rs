@@ -8,16 +8,14 @@ use supervisor::daemon::Core;
 use supervisor::domain::damping::Damper;
 use supervisor::domain::delivery::AlertPolicy;
 use supervisor::domain::event::{
-    CheckSeen, ComposeService, ContainerList, ContainerSeen, ContainerStatus, DockersCheck, Event, Facts, Past,
-    PeerResult, PeerSeen, Probed, ProxyIdentity, ProxySeen, Routed,
+    CheckSeen, ComposeService, ContainerList, ContainerSeen, ContainerStatus, DockersCheck, Event, Facts,
+    Past, PeerResult, PeerSeen, Probed, ProxyIdentity, ProxySeen, Routed,
 };
 use supervisor::domain::policy::{
     ContainerPolicy, ContainerRef, FailbackPolicy, HealLimits, OnKill, Role, ServerPolicy, ServicePolicy,
 };
 use supervisor::domain::witness::{ProbeFault, ProbeOutcome};
-use supervisor::domain::{
-    Boot, ContainerName, Now, Policy, ServerId, ServiceId, SiteId, Span, State, Wall,
-};
+use supervisor::domain::{Boot, ContainerName, Now, Policy, ServerId, ServiceId, SiteId, Span, State, Wall};
 use supervisor::store::Record;
 
 const SITES: [&str; 2] = ["onprem", "cloud"];
@@ -125,7 +123,10 @@ impl World {
             self.pass(ASKED_AGAIN);
             // Everybody who may be asked whether we still reach them answers, too.
             let service = self.servers[number].0.service;
-            for other in (0..self.servers.len()).filter(|other| self.servers[*other].0.service == service) {
+            for other in 0..self.servers.len() {
+                if self.servers[other].0.service != service {
+                    continue;
+                }
                 let well = self.probe(other, ProbeOutcome::Healthy { status: 200, took: Span(3) });
                 self.step(Event::Probed(well), &mut records)?;
             }
@@ -155,13 +156,10 @@ impl World {
     fn hear(&mut self, records: &mut Vec<Record>) -> Result<()> {
         for site in SITES {
             let here = self.servers.iter().filter(|(_, container)| container.engine.as_str() == site);
-            let containers = here.map(|(_, container)| (container.name.clone(), seen(&container.name))).collect();
-            let list = ContainerList {
-                engine: site.parse()?,
-                at: self.now.boot,
-                containers,
-                past: Past::default(),
-            };
+            let containers =
+                here.map(|(_, container)| (container.name.clone(), seen(&container.name))).collect();
+            let list =
+                ContainerList { engine: site.parse()?, at: self.now.boot, containers, past: Past::default() };
             self.step(Event::Containers(list), records)?;
         }
         let services = &self.state().services;
@@ -202,7 +200,15 @@ fn seen(name: &ContainerName) -> ContainerSeen {
 
 fn service(number: usize) -> Result<(ServiceId, ServicePolicy)> {
     const OF: [&str; 10] = [
-        "billing", "catalog", "checkout", "customer", "identity", "inventory", "orders", "payments", "search",
+        "billing",
+        "catalog",
+        "checkout",
+        "customer",
+        "identity",
+        "inventory",
+        "orders",
+        "payments",
+        "search",
         "shipping",
     ];
     let name = format!("{}-api-{number}", OF[number % OF.len()]);

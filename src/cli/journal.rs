@@ -30,7 +30,8 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     // The journal names people and machines: nobody else is to read it. What is there already is not overwritten.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = made.map_err(|error| Usage(format!("{} cannot be written: {error}", path.display())))?;
-    let file = copy(source, window, BufWriter::new(file)).with_context(|| format!("writing {}", path.display()))?;
+    let file =
+        copy(source, window, BufWriter::new(file)).with_context(|| format!("writing {}", path.display()))?;
     file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
     Ok(Exit::Ok)
 }

@@ -20,9 +20,10 @@ impl FromStr for Past {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Past, String> {
-        span(text).map(Past::Ago).or_else(|_| text.parse().map(Past::At)).map_err(|_: String| {
-            format!("{text:?} is no time: write 2h (ago), 18:00, or 2026-08-21T18:00")
-        })
+        span(text)
+            .map(Past::Ago)
+            .or_else(|_| text.parse().map(Past::At))
+            .map_err(|_: String| format!("{text:?} is no time: write 2h (ago), 18:00, or 2026-08-21T18:00"))
     }
 }
 

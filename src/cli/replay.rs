@@ -126,14 +126,20 @@ impl Page<'_> {
         }
         let version = match ours {
             true => String::new(),
-            false => format!(", by supervisor {}; this is {}", info.binary_version, env!("CARGO_PKG_VERSION")),
+            false => {
+                format!(", by supervisor {}; this is {}", info.binary_version, env!("CARGO_PKG_VERSION"))
+            }
         };
         let why = match because {
             Because::First => "the replay begins",
             Because::Start => "supervisor was started",
             Because::Gap => "the replay begins anew",
         };
-        let words = format!("{why}, with the state after record {}, of {}{version}", info.seq, present::time(info.at.wall));
+        let words = format!(
+            "{why}, with the state after record {}, of {}{version}",
+            info.seq,
+            present::time(info.at.wall)
+        );
         let because = match because {
             Because::First => "first",
             Because::Start => "start",
@@ -142,7 +148,12 @@ impl Page<'_> {
         self.note(&json!({ "began": { "snapshot": info, "because": because } }), &words)
     }
 
-    fn decided(&mut self, record: &Record, difference: Option<&Difference>, state: &State) -> anyhow::Result<()> {
+    fn decided(
+        &mut self,
+        record: &Record,
+        difference: Option<&Difference>,
+        state: &State,
+    ) -> anyhow::Result<()> {
         let reasons = &record.decision.reasons;
         let told = reasons.iter().any(|reason| present::log_level(reason) > Level::Debug);
         if !told && !self.all && difference.is_none() {
@@ -224,7 +235,10 @@ impl Page<'_> {
             1 => "1 differs".to_owned(),
             many => format!("{many} differ"),
         };
-        text.push_str(&wrapped("", &format!("{decided} decisions made again, {states} stored states compared: {sum}")));
+        text.push_str(&wrapped(
+            "",
+            &format!("{decided} decisions made again, {states} stored states compared: {sum}"),
+        ));
         if *skipped > 0 {
             let words = format!("{skipped} records were passed over: no snapshot before them can be used");
             text.push_str(&wrapped("", &words));

@@ -1,8 +1,8 @@
 //! Where a journal is read from: the store of a state directory, or an exported file.
 
+use super::Usage;
 use super::args::{Global, PartArgs};
 use super::context::named_in;
-use super::Usage;
 use crate::daemon::replay::Window;
 use crate::domain::Wall;
 use crate::store::{Archive, ArchiveError, History, Item, ReadError, Reader};

@@ -2,7 +2,6 @@ use super::args::{Cli, Command, FailoverArgs, Format, Global, OnceArgs};
 use super::output::{Output, wrapped};
 use super::through::Came;
 use super::*;
-use clap::Parser;
 use crate::control::{self, Client, ControlSocket};
 use crate::daemon::{Move, MoveKind};
 use crate::domain::action::Action;
@@ -20,6 +19,7 @@ use crate::domain::{Order, Reason, State, decide};
 use crate::status::{
     self, EventLine, EventSource, LastProbe, MailView, Meta, Metrics, RecipientView, Sources, View,
 };
+use clap::Parser;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -124,8 +124,9 @@ fn every_command_that_the_docs_show_can_be_typed() {
     let (readme, docs) = (include_str!("../../README.md"), include_str!("../../docs/cli.md"));
     let replay = include_str!("../../docs/replay.md");
     let blocks = readme.split("```").filter_map(|block| block.strip_prefix("sh\n"));
-    let shown =
-        blocks.flat_map(str::lines).chain(docs.lines().chain(replay.lines()).filter_map(|line| line.strip_prefix("    $ ")));
+    let shown = blocks
+        .flat_map(str::lines)
+        .chain(docs.lines().chain(replay.lines()).filter_map(|line| line.strip_prefix("    $ ")));
     let typed = shown.filter(|line| line.starts_with("supervisor "));
     let commands = typed.filter_map(|line| line.split(" # ").next());
     let mut count = 0;

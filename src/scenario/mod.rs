@@ -28,8 +28,8 @@ mod telling;
 mod words;
 mod world;
 
-pub use happened::happened;
 pub use golden::{Difference, difference, told};
+pub use happened::happened;
 pub use record::{ReasonRecord, Record};
 pub use script::{BYTES_MAX, LINES_MAX, Problem, Script};
 pub use story::story;

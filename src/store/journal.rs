@@ -75,15 +75,8 @@ pub(super) fn insert_snapshot(
     let policy = insert_policy(conn, &std::mem::take(&mut state.policy))?;
     let state = packed(json(&state)?.as_bytes())?;
     let (boot, wall) = (snapshot.now.boot.0, snapshot.now.wall.0);
-    conn.prepare_cached("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?, ?, ?, '', ?)")?.execute(params![
-        seq,
-        boot_id,
-        boot,
-        wall,
-        BINARY_VERSION,
-        policy,
-        state
-    ])?;
+    conn.prepare_cached("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?, ?, ?, '', ?)")?
+        .execute(params![seq, boot_id, boot, wall, BINARY_VERSION, policy, state])?;
     Ok(())
 }
 

@@ -362,7 +362,7 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }), "{error:?}");
+        assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error:?}");
         assert!(error.to_string().contains("move the file away"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }

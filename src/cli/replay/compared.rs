@@ -17,7 +17,10 @@ pub(super) fn page(compared: &Compared, name: &str) -> String {
     let mut text = wrapped("", &format!("as it was, and with {name}, from {from} to {to} (times are UTC)"));
     text.push('\n');
     if compared.rows.is_empty() {
-        text.push_str(&wrapped("", &format!("nothing would have been otherwise ({} lines are the same)", compared.same)));
+        text.push_str(&wrapped(
+            "",
+            &format!("nothing would have been otherwise ({} lines are the same)", compared.same),
+        ));
     } else {
         let mut day = String::new();
         let mut cells = Vec::new();
@@ -96,7 +99,8 @@ fn limits(compared: &Compared) -> Vec<String> {
         names.join(", ")
     };
     let mut limits = vec![
-        "probes are those of then: what another interval, timeout or check would have found is not known".to_owned(),
+        "probes are those of then: what another interval, timeout or check would have found is not known"
+            .to_owned(),
         format!(
             "where the journal is silent, servers are taken to have gone on as they were ({} answers)",
             compared.inferred
@@ -116,12 +120,18 @@ fn limits(compared: &Compared) -> Vec<String> {
         limits.push("results that were late then and would be in time now are not in the journal".to_owned());
     }
     if compared.reloads > 0 {
-        limits.push(format!("the settings were changed {} times meanwhile, which is left out", compared.reloads));
+        limits.push(format!(
+            "the settings were changed {} times meanwhile, which is left out",
+            compared.reloads
+        ));
     }
     limits.extend(compared.gaps.iter().map(|gap| format!("{}; both begin anew behind that", gap_words(gap))));
     limits.extend(compared.unreadable.iter().map(unreadable_words));
     if compared.skipped > 0 {
-        limits.push(format!("{} records were passed over: no snapshot before them can be used", compared.skipped));
+        limits.push(format!(
+            "{} records were passed over: no snapshot before them can be used",
+            compared.skipped
+        ));
     }
     limits
 }
@@ -134,7 +144,8 @@ pub(super) fn json(compared: &Compared) -> Vec<Value> {
                 "words": line.words })
         })
     };
-    let row = |row: &Row| json!({ "at": present::time(row.at), "was": side(&row.was), "would": side(&row.would) });
+    let row =
+        |row: &Row| json!({ "at": present::time(row.at), "was": side(&row.was), "would": side(&row.would) });
     let (first, last) = span(compared);
     let summary = json!({ "summary": {
         "from": first, "to": last, "records": compared.records, "same": compared.same,

@@ -170,7 +170,7 @@ impl Containers {
     }
 
     /// The end of the journal's action, if it is the replay's, too.
-    pub(super) fn finished(&mut self, would: &State, end: &Finished, now: Boot) -> Option<Event> {
+    pub(super) fn finished(&mut self, end: &Finished, now: Boot) -> Option<Event> {
         let Target::Container { container, deed } = &end.of else { return None };
         self.echo.insert(container.clone(), now + ECHO);
         if end.outcome != Outcome::Done && self.apart.get(container) == Some(&Apart::Behind) {
@@ -178,9 +178,8 @@ impl Containers {
             self.apart.remove(container);
         }
         let action = self.shared.remove(container)?;
-        let under_way = acting(would, container).is_some_and(|(known, _)| known == action);
         let of = Target::Container { container: container.clone(), deed: *deed };
-        under_way.then(|| Event::Finished(Finished { action, of, outcome: end.outcome.clone() }))
+        Some(Event::Finished(Finished { action, of, outcome: end.outcome.clone() }))
     }
 
     /// What Docker announced, if it happens in the replay, too.
@@ -213,7 +212,8 @@ impl Containers {
     pub(super) fn listed(&self, would: &State, list: &ContainerList) -> Event {
         let mut list = list.clone();
         for container in self.apart.keys().filter(|container| container.engine == list.engine) {
-            let known = would.engines.get(&list.engine).and_then(|known| known.containers.get(&container.name));
+            let known =
+                would.engines.get(&list.engine).and_then(|known| known.containers.get(&container.name));
             match known {
                 Some(known) => list.containers.insert(container.name.clone(), known.clone()),
                 None => list.containers.remove(&container.name),
@@ -313,15 +313,9 @@ pub(super) fn rounds(would: &State, ids: &[crate::domain::incident::IncidentId],
                     would.incidents.get(id).is_some_and(|incident| incident.ended.is_none())
                 };
                 if ids.iter().any(|id| begins(&id)) {
-                    let failed = PeerSeen {
-                        peer: *peer,
-                        result: PeerResult::Failed(why.clone()),
-                        silences: None,
-                    };
-                    events.extend(std::iter::repeat_n(
-                        Event::Peer(failed),
-                        crate::domain::delivery::TRIES,
-                    ));
+                    let failed =
+                        PeerSeen { peer: *peer, result: PeerResult::Failed(why.clone()), silences: None };
+                    events.extend(std::iter::repeat_n(Event::Peer(failed), crate::domain::delivery::TRIES));
                 }
             }
             PeerLink::Unseen => {}

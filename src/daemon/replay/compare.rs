@@ -7,10 +7,11 @@ use crate::domain::state::Placement;
 use crate::domain::{Change, Decision, ServiceId, State, Wall};
 use crate::present::{self, Level};
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What differs by no more than this is the same: the replay wakes at its deadlines, the daemon a moment after them.
-const SAME_WITHIN_MS: u64 = 1_000;
+/// What differs by no more than this is the same: the replay wakes at its deadlines and has its routes at once, the daemon a
+/// moment later. Less than what `fall` or an interval makes of a failover.
+const SAME_WITHIN_MS: u64 = 100;
 
 /// What differs by more than this is not the same thing at another time.
 const OTHER_AFTER_MS: u64 = 10 * 60 * 1_000;
@@ -66,19 +67,23 @@ pub struct Totals {
 impl Totals {
     /// Counts one decision, made on the state `before` it.
     pub(super) fn count(&mut self, before: &State, decision: &Decision) {
+        let mut opened = BTreeSet::new();
         for change in &decision.changes {
             match change {
                 Change::Placed { service, placement: Placement::On(route) } => {
                     let from = before.services.get(service).and_then(|known| known.placement.site());
                     self.switches += u64::from(from.is_some_and(|from| from != route.site));
                 }
-                Change::Incident { id, incident: Some(incident) } => {
-                    let is_new = !before.incidents.contains_key(id) && incident.ended.is_none();
-                    self.incidents += u64::from(is_new);
+                // One decision may change it several times.
+                Change::Incident { id, incident: Some(incident) }
+                    if incident.ended.is_none() && !before.incidents.contains_key(id) =>
+                {
+                    opened.insert(*id);
                 }
                 _ => {}
             }
         }
+        self.incidents += opened.len() as u64;
         for action in &decision.actions {
             match action {
                 Action::Heal(heal) => match heal.deed {

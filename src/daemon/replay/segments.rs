@@ -53,7 +53,7 @@ pub(super) struct Segments {
     /// Whether there was a snapshot.
     begun: bool,
     /// A snapshot of which it is not known yet what it is for, and the records behind it.
-    held: Option<(Box<StoredSnapshot>, Vec<Box<StoredRecord>>)>,
+    held: Option<(Box<StoredSnapshot>, Vec<StoredRecord>)>,
     /// Records that were passed over, because no snapshot that can be read is before them.
     pub(super) skipped: u64,
 }
@@ -73,14 +73,14 @@ impl Segments {
                 Some((snapshot, mut behind)) => {
                     let may_start = behind.is_empty() && record.event.starts_with(STORE);
                     let starts = record.event == STARTED;
-                    behind.push(record);
+                    behind.push(*record);
                     if may_start && !starts {
                         self.held = Some((snapshot, behind));
                     } else {
                         self.settle(snapshot, behind, starts, &mut steps);
                     }
                 }
-                None => self.record(record, &mut steps),
+                None => self.record(*record, &mut steps),
             },
             Item::Snapshot(snapshot) => {
                 self.flush(&mut steps);
@@ -118,7 +118,7 @@ impl Segments {
     fn settle(
         &mut self,
         snapshot: Box<StoredSnapshot>,
-        behind: Vec<Box<StoredRecord>>,
+        behind: Vec<StoredRecord>,
         starts: bool,
         steps: &mut Vec<Step>,
     ) {
@@ -147,7 +147,7 @@ impl Segments {
         behind.into_iter().for_each(|record| self.record(record, steps));
     }
 
-    fn record(&mut self, stored: Box<StoredRecord>, steps: &mut Vec<Step>) {
+    fn record(&mut self, stored: StoredRecord, steps: &mut Vec<Step>) {
         if self.last != Some(stored.seq.saturating_sub(1)) {
             self.skipped += 1;
             return;
@@ -155,12 +155,11 @@ impl Segments {
         match stored.read() {
             Ok(record) => {
                 self.last = Some(stored.seq);
-                steps.push(Step::Record(Box::new(record), stored));
+                steps.push(Step::Record(Box::new(record), Box::new(stored)));
             }
             Err(error) => {
                 self.last = None;
-                let unreadable =
-                    Unreadable { seq: stored.seq, what: "record", why: error.to_string() };
+                let unreadable = Unreadable { seq: stored.seq, what: "record", why: error.to_string() };
                 steps.push(Step::Unreadable(unreadable));
             }
         }

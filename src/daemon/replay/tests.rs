@@ -47,10 +47,9 @@ fn api() -> Policy {
 
 /// Probes every second, and every quarter of one where something begins to change.
 fn intervals(policy: &Policy) -> BTreeMap<ServerId, Intervals> {
-    let servers = policy
-        .services
-        .iter()
-        .flat_map(|(id, service)| service.servers.keys().map(move |name| ServerId { service: *id, server: *name }));
+    let servers = policy.services.iter().flat_map(|(id, service)| {
+        service.servers.keys().map(move |name| ServerId { service: *id, server: *name })
+    });
     servers.map(|id| (id, Intervals::default())).collect()
 }
 
@@ -67,10 +66,8 @@ fn compared_in(items: Vec<Item>, policy: &Policy, window: Window, until: Option<
 /// The rows of one code: seconds since the film began, as it was and as it would have been.
 fn rows(compared: &Compared, code: &str, film: &Film) -> Vec<(Option<i64>, Option<i64>)> {
     let of = |line: &Option<super::Line>| line.as_ref().map(|line| (line.at.0 - film.began.wall.0) / SECOND);
-    let with_code = compared
-        .rows
-        .iter()
-        .filter(|row| row.was.iter().chain(&row.would).any(|line| line.code == code));
+    let with_code =
+        compared.rows.iter().filter(|row| row.was.iter().chain(&row.would).any(|line| line.code == code));
     with_code.map(|row| (of(&row.was), of(&row.would))).collect()
 }
 
@@ -215,7 +212,7 @@ fn with_a_higher_fall_a_server_goes_on_failing_where_the_journal_is_silent() {
     for (_, server) in other.services.get_mut(&service("api")).unwrap().servers.iter_mut() {
         server.fall = 10;
     }
-    let found = compared(film.items(), &other);
+    let found = compared_in(film.items(), &other, Window::default(), Some(film.now.wall));
     let failovers = rows(&found, "failover", &film);
     let [(Some(was), Some(would))] = failovers[..] else { panic!("{failovers:?}") };
     // Ten failures at the fast pace instead of two.
@@ -269,7 +266,7 @@ fn what_is_not_started_stays_down_and_what_is_started_besides_comes_up() {
     film.runs(30);
     film.crashes("api-onprem");
     film.runs(100);
-    let found = compared(film.items(), &set(HealMode::Auto));
+    let found = compared_in(film.items(), &set(HealMode::Auto), Window::default(), Some(film.now.wall));
     assert_eq!((found.was.starts, found.would.starts), (0, 1));
     let ups = rows(&found, "server_up", &film);
     assert!(matches!(ups[..], [(None, Some(30..=34))]), "{ups:?}");
@@ -310,7 +307,8 @@ fn a_server_of_which_nothing_is_known_is_named() {
     let film = eventful();
     let mut other = healing(policy(&[("api", &["onprem", "cloud"]), ("web", &["onprem"])]));
     other.lateness = Span::seconds(60);
-    let slow = other.services.get_mut(&service("api")).unwrap().servers.get_mut(&server("api/api-cloud").server);
+    let slow =
+        other.services.get_mut(&service("api")).unwrap().servers.get_mut(&server("api/api-cloud").server);
     slow.unwrap().slow_after = Some(Span(100));
     let found = compared(film.items(), &other);
     assert_eq!(found.unknown, [server("web/web-onprem")].into());

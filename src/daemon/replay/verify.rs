@@ -147,11 +147,7 @@ impl Verifier {
         Ok(self.verified)
     }
 
-    fn step<E>(
-        &mut self,
-        step: Step,
-        tell: &mut impl FnMut(Told, &State) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn step<E>(&mut self, step: Step, tell: &mut impl FnMut(Told, &State) -> Result<(), E>) -> Result<(), E> {
         if self.over {
             return Ok(());
         }

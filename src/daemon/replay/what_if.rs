@@ -28,7 +28,9 @@ const IN_PLACE_MAX: u32 = 1_000;
 
 /// There is more to compare than fits.
 #[derive(Debug, thiserror::Error)]
-#[error("more than {LINES_MAX} decisions are to be compared: ask for less at a time, with --since and --until")]
+#[error(
+    "more than {LINES_MAX} decisions are to be compared: ask for less at a time, with --since and --until"
+)]
 pub struct TooMuch;
 
 /// What came of it.
@@ -314,7 +316,7 @@ impl WhatIf {
                 None
             }
             Event::Woke | Event::Breached { .. } | Event::Routed(_) | Event::Mailed(_) => None,
-            Event::Finished(end) => self.containers.finished(would, end, self.now.boot),
+            Event::Finished(end) => self.containers.finished(end, self.now.boot),
             Event::Probed(probed) | Event::Lived(probed) => {
                 self.containers.of_server(would, probed.server).is_none().then(|| event.clone())
             }
@@ -342,7 +344,9 @@ impl WhatIf {
             }
         };
         match &mut command.order {
-            Order::Failover { service, seen, .. } | Order::Failback { service, seen } => looked(*service, seen),
+            Order::Failover { service, seen, .. } | Order::Failback { service, seen } => {
+                looked(*service, seen)
+            }
             Order::Pause { .. } | Order::Resume { .. } | Order::Maintain { .. } | Order::TestAlert => {}
         }
         command

@@ -37,18 +37,15 @@ fn outline(items: &[Item]) -> Vec<String> {
 fn long(dir: &Path) -> (Tape, [u64; 3], u64) {
     let (store, mut tape) = begun(dir, options());
     let mut cuts = [0; 3];
-    for cut in 1..=3 {
-        if cut < 3 {
-            for _ in 0..PAGE_RECORDS / 8 {
-                store.submit(tape.accident()).unwrap();
-                wait_committed(&store, tape.next_seq - 1);
-            }
-            tape.snapshot(&store);
-            cuts[cut] = tape.next_seq - 1;
-        } else {
+    for cut in &mut cuts[1..] {
+        for _ in 0..PAGE_RECORDS / 8 {
             store.submit(tape.accident()).unwrap();
+            wait_committed(&store, tape.next_seq - 1);
         }
+        tape.snapshot(&store);
+        *cut = tape.next_seq - 1;
     }
+    store.submit(tape.accident()).unwrap();
     assert!(store.close(PATIENCE));
     let last = tape.next_seq - 1;
     assert!(last > 2 * PAGE_RECORDS as u64 / 2, "{last}");
@@ -73,7 +70,9 @@ fn history_has_every_record_and_snapshot_in_order_over_pages() {
         panic!()
     };
     let mut state = newest.read().unwrap();
-    for item in items.iter().rev().take_while(|item| matches!(item, Item::Record(_))).collect::<Vec<_>>().iter().rev() {
+    for item in
+        items.iter().rev().take_while(|item| matches!(item, Item::Record(_))).collect::<Vec<_>>().iter().rev()
+    {
         let Item::Record(record) = item else { unreachable!() };
         state.apply(&record.read().unwrap().decision.changes);
     }
@@ -141,16 +140,16 @@ fn states_are_stored_packed_and_those_of_before_are_read_as_they_are() {
     tape.snapshot(&store);
     assert!(store.close(PATIENCE));
     let newest = tape.next_seq - 1;
+    let row = i64::try_from(newest).unwrap();
     let conn = Connection::open(dir.path().join(FILE)).unwrap();
-    let packed: Vec<u8> = conn
-        .query_row("SELECT packed FROM snapshot WHERE seq = ?", [newest], |row| row.get(0))
-        .unwrap();
+    let packed: Vec<u8> =
+        conn.query_row("SELECT packed FROM snapshot WHERE seq = ?", [row], |row| row.get(0)).unwrap();
     let mut bare = tape.state.clone();
     bare.policy = Default::default();
     let plain = serde_json::to_string(&bare).unwrap();
     assert!(packed.len() * 2 < plain.len(), "{} of {}", packed.len(), plain.len());
     // As the version before wrote it.
-    conn.execute("UPDATE snapshot SET packed = NULL, state = ? WHERE seq = ?", (&plain, newest)).unwrap();
+    conn.execute("UPDATE snapshot SET packed = NULL, state = ? WHERE seq = ?", (&plain, row)).unwrap();
     drop(conn);
     assert_eq!(Reader::open(dir.path()).unwrap().snapshot(newest).unwrap().unwrap(), tape.state);
     // And a whole file of that version, which a supervisor of that version still writes to.
@@ -182,7 +181,10 @@ fn an_export_is_read_back_byte_for_byte() {
     );
     let mut items = history(dir.path(), None);
     items.push(Item::Damaged { seq: 1_000_000 });
-    items.insert(items.len() - 1, Item::Gap(Gap { first: 900_000, last: 999_999, ended: Wall(7), why: "x".into() }));
+    items.insert(
+        items.len() - 1,
+        Item::Gap(Gap { first: 900_000, last: 999_999, ended: Wall(7), why: "x".into() }),
+    );
     let before = items.len();
     let text = exported(&items);
     let mut again = read(&text).unwrap();
@@ -210,7 +212,9 @@ fn a_file_that_is_no_export_or_is_damaged_says_where_and_why() {
         edit(&mut lines);
         read(lines.join("\n").as_bytes())
     };
-    let wrong = |result: Result<Vec<Item>, ArchiveError>| result.map_err(|error| (error.line, error.to_string())).unwrap_err();
+    let wrong = |result: Result<Vec<Item>, ArchiveError>| {
+        result.map_err(|error| (error.line, error.to_string())).unwrap_err()
+    };
     assert_eq!(wrong(read(b"")), (1, "there is nothing in it".into()));
     assert_eq!(wrong(read(b"hello\n")).0, 1);
     assert!(wrong(read(b"{}\n")).1.contains("no export of a journal"));
@@ -226,6 +230,7 @@ fn a_file_that_is_no_export_or_is_damaged_says_where_and_why() {
 }
 
 /// A line without an end.
+#[derive(Debug)]
 struct Endless;
 
 impl std::io::Read for Endless {

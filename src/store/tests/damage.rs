@@ -191,7 +191,7 @@ fn an_unknown_newer_store_is_left_alone_and_supervisor_goes_on_without_it() {
     assert!(loaded.owner_kept, "the owner's id does not hang on the database's version");
     assert_eq!(*store.health().borrow(), StoreHealth::Degraded);
     drop(store);
-    edit(dir.path(), "PRAGMA user_version = 2");
+    edit(dir.path(), "PRAGMA user_version = 3");
     let reader = Reader::open(dir.path()).unwrap();
     assert_eq!(reader.latest().unwrap().unwrap().state, tape.state);
 }

@@ -235,15 +235,20 @@ fn a_mail_whose_record_is_dropped_is_written_all_the_same() {
 
 #[test]
 fn a_version_1_file_keeps_its_content_and_gets_an_outbox() {
-    use crate::store::job::Snapshot;
     use crate::store::{FILE, journal, schema};
     let dir = tempfile::tempdir().unwrap();
     let mut tape = Tape::mailing();
     {
         let mut conn = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
         schema::migrate(&mut conn, &schema::MIGRATIONS[..1]).unwrap();
-        let state = std::sync::Arc::new(tape.state.clone());
-        journal::insert_snapshot(&conn, 0, "boot-1", &Snapshot { seq: 0, now: tape.now, state }).unwrap();
+        let mut state = tape.state.clone();
+        let policy = journal::json(&std::mem::take(&mut state.policy)).unwrap();
+        conn.execute("INSERT INTO policy VALUES (1, ?)", [policy]).unwrap();
+        conn.execute(
+            "INSERT INTO snapshot VALUES (0, 'boot-1', ?, ?, '0.0.1', 1, ?)",
+            (tape.now.boot.0, tape.now.wall.0, journal::json(&state).unwrap()),
+        )
+        .unwrap();
         for record in tape.begin() {
             journal::insert(&conn, journal::to_sql(record.seq), &record).unwrap();
         }

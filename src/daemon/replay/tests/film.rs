@@ -225,7 +225,11 @@ impl Film {
         let services = &self.core.state().policy.services;
         let of = |(id, service): (&crate::domain::ServiceId, &crate::domain::policy::ServicePolicy)| {
             let id = *id;
-            service.servers.keys().map(move |name| ServerId { service: id, server: *name }).collect::<Vec<_>>()
+            service
+                .servers
+                .keys()
+                .map(move |name| ServerId { service: id, server: *name })
+                .collect::<Vec<_>>()
         };
         services.iter().flat_map(of).collect()
     }
@@ -233,7 +237,9 @@ impl Film {
     fn servers_in(&self, name: &str) -> Vec<ServerId> {
         let inside = |id: &ServerId| {
             let policy = self.core.state().policy.server(*id);
-            policy.and_then(|server| server.container.as_ref()).is_some_and(|container| container.name.0 == name)
+            policy
+                .and_then(|server| server.container.as_ref())
+                .is_some_and(|container| container.name.0 == name)
         };
         self.servers().into_iter().filter(inside).collect()
     }
@@ -298,7 +304,10 @@ impl Film {
                         let of = Target::Container { container: heal.container.clone(), deed: heal.deed };
                         let (action, outcome) = (heal.id, Outcome::Done);
                         self.plan(Span(400), Task::Runs(heal.container.name.clone()));
-                        self.plan(Span(410), Task::Happens(Event::Finished(Finished { action, of, outcome })));
+                        self.plan(
+                            Span(410),
+                            Task::Happens(Event::Finished(Finished { action, of, outcome })),
+                        );
                     }
                     Action::Pace { server, pace: Pace::Fast } => {
                         let asked = self.agenda.iter().find_map(|(key, task)| match task {
