@@ -185,7 +185,9 @@ impl World {
 /// As Docker tells of a container that Compose has made.
 fn seen(name: &ContainerName) -> ContainerSeen {
     // Ids are random, so that no two are alike.
-    let mut id = Rng::with_seed(name.0.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte)));
+    let mut id = Rng::with_seed(
+        name.0.bytes().fold(7, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte))),
+    );
     ContainerSeen {
         id: (0..4).map(|_| format!("{:016x}", id.u64(..))).collect(),
         status: ContainerStatus::Running,

@@ -52,6 +52,8 @@ async fn a_journal_is_decided_again_byte_for_byte_beside_the_daemon_and_from_a_f
     to_cloud_and_back(&world, &daemon).await;
     let drained = world.command(&["drain", "api/api-cloud", "--for", "1h", "--reason", "kernel update"]);
     assert!(drained.status.success(), "{}", said(&drained));
+    let ready = world.command(&["ready", "api/api-cloud"]);
+    assert!(ready.status.success(), "{}", said(&ready));
     world.write(&world.settings().replace("limit = 30", "limit = 20"));
     daemon.until_logged("new settings are in force").await;
     daemon.stop().await;
