@@ -44,7 +44,7 @@ pub use layer::ENVIRONMENT_PREFIX;
 pub use model::{
     Address, AlertmanagerAuth, AlertmanagerSettings, Bind, Check, ConfigMode, EngineAddress, EngineSettings,
     HttpCheck, JournalSettings, LogFormat, LogLevel, LogSettings, MailSettings, Mode, Observe, ProbeSettings,
-    ProxySettings, ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme, ServerSettings,
+    ProxySettings, ProxySocket, ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme, ServerSettings,
     ServiceSettings, Settings, StatusSet,
 };
 pub use problem::{Place, Problem, Problems};

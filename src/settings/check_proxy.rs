@@ -4,7 +4,7 @@ use super::check_engine::Engines;
 use super::checker::Checker;
 use super::key::Key;
 use super::limits;
-use super::model::{Bind, ConfigMode, Observe, ProxySettings, ProxyTimeouts};
+use super::model::{Bind, ConfigMode, Observe, ProxySettings, ProxySocket, ProxyTimeouts};
 use super::raw::{Raw, RawProxy, RawTimeouts};
 use super::value;
 use crate::domain::id::ProxyId;
@@ -54,11 +54,14 @@ fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy, engines: &mut Eng
     let config_file = ours("config_file", raw.config_file.as_ref(), "/etc/haproxy/haproxy.cfg");
     let map_file = ours("map_file", raw.map_file.as_ref(), "/var/lib/haproxy/maps/routes.map");
     let state_file = ours("state_file", raw.state_file.as_ref(), "/var/lib/haproxy/maps/servers.state");
+    let mode = checker.word(&key.at("config"), raw.config.as_ref(), &modes).unwrap_or(ConfigMode::Managed);
     let mut socket = |name: &str, raw: Option<&String>, default: &str| {
-        checker.path(&key.at(name), raw, value::socket, default)
+        let socket = checker.parse(&key.at(name), raw, value::proxy_socket);
+        socket.unwrap_or_else(|| ProxySocket::Unix(PathBuf::from(default)))
     };
     let master_socket = socket("master_socket", raw.master_socket.as_ref(), "/run/haproxy/master.sock");
     let admin_socket = socket("admin_socket", raw.admin_socket.as_ref(), "/run/haproxy/admin.sock");
+    let admin_path = admin_path(checker, key, raw, mode, &admin_socket);
     let mut theirs = |(name, ours_name): (&str, &str), raw: Option<&String>, ours: &Path| match raw {
         Some(_) => checker.path(&key.at(name), raw, value::proxy_path, ""),
         // The same path must then be one that HAProxy's configuration can hold.
@@ -71,7 +74,7 @@ fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy, engines: &mut Eng
         config_path: theirs(("config_path", "config_file"), raw.config_path.as_ref(), &config_file),
         map_path: theirs(("map_path", "map_file"), raw.map_path.as_ref(), &map_file),
         state_path: theirs(("state_path", "state_file"), raw.state_path.as_ref(), &state_file),
-        admin_path: theirs(("admin_path", "admin_socket"), raw.admin_path.as_ref(), &admin_socket),
+        admin_path,
         config_file,
         map_file,
         state_file,
@@ -83,7 +86,7 @@ fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy, engines: &mut Eng
         admin_gid: gid,
         user: checker.parse(&key.at("user"), raw.user.as_ref(), value::account),
         group: checker.parse(&key.at("group"), raw.group.as_ref(), value::account),
-        config: checker.word(&key.at("config"), raw.config.as_ref(), &modes).unwrap_or(ConfigMode::Managed),
+        config: mode,
         haproxy_binary: checker
             .parse(&key.at("haproxy_binary"), raw.haproxy_binary.as_ref(), value::program)
             .unwrap_or_else(|| "haproxy".to_owned()),
@@ -105,6 +108,30 @@ fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy, engines: &mut Eng
         timeouts: timeouts(checker, &key.at("timeouts"), &raw.timeouts),
         container,
     }
+}
+
+/// What HAProxy binds for its worker's command line: by default what we connect to.
+fn admin_path(
+    checker: &mut Checker<'_>,
+    key: &Key,
+    raw: &RawProxy,
+    mode: ConfigMode,
+    ours: &ProxySocket,
+) -> ProxySocket {
+    let own = raw.admin_path.as_ref();
+    let parsed = match (own, mode, ours) {
+        (Some(_), _, _) => checker.parse(&key.at("admin_path"), own, value::proxy_bind),
+        // What somebody else's configuration binds is not ours to say.
+        (None, ConfigMode::External, _) => None,
+        (None, ConfigMode::Managed, ProxySocket::Unix(_)) => {
+            checker.parse(&key.at("admin_socket"), Some(&ours.to_string()), value::proxy_bind)
+        }
+        (None, ConfigMode::Managed, ProxySocket::Tcp(_)) => {
+            let bind = value::proxy_bind(&ours.to_string());
+            bind.map_err(|message| checker.unfit(&key.at("admin_path"), message)).ok()
+        }
+    };
+    parsed.unwrap_or_else(|| ours.clone())
 }
 
 fn timeouts(checker: &mut Checker<'_>, key: &Key, raw: &RawTimeouts) -> ProxyTimeouts {
@@ -140,21 +167,21 @@ fn resolvers(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy) -> Vec<Socket
 
 /// No file may have two uses: two HAProxy instances that were given one map would overwrite each other's routes.
 fn separate_files(checker: &mut Checker<'_>, proxies: &BTreeMap<ProxyId, ProxySettings>) {
-    let mut uses: BTreeMap<&PathBuf, Key> = BTreeMap::new();
+    let mut uses: BTreeMap<String, Key> = BTreeMap::new();
     for (id, proxy) in proxies {
         let files = [
-            ("config_file", &proxy.config_file),
-            ("map_file", &proxy.map_file),
-            ("state_file", &proxy.state_file),
-            ("master_socket", &proxy.master_socket),
-            ("admin_socket", &proxy.admin_socket),
+            ("config_file", proxy.config_file.display().to_string()),
+            ("map_file", proxy.map_file.display().to_string()),
+            ("state_file", proxy.state_file.display().to_string()),
+            ("master_socket", proxy.master_socket.to_string()),
+            ("admin_socket", proxy.admin_socket.to_string()),
         ];
-        for (name, path) in files {
+        for (name, file) in files {
             let key = Key::root().at("proxies").at(id.as_str()).at(name);
-            match uses.get(path) {
-                Some(first) => checker.unfit(&key, format!("{} is {first} already", path.display())),
+            match uses.get(&file) {
+                Some(first) => checker.unfit(&key, format!("{file} is {first} already")),
                 None => {
-                    uses.insert(path, key);
+                    uses.insert(file, key);
                 }
             }
         }

@@ -201,11 +201,11 @@ pub struct ProxySettings {
     /// The same as HAProxy sees it. As all `…_path`s: absolute, and letters, digits, `/`, `.`, `_`, `-` only.
     pub config_path: PathBuf,
     /// The master's socket, over which reloads are ordered.
-    pub master_socket: PathBuf,
+    pub master_socket: ProxySocket,
     /// The worker's socket, over which traffic is switched.
-    pub admin_socket: PathBuf,
-    /// The same as HAProxy sees it.
-    pub admin_path: PathBuf,
+    pub admin_socket: ProxySocket,
+    /// The same as HAProxy binds it: over TCP an IP address, if the configuration is ours.
+    pub admin_path: ProxySocket,
     /// The mode that HAProxy gives to it: three or four octal digits.
     pub admin_mode: String,
     /// The group that HAProxy gives it to.
@@ -239,6 +239,25 @@ pub struct ProxySettings {
     pub reload_interval: Span,
     /// HAProxy's timeouts.
     pub timeouts: ProxyTimeouts,
+}
+
+/// Where a command line of HAProxy's is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxySocket {
+    /// A Unix socket, by its absolute path.
+    Unix(PathBuf),
+    /// Over TCP. HAProxy asks nobody there who they are.
+    Tcp(Address),
+}
+
+/// As the settings have it: the path, or `tcp://HOST:PORT`.
+impl fmt::Display for ProxySocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxySocket::Unix(path) => path.display().fmt(f),
+            ProxySocket::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
 }
 
 /// Whose HAProxy's configuration is.

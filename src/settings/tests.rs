@@ -493,6 +493,45 @@ fn two_proxies_never_write_one_file() {
 }
 
 #[test]
+fn haproxys_sockets_may_be_reached_over_tcp() {
+    let with = |keys: &str| SMALLEST.replace("[services.api]", &format!("{keys}\n[services.api]"));
+    let proxy = |keys: &str| Site::with(&with(keys)).settings().proxies.into_values().next().unwrap();
+    let both = proxy("admin_socket = \"tcp://10.0.0.5:9999\"\nmaster_socket = \"tcp://haproxy:9998\"");
+    assert_eq!(both.admin_socket.to_string(), "tcp://10.0.0.5:9999");
+    assert_eq!(both.admin_path, both.admin_socket);
+    assert_eq!(both.master_socket.to_string(), "tcp://haproxy:9998");
+    let apart = proxy("admin_socket = \"tcp://haproxy:9999\"\nadmin_path = \"tcp://[::]:9999\"");
+    assert_eq!(apart.admin_path.to_string(), "tcp://[::]:9999");
+    assert_eq!(apart.admin_socket.to_string(), "tcp://haproxy:9999");
+    // Whoever writes that configuration knows what it binds.
+    proxy("admin_socket = \"tcp://haproxy:9999\"\nconfig = \"external\"");
+    for (keys, expected) in [
+        (
+            "admin_socket = \"tcp://haproxy:9999\"",
+            "admin_path: \"haproxy\" is no IP address, and HAProxy must bind one",
+        ),
+        ("admin_path = \"tcp://haproxy:9999\"", "admin_path: \"haproxy\" is no IP address"),
+        ("admin_socket = \"tcp://10.0.0.5\"", "admin_socket: \"10.0.0.5\" has no port"),
+        (
+            "admin_socket = \"http://10.0.0.5:1\"",
+            "admin_socket: http:// is not spoken; a path and tcp:// are",
+        ),
+        (
+            "admin_socket = \"/run/a b\"",
+            "admin_socket: ' ' cannot stand in a path in HAProxy's configuration",
+        ),
+        (
+            "admin_socket = \"tcp://127.0.0.1:9\"\nmaster_socket = \"tcp://127.0.0.1:9\"",
+            "admin_socket: tcp://127.0.0.1:9 is proxies.haproxy-server.master_socket already",
+        ),
+    ] {
+        let problems = Site::with(&with(keys)).problems();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].contains(expected), "{}", problems[0]);
+    }
+}
+
+#[test]
 fn a_service_on_several_engines_must_say_which() {
     let two = format!("{SMALLEST}\n[engines.a]\n[engines.b]\n");
     let problems = Site::with(&two).problems();

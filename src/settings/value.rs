@@ -1,6 +1,6 @@
 //! Single values: text → what it means, or a message that says what it is not.
 
-use super::model::{Address, Bind, EngineAddress, StatusSet};
+use super::model::{Address, Bind, EngineAddress, ProxySocket, StatusSet};
 use crate::domain::id::ContainerName;
 use crate::domain::time::Span;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -186,6 +186,29 @@ pub(crate) fn socket(text: &str) -> Result<PathBuf, String> {
         ));
     }
     path(text)
+}
+
+/// A command line of HAProxy's, as we reach it: the absolute path of a Unix socket, or `tcp://HOST:PORT`.
+pub(crate) fn proxy_socket(text: &str) -> Result<ProxySocket, String> {
+    match text.split_once("://") {
+        Some(("tcp", rest)) => address(rest).map(ProxySocket::Tcp),
+        Some(("unix", rest)) => socket(rest).map(ProxySocket::Unix),
+        Some((scheme, _)) => Err(format!("{scheme}:// is not spoken; a path and tcp:// are")),
+        None => socket(text).map(ProxySocket::Unix),
+    }
+}
+
+/// The same as HAProxy binds it: it stands in HAProxy's configuration as it is, and names nothing that would have to be
+/// resolved.
+pub(crate) fn proxy_bind(text: &str) -> Result<ProxySocket, String> {
+    match proxy_socket(text)? {
+        ProxySocket::Unix(path) => proxy_path(&path.to_string_lossy()).map(ProxySocket::Unix),
+        ProxySocket::Tcp(address) if address.host.parse::<IpAddr>().is_ok() => Ok(ProxySocket::Tcp(address)),
+        ProxySocket::Tcp(address) => Err(format!(
+            "{:?} is no IP address, and HAProxy must bind one: tcp://0.0.0.0:{} for all of its own",
+            address.host, address.port
+        )),
+    }
 }
 
 /// An absolute path that stands in HAProxy's configuration as it is.

@@ -8,11 +8,15 @@
 //! error, a deadline or a stream that ends early is an error, never a success.
 //!
 //! Callers send one exchange at a time to one HAProxy; this file does not queue.
+//!
+//! Over TCP everything is the same. HAProxy knows no password there: whoever reaches the port commands it.
 
 use super::command::Command;
+use super::reply::split;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -236,12 +240,34 @@ impl Client {
     }
 }
 
+/// As it is read: the path, or `tcp://HOST:PORT`.
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Socket::Unix(path) => path.display().fmt(f),
-            Socket::Tcp(address) => f.pad(address),
+            Socket::Tcp(address) => write!(f, "tcp://{address}"),
         }
+    }
+}
+
+/// A text that names no socket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no socket of HAProxy's: write an absolute path, or tcp://HOST:PORT")]
+pub struct SocketError(String);
+
+impl FromStr for Socket {
+    type Err = SocketError;
+
+    fn from_str(text: &str) -> Result<Socket, SocketError> {
+        let no = || SocketError(text.to_owned());
+        if let Some(address) = text.strip_prefix("tcp://") {
+            let (host, port) = address.rsplit_once(':').ok_or_else(no)?;
+            let host = !host.is_empty() && !host.contains(['/', '@']) && !host.contains(char::is_whitespace);
+            let port = port.parse::<u16>().is_ok_and(|port| port != 0);
+            return if host && port { Ok(Socket::Tcp(address.to_owned())) } else { Err(no()) };
+        }
+        let path = text.strip_prefix("unix://").unwrap_or(text);
+        if path.starts_with('/') { Ok(Socket::Unix(PathBuf::from(path))) } else { Err(no()) }
     }
 }
 
@@ -270,33 +296,6 @@ fn fitting(to: Recipient, commands: &[Command]) -> usize {
         }
     }
     commands.len()
-}
-
-/// The replies in `text`, or how many there are when that is not `expected`.
-///
-/// A reply ends with an empty line; one without text is only that empty line.
-fn split(text: &str, expected: usize) -> Result<Vec<String>, usize> {
-    if expected == 1 {
-        // A single reply may have empty lines inside (error logs do); then only the last one counts.
-        return match text.strip_suffix('\n') {
-            Some(body) if body.is_empty() || body.ends_with('\n') => Ok(vec![body.trim_end().to_owned()]),
-            _ => Err(0),
-        };
-    }
-    let mut replies = Vec::with_capacity(expected);
-    let mut reply = String::new();
-    let mut rest = text;
-    while let Some((line, after)) = rest.split_once('\n') {
-        rest = after;
-        if line.is_empty() {
-            replies.push(std::mem::take(&mut reply).trim_end().to_owned());
-        } else {
-            reply.push_str(line);
-            reply.push('\n');
-        }
-    }
-    let whole = rest.is_empty() && reply.is_empty();
-    if whole && replies.len() == expected { Ok(replies) } else { Err(replies.len()) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From the settings to what this room works with: the configuration's model, the sockets, the driver.
 
 use super::apply::{BindCheck, Target};
-use super::client::Client;
+use super::client::{Client, Socket};
 use super::handoff::Handoff;
 use super::ident::{Ident, IdentError};
 use super::reconcile::Driver;
@@ -14,7 +14,7 @@ use crate::domain::policy::ServicePolicy;
 use crate::domain::time::{Boot, Span};
 use crate::domain::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::settings::{
-    self, Check, ConfigMode, Observe, ProbeSettings, ProxySettings, ServiceSettings, Settings,
+    self, Check, ConfigMode, Observe, ProbeSettings, ProxySettings, ProxySocket, ServiceSettings, Settings,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -50,11 +50,15 @@ pub fn target(wanted: &ProxySettings, validator: Arc<dyn Validate>) -> Target {
         state_file: wanted.state_file.clone(),
         map_file: wanted.map_file.clone(),
         validator,
-        // A container has a network of its own: what is free here says nothing about there.
-        binds: if wanted.container.is_some() { BindCheck::Skip } else { BindCheck::Local },
+        binds: binds(wanted),
         deadline: wanted.reload_timeout.duration(),
         handoff: Handoff::default(),
     }
+}
+
+/// A container has a network of its own: what is free here says nothing about there.
+pub fn binds(wanted: &ProxySettings) -> BindCheck {
+    if wanted.container.is_some() { BindCheck::Skip } else { BindCheck::Local }
 }
 
 /// What keeps `proxy`'s routes.
@@ -84,7 +88,25 @@ pub fn driver(
 
 /// The sockets of one HAProxy.
 pub fn runtime(wanted: &ProxySettings) -> Runtime {
-    Runtime::new(Client::unix(&wanted.admin_socket), Some(Client::unix(&wanted.master_socket)))
+    let client = |at: &ProxySocket| Client::new(socket(at));
+    Runtime::new(client(&wanted.admin_socket), Some(client(&wanted.master_socket)))
+}
+
+/// Where one of its command lines is.
+pub fn socket(at: &ProxySocket) -> Socket {
+    match at {
+        ProxySocket::Unix(path) => Socket::Unix(path.clone()),
+        ProxySocket::Tcp(address) => Socket::Tcp(address.to_string()),
+    }
+}
+
+/// What HAProxy's `stats socket` binds.
+fn bind_text(at: &ProxySocket) -> String {
+    match at {
+        ProxySocket::Unix(path) => path_text(path),
+        ProxySocket::Tcp(address) if address.host.contains(':') => format!("ipv6@{address}"),
+        ProxySocket::Tcp(address) => format!("ipv4@{address}"),
+    }
 }
 
 fn proxy_model(wanted: &ProxySettings, owner: &str) -> Result<ProxyModel, IdentError> {
@@ -92,7 +114,7 @@ fn proxy_model(wanted: &ProxySettings, owner: &str) -> Result<ProxyModel, IdentE
         owner: owner.parse()?,
         user: wanted.user.as_deref().map(str::parse).transpose()?,
         group: wanted.group.as_deref().map(str::parse).transpose()?,
-        admin_socket: path_text(&wanted.admin_path),
+        admin_socket: bind_text(&wanted.admin_path),
         socket_mode: wanted.admin_mode.clone(),
         socket_gid: wanted.admin_gid,
         map_path: path_text(&wanted.map_path).parse()?,

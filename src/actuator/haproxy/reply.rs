@@ -4,12 +4,14 @@
 //! versions, and most successes are an empty reply. Whatever is not a known success is an error that carries HAProxy's
 //! own words.
 
+mod frame;
 mod info;
 mod map;
 mod proc;
 mod stat;
 mod state;
 
+pub(crate) use frame::split;
 pub use info::{Info, Version, info};
 pub use map::{backends, is_unknown_map, map_entries, map_value, prepared};
 pub use proc::{Process, Processes, ReloadReply, processes, reload};

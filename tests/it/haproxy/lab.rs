@@ -11,7 +11,7 @@ use supervisor::actuator::haproxy::template::{
     ServiceModel, Timeouts, render,
 };
 use supervisor::actuator::haproxy::{
-    APPLY_DEADLINE, BindCheck, Client, Handoff, Ident, LocalBinary, MapPath, Routes, Runtime, Target,
+    APPLY_DEADLINE, BindCheck, Client, Handoff, Ident, LocalBinary, MapPath, Routes, Runtime, Socket, Target,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -28,23 +28,61 @@ pub(crate) struct Lab {
     pub(crate) onprem: Upstream,
     pub(crate) cloud: Upstream,
     pub(crate) port: u16,
+    sockets: Sockets,
     haproxy: Child,
+}
+
+/// Where HAProxy's command lines listen.
+pub(crate) struct Sockets {
+    pub(crate) admin: Socket,
+    pub(crate) master: Socket,
+}
+
+impl Sockets {
+    /// In `dir`.
+    pub(crate) fn unix(dir: &Path) -> Sockets {
+        let unix = |name| Socket::Unix(dir.join(name));
+        Sockets { admin: unix("admin.sock"), master: unix("master.sock") }
+    }
+
+    /// On free ports.
+    pub(crate) fn tcp() -> Sockets {
+        let tcp = || Socket::Tcp(format!("127.0.0.1:{}", free_port()));
+        Sockets { admin: tcp(), master: tcp() }
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        Runtime::new(Client::new(self.admin.clone()), Some(Client::new(self.master.clone())))
+    }
 }
 
 impl Lab {
     /// One service `api` at two sites; `change` may alter the model before HAProxy starts.
     pub(crate) async fn start(change: impl FnOnce(&mut Model)) -> Lab {
+        Lab::start_with(Sockets::unix, change).await
+    }
+
+    /// The same, with HAProxy's command lines elsewhere.
+    pub(crate) async fn start_with(
+        sockets: impl FnOnce(&Path) -> Sockets,
+        change: impl FnOnce(&mut Model),
+    ) -> Lab {
         let (onprem, cloud) = (Upstream::start("onprem").await, Upstream::start("cloud").await);
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut model = model(dir.path(), port, onprem.port, cloud.port);
+        let sockets = sockets(dir.path());
+        model.proxy.admin_socket = match &sockets.admin {
+            Socket::Unix(path) => path.display().to_string(),
+            Socket::Tcp(address) => format!("ipv4@{address}"),
+        };
         change(&mut model);
         let rendered = render(&model, DEFAULT_TEMPLATE).unwrap();
         std::fs::write(dir.path().join("haproxy.cfg"), &rendered.text).unwrap();
         std::fs::write(dir.path().join("state"), "1\n").unwrap();
         std::fs::write(dir.path().join("routes.map"), "api api__onprem\n").unwrap();
-        let haproxy = spawn(dir.path());
-        let lab = Lab { dir, model, onprem, cloud, port, haproxy };
+        let haproxy = spawn_at(dir.path(), &sockets.master);
+        let lab = Lab { dir, model, onprem, cloud, port, sockets, haproxy };
         lab.answers().await;
         lab
     }
@@ -63,13 +101,12 @@ impl Lab {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        self.haproxy = spawn(self.dir.path());
+        self.haproxy = spawn_at(self.dir.path(), &self.sockets.master);
         self.answers().await;
     }
 
     pub(crate) fn runtime(&self) -> Runtime {
-        let client = |name| Client::unix(self.dir.path().join(name));
-        Runtime::new(client("admin.sock"), Some(client("master.sock")))
+        self.sockets.runtime()
     }
 
     pub(crate) fn map(&self) -> MapPath {
@@ -122,10 +159,19 @@ impl Drop for Lab {
 
 /// HAProxy with the files and sockets of `dir`.
 pub(crate) fn spawn(dir: &Path) -> Child {
+    spawn_at(dir, &Sockets::unix(dir).master)
+}
+
+/// The same, with the master's command line at `master`.
+pub(crate) fn spawn_at(dir: &Path, master: &Socket) -> Child {
+    let master = match master {
+        Socket::Unix(path) => path.display().to_string(),
+        Socket::Tcp(address) => address.clone(),
+    };
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(binary())
         .args(["-W", "-S"])
-        .arg(dir.join("master.sock"))
+        .arg(master)
         .arg("-f")
         .arg(dir.join("haproxy.cfg"))
         .stdin(Stdio::null())

@@ -1,6 +1,6 @@
 //! Moving traffic: by map, on every worker, and out of a dead server's hands.
 
-use super::lab::{KeepAlive, Lab, free_port, get, ident, routes, until};
+use super::lab::{KeepAlive, Lab, Sockets, free_port, get, ident, routes, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -72,6 +72,23 @@ async fn a_client_of_an_old_worker_follows_a_switch() {
     .await;
     let done = set_routes(&lab.runtime(), &lab.map(), &routes(TO_ONPREM)).await.unwrap();
     assert!(matches!(done.old_workers, OldWorkers::Told(told) if told.is_empty()));
+}
+
+/// A HAProxy on another machine, or behind a wall through which no Unix socket leads.
+#[tokio::test]
+async fn over_tcp_a_configuration_is_applied_and_old_workers_follow_a_switch() {
+    let lab = Lab::start_with(|_| Sockets::tcp(), |_| {}).await;
+    let mut kept = KeepAlive::connect(lab.port).await;
+    assert_eq!(kept.get().await.unwrap(), "onprem");
+    let before = lab.runtime().info().await.unwrap().pid;
+    let outcome =
+        apply(&lab.target(BindCheck::Local), &lab.rendered(|m| m.proxy.maxconn += 1)).await.unwrap();
+    assert!(matches!(outcome, Outcome::Applied { pid, .. } if pid != before), "{outcome:?}");
+    let done = set_routes(&lab.runtime(), &lab.map(), &routes(TO_CLOUD)).await.unwrap();
+    let OldWorkers::Told(told) = done.old_workers else { panic!("{:?}", done.old_workers) };
+    assert!(matches!(told.get(&before), Some(Ok(1))), "{told:?}");
+    assert_eq!(kept.get().await.unwrap(), "cloud");
+    assert_eq!(lab.site().await, "cloud");
 }
 
 #[tokio::test]

@@ -107,3 +107,47 @@ proptest! {
         prop_assert_eq!(split(&text, replies.len()), Ok(replies));
     }
 }
+
+#[test]
+fn a_socket_is_read_as_it_is_written_and_nothing_else_is_one() {
+    for (text, written) in [
+        ("/run/haproxy/admin.sock", "/run/haproxy/admin.sock"),
+        ("unix:///run/haproxy/admin.sock", "/run/haproxy/admin.sock"),
+        ("tcp://haproxy:9999", "tcp://haproxy:9999"),
+        ("tcp://[::1]:9999", "tcp://[::1]:9999"),
+    ] {
+        assert_eq!(text.parse::<Socket>().unwrap().to_string(), written);
+    }
+    for text in [
+        "",
+        "admin.sock",
+        "unix://admin.sock",
+        "tcp://haproxy",
+        "tcp://:9999",
+        "tcp://haproxy:0",
+        "tcp://a b:1",
+    ] {
+        assert!(text.parse::<Socket>().is_err(), "{text}");
+    }
+    for text in ["tcp://haproxy:99999", "tcp://user@haproxy:1", "http://haproxy:1"] {
+        assert!(text.parse::<Socket>().is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn over_tcp_an_exchange_is_the_same() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut line = Vec::new();
+        stream.read_to_end(&mut line).await.unwrap();
+        stream.write_all(b"# name\nweb\n\n").await.unwrap();
+        line
+    });
+    let client = Client::new(format!("tcp://{at}").parse().unwrap());
+    assert_eq!(client.send(Recipient::Owner, &Command::show_backend()).await.unwrap(), "# name\nweb");
+    assert_eq!(task.await.unwrap(), b"show backend\n");
+    let error = client.send(Recipient::Owner, &Command::show_backend()).await.unwrap_err();
+    assert!(error.nothing_was_sent() && error.to_string().contains(&format!("tcp://{at}")), "{error}");
+}

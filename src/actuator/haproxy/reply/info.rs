@@ -13,6 +13,12 @@ pub struct Version {
 }
 
 impl Version {
+    /// The oldest version that this is made for: older ones lack replies and directives that it needs.
+    pub const OLDEST: Version = Version { major: 2, minor: 6 };
+
+    /// The newest version that the tests have run against.
+    pub const NEWEST_TESTED: Version = Version { major: 3, minor: 0 };
+
     /// The first version whose master answers `reload` when it is over, with `Success=`.
     pub const ANSWERS_RELOAD: Version = Version { major: 2, minor: 7 };
 

@@ -4,6 +4,7 @@ use super::super::ident::{Ident, MapPath};
 use super::super::naming;
 use super::TemplateError;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Everything a configuration is made of.
@@ -24,9 +25,9 @@ pub struct ProxyModel {
     pub user: Option<Ident>,
     /// The same of its group.
     pub group: Option<Ident>,
-    /// The runtime socket.
+    /// The runtime socket: a path, or `ipv4@ADDRESS:PORT`, `ipv6@[ADDRESS]:PORT`.
     pub admin_socket: String,
-    /// Its mode, octal digits.
+    /// Its mode, octal digits; of a path only.
     pub socket_mode: String,
     /// Its group, by number.
     pub socket_gid: Option<u32>,
@@ -163,7 +164,7 @@ impl Model {
     /// Every value that a template may print; the first bad one is the error.
     pub fn check(&self) -> Result<(), TemplateError> {
         let proxy = &self.proxy;
-        path("socket", &proxy.admin_socket)?;
+        socket(&proxy.admin_socket)?;
         path("state file", &proxy.state_file)?;
         if proxy.socket_mode.is_empty() || !proxy.socket_mode.chars().all(|c| c.is_digit(8)) {
             return Err(bad("socket mode", &proxy.socket_mode, "it must be octal digits"));
@@ -229,6 +230,20 @@ fn path(what: &'static str, value: &str) -> Result<(), TemplateError> {
         Ok(())
     } else {
         Err(bad(what, value, "it must be an absolute path of letters, digits, '_', '.', '-'"))
+    }
+}
+
+fn socket(value: &str) -> Result<(), TemplateError> {
+    let over_tcp = |(family, rest): (&str, &str)| {
+        let address = rest.parse::<SocketAddr>().ok()?;
+        let right = if address.is_ipv6() { "ipv6" } else { "ipv4" };
+        (family == right && address.port() != 0).then_some(())
+    };
+    match value.split_once('@') {
+        None => path("socket", value),
+        Some(parts) => over_tcp(parts).ok_or_else(|| {
+            bad("socket", value, "it must be an absolute path, or ipv4@ADDRESS:PORT or ipv6@[ADDRESS]:PORT")
+        }),
     }
 }
 

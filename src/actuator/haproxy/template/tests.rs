@@ -197,7 +197,7 @@ fn a_tcp_service_has_no_http_options() {
 #[test]
 fn values_that_could_inject_a_directive_are_refused_by_name() {
     type Change = fn(&mut Model);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 12] = [
         ("bind", |m| m.services[0].bind = "*:8080\n    acl x".into()),
         ("bind", |m| m.services[0].bind = "*".into()),
         ("bind", |m| m.services[0].bind = "*:0".into()),
@@ -206,6 +206,9 @@ fn values_that_could_inject_a_directive_are_refused_by_name() {
         ("check path", |m| m.services[0].check.http.as_mut().unwrap().path = "/a b".into()),
         ("check status", |m| m.services[0].check.http.as_mut().unwrap().status = "2xx".into()),
         ("socket", |m| m.proxy.admin_socket = "/run/a b".into()),
+        ("socket", |m| m.proxy.admin_socket = "ipv4@127.0.0.1".into()),
+        ("socket", |m| m.proxy.admin_socket = "ipv4@[::1]:9999".into()),
+        ("socket", |m| m.proxy.admin_socket = "ipv4@haproxy:9999".into()),
         ("server name", |m| m.services[0].pools[0].servers[0].name = ident("r__cloud")),
     ];
     for (what, change) in cases {
@@ -217,6 +220,14 @@ fn values_that_could_inject_a_directive_are_refused_by_name() {
     let mut model = demo();
     model.services[0].pools.clear();
     assert!(matches!(render(&model, DEFAULT_TEMPLATE), Err(TemplateError::NoServer(_))));
+}
+
+#[test]
+fn a_socket_over_tcp_has_no_mode_and_no_group() {
+    let mut model = demo();
+    model.proxy.admin_socket = "ipv6@[::1]:9999".into();
+    let text = render(&model, DEFAULT_TEMPLATE).unwrap().text;
+    assert!(text.contains("\n    stats socket ipv6@[::1]:9999 level admin\n"), "{text}");
 }
 
 #[test]
