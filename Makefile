@@ -49,7 +49,7 @@ grafana: up ## Start Grafana too, from GRAFANA_IMAGE (default grafana/grafana)
 monitoring-check: setup ## Check the files of Prometheus, Alertmanager and Grafana
 	@prometheus/check.sh
 
-.PHONY: test fmt lint unit bench-failover bench-core bench-journal
+.PHONY: test fmt lint unit fuzz bench-failover bench-core bench-journal
 test: ## Run every check, as CI does
 	@bash .ci/test
 
@@ -62,6 +62,9 @@ lint: ## Check format and lints
 
 unit: ## Run the tests that need no engine: library, program and demo API
 	@cargo test --locked --lib --bins --example demo-api
+
+fuzz: ## Fuzz the readers of HAProxy's replies, 60 s each (SECONDS= TARGETS= select)
+	@bash fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 bench-failover: up ## Measure the gap of each fault beside other ways (PEERS= FAULTS= RUNS= select)
 	@cargo bench --locked --bench failover

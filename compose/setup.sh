@@ -49,6 +49,8 @@ install_packages() {
     has docker-compose || docker compose version >/dev/null 2>&1 || missing+=(docker-compose)
     # rusqlite and aws-lc compile C; tests run the host's HAProxy and inject disk faults with strace.
     has cc || missing+=(gcc libc6-dev)
+    # libFuzzer is C++.
+    has c++ || missing+=(g++)
     has haproxy || missing+=(haproxy)
     has strace || missing+=(strace)
     has curl || missing+=(curl)

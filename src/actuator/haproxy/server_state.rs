@@ -27,7 +27,7 @@ pub(crate) fn carry_over(reply: &str, config: &str) -> Result<String, ReplyError
         same_host && state.port == port && !state.admin.unresolved() && !naming::is_spare_line(&state.server)
     };
     let states = reply::servers_state(reply)?;
-    let header = reply.lines().nth(1).unwrap_or_default();
+    let header = reply.lines().nth(1).unwrap_or_default().trim_end();
     let kept: Vec<&str> =
         states.iter().filter(|state| holds(state)).map(|state| state.line.as_str()).collect();
     Ok(if kept.is_empty() { NOTHING.to_owned() } else { format!("1\n{header}\n{}\n", kept.join("\n")) })

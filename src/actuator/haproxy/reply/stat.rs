@@ -70,6 +70,9 @@ pub fn stat(reply: &str) -> Result<Vec<StatRow>, ReplyError> {
         .filter(|line| !line.is_empty())
         .map(|line| {
             let fields = csv(line);
+            if fields.len() < columns.len() {
+                return Err(malformed(command, "a row is shorter than its header", line));
+            }
             let text = |name| {
                 let field = columns.get(name).and_then(|i| fields.get(*i)).map(String::as_str);
                 field.filter(|field| !field.is_empty())

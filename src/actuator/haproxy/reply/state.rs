@@ -39,7 +39,7 @@ pub struct ServerState {
     pub op: OpState,
     /// The administrative state.
     pub admin: AdminBits,
-    /// The line as it came, for the state file.
+    /// The line as it came, without what is blank at its end, for the state file.
     pub line: String,
 }
 
@@ -126,7 +126,7 @@ pub fn servers_state(reply: &str) -> Result<Vec<ServerState>, ReplyError> {
                         _ => return None,
                     },
                     admin: AdminBits(number(word(admin)?)?),
-                    line: line.to_owned(),
+                    line: line.trim_end().to_owned(),
                 })
             };
             row().ok_or_else(|| malformed(command, "a row is not as its header says", line))
