@@ -8,6 +8,7 @@ mod args;
 mod check_config;
 mod containers;
 mod context;
+mod doctor;
 mod ends;
 mod events;
 mod explain;
@@ -52,9 +53,9 @@ pub enum Exit {
     Ok = 0,
     /// `status`, `--once`: degraded. `failover`, `failback`, `drain`, `maint`, `ready`: denied, and the reason was printed.
     /// `test-alert`: a way fails. `scenario --check`: decided otherwise than written. `replay`: decided otherwise than in the
-    /// journal.
+    /// journal. `doctor`: warnings.
     Degraded = 1,
-    /// `status`, `--once`: a service is down.
+    /// `status`, `--once`: a service is down. `doctor`: errors.
     Down = 2,
     /// Usage, or bad settings (`EX_USAGE`).
     Usage = 64,
@@ -69,6 +70,12 @@ pub enum Exit {
 impl Exit {
     /// An order that was denied: 1, as documented.
     const DENIED: Exit = Exit::Degraded;
+
+    /// `doctor`: something will not always work.
+    const WARNED: Exit = Exit::Degraded;
+
+    /// `doctor`: something does not work.
+    const BROKEN: Exit = Exit::Down;
 
     /// `scenario --check`, `replay`: decided otherwise than written.
     const DIFFERENT: Exit = Exit::Degraded;
@@ -118,6 +125,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Once(args) => once::run(&global, &args),
         Command::CheckConfig => check_config::run(&global),
         Command::Render(args) => render::run(&global, &args),
+        Command::Doctor => doctor::run(&global),
         Command::Scenario(args) => scenario::run(&global, &args),
         Command::Replay(args) => replay::run(&global, &args),
         Command::Journal(args) => journal::run(&global, &args),

@@ -20,6 +20,7 @@ mod board;
 mod core;
 mod desk;
 mod edges;
+mod doctor;
 mod hands;
 mod journal;
 mod listeners;
@@ -33,6 +34,8 @@ mod window;
 
 pub use self::core::{Core, Step, rehearse};
 pub use edges::Edges;
+pub use configs::{ConfigError, Difference, History, configure_alone, difference, history};
+pub use doctor::examine;
 pub use once::{Findings, Move, MoveKind, PrintError, look, render};
 pub use start::{Options, StartError, run};
 

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod domain;
+pub mod finding;
 
 pub mod clock;
 pub mod control;

@@ -21,6 +21,7 @@ mod wire;
 
 pub use desired::{Alert, alerts};
 
+use crate::clock::wall_now;
 use crate::domain::event::{Event, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
 use crate::domain::jitter;
@@ -128,6 +129,31 @@ impl Timing {
 /// whatever the peer does, it goes on.
 pub async fn run(peer: Peer, alerts: watch::Receiver<Arc<Vec<Alert>>>, events: mpsc::Sender<Event>) {
     run_with(peer, Timing::STANDARD, alerts, events).await;
+}
+
+/// What an Alertmanager tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Its version.
+    pub version: String,
+    /// How far its clock is ahead of ours, in milliseconds; zero where that does no harm.
+    pub ahead_ms: i64,
+}
+
+/// Asks once who is there; gives it nothing.
+///
+/// # Errors
+///
+/// Why alerts would not get there, in words.
+pub async fn reach(peer: &Peer) -> Result<Reached, String> {
+    let timing = Timing::STANDARD;
+    let client = Client::new(peer, &timing).map_err(|unusable| client::unusable_words(&unusable))?;
+    let (identity, date) = client.status().await.map_err(|failure| client.words(&failure))?;
+    let mut skew = skew::Skew::default();
+    if let Some(theirs) = date {
+        skew.learn(theirs, wall_now());
+    }
+    Ok(Reached { version: identity.version_info.version, ahead_ms: skew.ahead_ms() })
 }
 
 async fn run_with(

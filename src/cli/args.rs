@@ -104,6 +104,8 @@ pub(crate) enum Command {
     TestAlert(TestAlertArgs),
     /// Read the settings and print every error in them.
     CheckConfig,
+    /// Look for what would keep supervisor from its work here, and say what mends it. Nothing is changed.
+    Doctor,
     /// Print the HAProxy configuration that the settings lead to.
     Render(RenderArgs),
     /// Tell what would be decided in a story that is written line by line. Nothing is reached.

@@ -172,7 +172,7 @@ async fn forward(mut decided: mpsc::Receiver<Decided>, orders: mpsc::Sender<Orde
     }
 }
 
-fn peer(id: PeerId, settings: &AlertmanagerSettings) -> Result<Peer, String> {
+pub(super) fn peer(id: PeerId, settings: &AlertmanagerSettings) -> Result<Peer, String> {
     let auth = settings.auth.clone().map(|auth| match auth {
         AlertmanagerAuth::Basic { user, password } => alertmanager::Auth::Basic { user, password },
         AlertmanagerAuth::Bearer(token) => alertmanager::Auth::Bearer(token),
@@ -199,7 +199,7 @@ fn post(settings: &MailSettings) -> Post {
     Post { who, relays, deadlines: Deadlines::default() }
 }
 
-fn relay(settings: &RelaySettings, helo: &Helo) -> Relay {
+pub(super) fn relay(settings: &RelaySettings, helo: &Helo) -> Relay {
     let login = settings.login.clone();
     Relay {
         name: settings.name.clone(),

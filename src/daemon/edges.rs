@@ -282,15 +282,7 @@ impl haproxy::Validate for InContainer {
     ) -> BoxFuture<'a, Result<haproxy::Validation, haproxy::ValidateError>> {
         Box::pin(async move {
             let inside = self.directory.join(candidate.file_name().unwrap_or_default());
-            let inside = inside.to_string_lossy();
-            let command = [self.binary.as_str(), "-c", "-f", &inside];
-            let ran = self.engine.exec(&self.container, &command, None, CHECK_DEADLINE).await.map_err(
-                |source| {
-                    let with = format!("{} in the container {}", self.binary, self.container);
-                    haproxy::ValidateError { with, source: Box::new(source) }
-                },
-            )?;
-            Ok(haproxy::Validation::of(ran.exit == 0, &ran.output))
+            self.check(&inside.to_string_lossy(), None).await
         })
     }
 }
@@ -320,3 +312,26 @@ where
 {
     AbortOnDropHandle::new(tokio::spawn(crate::task::keep(name, make)))
 }
+
+    fn validate_text<'a>(
+        &'a self,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<haproxy::Validation, haproxy::ValidateError>> {
+        Box::pin(self.check("/dev/stdin", Some(text.as_bytes())))
+    }
+}
+
+impl InContainer {
+    async fn check(
+        &self,
+        file: &str,
+        input: Option<&[u8]>,
+    ) -> Result<haproxy::Validation, haproxy::ValidateError> {
+        let command = [self.binary.as_str(), "-c", "-f", file];
+        let ran =
+            self.engine.exec(&self.container, &command, input, CHECK_DEADLINE).await.map_err(|source| {
+                let with = format!("{} in the container {}", self.binary, self.container);
+                haproxy::ValidateError { with, source: Box::new(source) }
+            })?;
+        Ok(haproxy::Validation::of(ran.exit == 0, &ran.output))
+    }

@@ -6,6 +6,7 @@ mod doubt;
 use super::core::{Core, Step};
 use super::edges::{docker_engine, validator, watched};
 use super::now;
+use crate::actuator::haproxy::template::Rendered;
 use crate::actuator::haproxy::{self, Driver, RenderError, Wanted};
 use crate::clock;
 use crate::domain::change::Change;
@@ -13,7 +14,7 @@ use crate::domain::event::{Event, LastSigns, Probed};
 use crate::domain::state::{Placement, Route};
 use crate::domain::{Now, ProxyId, Reason, ServerId, ServiceId, SiteId, Span, State};
 use crate::probe;
-use crate::settings::Settings;
+use crate::settings::{ProxySettings, Settings};
 use crate::status::{LastProbe, Meta, View};
 use crate::store;
 use futures_util::future::join_all;
@@ -76,14 +77,32 @@ pub enum PrintError {
 /// The configuration of `proxy`, as the daemon would write it.
 pub async fn render(settings: &Settings, proxy: ProxyId) -> Result<String, PrintError> {
     let Some(wanted) = settings.proxies.get(&proxy) else { return Ok(String::new()) };
-    let wanted = Wanted {
+    Ok(printed(settings, proxy, wanted, &owner(settings)).await?.text)
+}
+
+/// What the settings lead to, for one HAProxy.
+pub(super) async fn printed(
+    settings: &Settings,
+    proxy: ProxyId,
+    wanted: &ProxySettings,
+    owner: &str,
+) -> Result<Rendered, PrintError> {
+    Ok(haproxy::render(&haproxy_wanted(settings, proxy, wanted, owner)?).await?)
+}
+
+pub(super) fn haproxy_wanted(
+    settings: &Settings,
+    proxy: ProxyId,
+    wanted: &ProxySettings,
+    owner: &str,
+) -> Result<Wanted, haproxy::IdentError> {
+    Ok(Wanted {
         target: haproxy::plan::target(wanted, validator(settings, wanted)),
-        model: haproxy::plan::model(settings, proxy, wanted, &owner(settings))?,
+        model: haproxy::plan::model(settings, proxy, wanted, owner)?,
         template: wanted.template.clone(),
         take_over: false,
         reload_interval: Duration::ZERO,
-    };
-    Ok(haproxy::render(&wanted).await?.text)
+    })
 }
 
 /// The state while it is being found.
@@ -306,6 +325,6 @@ async fn stored(settings: &Settings) -> Option<State> {
 }
 
 /// Our OWNER, if a daemon ever ran on this state directory; without one HAProxy's owner is a stranger's.
-fn owner(settings: &Settings) -> String {
+pub(super) fn owner(settings: &Settings) -> String {
     store::owner_in(&settings.state_dir).unwrap_or_else(|| "none".to_owned())
 }

@@ -5,6 +5,7 @@ mod alertmanager;
 mod alerts;
 mod crash_points;
 mod disk;
+mod doctor;
 mod engine;
 mod healing;
 mod listeners;

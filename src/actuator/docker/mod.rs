@@ -17,6 +17,7 @@
 //! bollard logs the bodies of requests and answers at `debug`, and with them the environment of containers: the log's
 //! filter must hold `bollard` at `info`, whatever a person asks for.
 
+pub mod doctor;
 mod engine;
 mod exec;
 mod heal;

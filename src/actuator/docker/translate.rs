@@ -245,6 +245,9 @@ const HEAL_LABEL: &str = "supervisor.heal";
 /// The containers that are to run before a container is started: their names, with commas between them.
 const DEPENDS_ON_LABEL: &str = "supervisor.depends-on";
 
+/// Every label that is ours.
+pub(super) const OUR_LABELS: [&str; 2] = [HEAL_LABEL, DEPENDS_ON_LABEL];
+
 /// Docker bounds no name; a hostname, which it makes of one, has 63 characters, an id 64, a name in DNS 255.
 const CONTAINER_NAME_MAX: usize = 255;
 

@@ -52,6 +52,16 @@ impl Command {
         Command::fixed("show info")
     }
 
+    /// What this connection may do: `admin`, `operator` or `user`.
+    pub fn show_cli_level() -> Command {
+        Command::fixed("show cli level")
+    }
+
+    /// One variable of HAProxy's environment. Never all of it: it may hold secrets.
+    pub fn show_env(name: &'static str) -> Command {
+        Command { name: "show env", text: format!("show env {name}") }
+    }
+
     /// The names of all backends.
     pub fn show_backend() -> Command {
         Command::fixed("show backend")

@@ -53,6 +53,7 @@ mod apply;
 mod binds;
 mod client;
 mod command;
+pub mod doctor;
 mod evacuate;
 mod files;
 mod handoff;

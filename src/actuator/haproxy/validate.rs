@@ -5,6 +5,7 @@
 
 use futures_util::future::BoxFuture;
 use std::borrow::Cow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -88,6 +89,9 @@ pub trait Validate: Send + Sync {
     /// The verdict about `candidate`, a file beside the configuration. The path is ours; a container may know its
     /// directory by another name.
     fn validate<'a>(&'a self, candidate: &'a Path) -> BoxFuture<'a, Result<Validation, ValidateError>>;
+
+    /// The verdict about `text`, of which nothing is left beside the configuration: for those who only look.
+    fn validate_text<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Validation, ValidateError>>;
 }
 
 /// HAProxy's binary on this machine.
@@ -103,6 +107,29 @@ impl Validate for LocalBinary {
                 Ok(result) => result.map_err(|error| failed(error.into())),
                 Err(_) => Err(failed(format!("no verdict within {CHECK_DEADLINE:?}").into())),
             }
+        })
+    }
+
+    fn validate_text<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Validation, ValidateError>> {
+        Box::pin(async move {
+            let failed = |source: std::io::Error| ValidateError {
+                with: self.0.display().to_string(),
+                source: source.into(),
+            };
+            let text = text.to_owned();
+            let written = tokio::task::spawn_blocking(move || {
+                let mut file = tempfile::NamedTempFile::new()?;
+                file.write_all(text.as_bytes())?;
+                Ok(file)
+            });
+            let file =
+                written.await.map_err(std::io::Error::other).and_then(|written| written).map_err(failed)?;
+            // People know nothing of that file.
+            let named = |said: String| said.replace(&*file.path().to_string_lossy(), "haproxy.cfg");
+            Ok(match self.validate(file.path()).await? {
+                Validation::Accepted { warnings } => Validation::Accepted { warnings: named(warnings) },
+                Validation::Refused { message } => Validation::Refused { message: named(message) },
+            })
         })
     }
 }

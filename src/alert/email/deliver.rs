@@ -61,6 +61,16 @@ pub async fn deliver(relay: &Relay, envelope: &Envelope, message: &[u8], deadlin
     Attempt { recipients: recipients.collect() }
 }
 
+/// Goes as far as a message would be handed over, and hands none over: name, connection, encryption, login, good-bye.
+///
+/// # Errors
+///
+/// What keeps mail from this relay.
+pub async fn reach(relay: &Relay, deadlines: &Deadlines) -> Result<(), RelayFault> {
+    Session::open(relay, deadlines).await?.quit().await;
+    Ok(())
+}
+
 /// The transaction. What became of it for all who have no outcome of their own in `outcomes`.
 async fn hand_over(
     session: &mut Session<'_>,

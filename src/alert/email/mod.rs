@@ -25,7 +25,7 @@ mod session;
 mod text;
 mod wire;
 
-pub use deliver::{Deadlines, deliver};
+pub use deliver::{Deadlines, deliver, reach};
 pub use envelope::{Envelope, EnvelopeError, RECIPIENTS_MAX};
 pub use message::{ComposeError, Item, Letter, MessageId, MessageIdError, Stamp, Status, compose, subject};
 pub use outcome::{Attempt, FaultClass, Outcome, Recipient, RelayFault, Reply, Stage};

@@ -21,6 +21,10 @@ impl Validate for Away {
         let source = std::io::Error::from(std::io::ErrorKind::NotConnected).into();
         Box::pin(async move { Err(ValidateError { with: "haproxy".to_owned(), source }) })
     }
+
+    fn validate_text<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Validation, ValidateError>> {
+        self.validate(Path::new("/dev/null"))
+    }
 }
 
 #[tokio::test]
