@@ -12,6 +12,7 @@ mod doctor;
 mod ends;
 mod events;
 mod explain;
+mod haproxy;
 mod journal;
 mod maintain;
 mod once;
@@ -31,12 +32,12 @@ mod through;
 
 use crate::chain::chain;
 use crate::control::ClientError;
-use crate::daemon::StartError;
 use crate::daemon::replay::TooMuch;
+use crate::daemon::{ConfigError, StartError};
 use crate::domain::maintenance::Admin;
 use crate::settings::Problems;
 use crate::store::{LockError, OpenError, ReadError};
-use args::{Cli, Command};
+use args::{Cli, Command, HaproxyCommand};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
@@ -124,8 +125,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&global, &args),
         Command::Once(args) => once::run(&global, &args),
         Command::CheckConfig => check_config::run(&global),
-        Command::Render(args) => render::run(&global, &args),
         Command::Doctor => doctor::run(&global),
+        Command::Render(args) => render::run(&global, &args),
+        Command::Haproxy(command) => wait_for(async {
+            let mut context = Context::new(&global)?;
+            match &command {
+                HaproxyCommand::History(args) => haproxy::history(&global, &mut context, args).await,
+                HaproxyCommand::Rollback(args) => haproxy::rollback(&global, &mut context, args).await,
+                HaproxyCommand::Resume(args) => haproxy::resume(&global, &mut context, args).await,
+            }
+        }),
         Command::Scenario(args) => scenario::run(&global, &args),
         Command::Replay(args) => replay::run(&global, &args),
         Command::Journal(args) => journal::run(&global, &args),
@@ -157,6 +166,13 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     }
     if error.is::<Usage>() || error.is::<Problems>() || error.is::<TooMuch>() {
         return Exit::Usage;
+    }
+    match error.downcast_ref::<ConfigError>() {
+        Some(ConfigError::Print(_) | ConfigError::Choice(_) | ConfigError::External(_)) => {
+            return Exit::Usage;
+        }
+        Some(ConfigError::File(_)) => return Exit::Unavailable,
+        None => {}
     }
     if error.is::<LockError>() {
         return Exit::Unavailable;

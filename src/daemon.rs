@@ -17,10 +17,11 @@
 
 mod alerts;
 mod board;
+mod configs;
 mod core;
 mod desk;
-mod edges;
 mod doctor;
+mod edges;
 mod hands;
 mod journal;
 mod listeners;
@@ -33,9 +34,9 @@ mod systemd;
 mod window;
 
 pub use self::core::{Core, Step, rehearse};
-pub use edges::Edges;
 pub use configs::{ConfigError, Difference, History, configure_alone, difference, history};
 pub use doctor::examine;
+pub use edges::Edges;
 pub use once::{Findings, Move, MoveKind, PrintError, look, render};
 pub use start::{Options, StartError, run};
 
@@ -82,6 +83,7 @@ fn now() -> Now {
 #[derive(Debug)]
 struct Lanes {
     orders: mpsc::Receiver<control::Request>,
+    configs: mpsc::Receiver<control::ConfigRequest>,
     hard: mpsc::Receiver<Event>,
     observed: mpsc::Receiver<Event>,
     settings: mpsc::Receiver<Arc<Settings>>,
@@ -119,6 +121,7 @@ impl Daemon {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(request) = self.lanes.orders.recv() => self.order(request),
+                Some(request) = self.lanes.configs.recv() => self.hands.configure(request),
                 Some(event) = self.lanes.hard.recv() => self.take(event),
                 Some(settings) = self.lanes.settings.recv() => self.resettle(&settings),
                 Ok(()) = self.lanes.store.changed() => {

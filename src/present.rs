@@ -294,6 +294,14 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ConfigInForce { proxy, revision } => {
             format!("HAProxy {proxy} runs the configuration of the settings (rev {revision})")
         }
+        Reason::ConfigHeld { proxy, revision, instead_of, by, because } => {
+            let words = because.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+            format!(
+                "HAProxy {proxy} is held at rev {revision} by {}{words}, in place of {instead_of} of the settings: until \
+                 they or the template change, or `supervisor haproxy resume`",
+                operator(by)
+            )
+        }
         Reason::ConfigRefused { proxy, message } => format!(
             "HAProxy {proxy} goes on with its old configuration, the new one was refused: {}",
             one_line(message)
@@ -436,6 +444,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ProxyFound { .. }
         | Reason::ProxyReplaced { .. }
         | Reason::ConfigInForce { .. }
+        | Reason::ConfigHeld { .. }
         | Reason::EngineFound { .. }
         | Reason::PolicyChanged { .. }
         | Reason::Store { durable: true } => Level::Info,

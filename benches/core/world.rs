@@ -213,6 +213,7 @@ impl World {
             proxy: proxy()?,
             at: self.now.boot,
             identity: ProxyIdentity { pid: 77, started: 1_699_999_000 },
+            master: None,
             owner: Some("f3a1".to_owned()),
             ours: true,
             routes: routes.collect(),

@@ -108,6 +108,9 @@ pub(crate) enum Command {
     Doctor,
     /// Print the HAProxy configuration that the settings lead to.
     Render(RenderArgs),
+    /// The configurations that HAProxy ran: list them, go back to one.
+    #[command(subcommand)]
+    Haproxy(HaproxyCommand),
     /// Tell what would be decided in a story that is written line by line. Nothing is reached.
     Scenario(ScenarioArgs),
     /// Show what happened.
@@ -343,6 +346,51 @@ pub(crate) struct RenderArgs {
     /// For this HAProxy only, where the settings name several.
     #[arg(long, value_name = "NAME")]
     pub(crate) proxy: Option<ProxyId>,
+
+    /// Show how the one that is there differs from it, as `diff -u` does; the exit code is 1 if it does.
+    #[arg(long)]
+    pub(crate) diff: bool,
+}
+
+/// `haproxy`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum HaproxyCommand {
+    /// List the last 20 configurations that HAProxy was seen to run.
+    History(HistoryArgs),
+    /// Go back to one of them, and hold it until the settings or the template change, or `resume`.
+    Rollback(RollbackArgs),
+    /// Hold nothing: load what the settings lead to.
+    Resume(ConfigArgs),
+}
+
+/// `haproxy history`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct HistoryArgs {
+    /// Of this HAProxy, where the settings name several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) proxy: Option<ProxyId>,
+}
+
+/// `haproxy rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct RollbackArgs {
+    /// The revision, or its first characters, at least 4; else the one before the one that runs.
+    #[arg(value_name = "REV")]
+    pub(crate) revision: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// What orders about HAProxy's configuration take.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct ConfigArgs {
+    /// Of this HAProxy, where the settings name several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) proxy: Option<ProxyId>,
+
+    #[command(flatten)]
+    pub(crate) how: OrderArgs,
 }
 
 /// `scenario`.

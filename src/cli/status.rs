@@ -150,6 +150,9 @@ fn troubles(view: &View) -> Vec<String> {
             }
         }
     }
+    // A refused one is an incident.
+    let held = view.proxies.iter().filter(|proxy| proxy.config.state == "held");
+    troubles.extend(held.filter_map(|proxy| proxy.config.words.clone()));
     let lost = view.engines.iter().filter(|engine| engine.up == Some(false));
     troubles.extend(lost.map(|engine| format!("Docker engine {} does not answer", engine.name)));
     let deaf = view.alertmanagers.iter().filter(|peer| peer.up == Some(false));

@@ -432,6 +432,7 @@ fn shown_by_haproxy(state: &State) -> ProxySeen {
         proxy: name("edge"),
         at: now().boot,
         identity: ProxyIdentity { pid: 1, started: 1 },
+        master: None,
         owner: Some("me".to_owned()),
         ours: true,
         routes: wanted.routes.iter().map(|(service, route)| (*service, route.site)).collect(),

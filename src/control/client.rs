@@ -1,7 +1,8 @@
 //! The command line's end of the control socket.
 
-use super::protocol::{COMMANDS_PATH, CommandBody, ErrorBody, Reply};
+use super::protocol::{COMMANDS_PATH, CONFIGS_PATH, CommandBody, ConfigBody, ErrorBody, Reply};
 use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -121,8 +122,17 @@ impl Client {
 
     /// Gives an order.
     pub async fn command(&self, order: &CommandBody) -> Result<Reply, ClientError> {
+        self.order(COMMANDS_PATH, order).await
+    }
+
+    /// Gives an order about HAProxy's configuration.
+    pub async fn config(&self, order: &ConfigBody) -> Result<Reply, ClientError> {
+        self.order(CONFIGS_PATH, order).await
+    }
+
+    async fn order(&self, path: &str, order: &impl Serialize) -> Result<Reply, ClientError> {
         let body = serde_json::to_vec(order).map_err(|source| ClientError::Foreign { source })?;
-        let request = self.request(Method::POST, COMMANDS_PATH).timeout(REQUEST_MAX);
+        let request = self.request(Method::POST, path).timeout(REQUEST_MAX);
         let request = request.header("content-type", "application/json").body(body);
         let response = request.send().await.map_err(|error| self.failed(error))?;
         let (status, body) = self.read(response).await?;

@@ -21,8 +21,11 @@ pub mod socket;
 
 pub use bounded::Bounded;
 pub use client::{Client, ClientError};
-pub use protocol::{Answer, CommandBody, Reply, RouteOrdered, ServerOrdered, TestOrdered};
-pub use server::{Request, serve};
+pub use peer::myself;
+pub use protocol::{
+    Answer, CommandBody, ConfigBody, ConfigOrder, Reply, RouteOrdered, ServerOrdered, TestOrdered,
+};
+pub use server::{ConfigRequest, Request, configs, serve};
 pub use socket::{BindError, ControlSocket};
 
 /// Where the control socket is unless the settings or `--socket` say otherwise.

@@ -32,6 +32,14 @@ pub(super) async fn operator(uid: u32, pid: Option<i32>) -> Operator {
     Operator { uid, pid, name: name.await.ok().flatten() }
 }
 
+/// Whoever runs this process: for orders that are carried out without a daemon.
+pub async fn myself() -> Operator {
+    use std::os::unix::fs::MetadataExt;
+    // The owner of what the kernel shows about us is who we are (proc(5)).
+    let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid());
+    operator(uid, i32::try_from(std::process::id()).ok()).await
+}
+
 /// The name of `uid` in a file of passwd(5): `name:password:uid:…`.
 fn user_name(uid: u32, passwd: impl Read) -> Option<String> {
     BufReader::new(passwd).lines().map_while(Result::ok).find_map(|line| {

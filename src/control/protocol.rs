@@ -2,13 +2,16 @@
 //! version. Requests with unknown fields are refused: a misspelt `dry_run` must not become an order.
 
 use crate::domain::command::{Order, Scope};
-use crate::domain::id::{ServerId, ServiceId, SiteId};
+use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::maintenance::Admin;
 use crate::domain::time::Span;
 use serde::{Deserialize, Serialize};
 
 /// Where orders go.
 pub const COMMANDS_PATH: &str = "/api/v1/commands";
+
+/// Where orders about HAProxy's configuration go.
+pub const CONFIGS_PATH: &str = "/api/v1/haproxy";
 
 /// The longest body of a request. An order has a few hundred bytes; this leaves room and bounds what a stranger can make
 /// us keep.
@@ -109,6 +112,36 @@ impl From<OrderBody> for Order {
     }
 }
 
+/// The body of `POST /api/v1/haproxy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigBody {
+    /// Which HAProxy.
+    pub proxy: ProxyId,
+    /// What is ordered.
+    pub order: ConfigOrder,
+    /// Why, in the person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An order about HAProxy's configuration, as it is written: `{"rollback": {"to": "4f2a"}}`, `{"resume": {}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ConfigOrder {
+    /// Go back to a configuration that it ran, and hold it.
+    Rollback {
+        /// The beginning of its revision; none: the one before the one that runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
+    /// Hold nothing: run what the settings lead to.
+    Resume {},
+}
+
 /// The answer to an order. Made by the daemon; this room only carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
@@ -138,6 +171,27 @@ pub struct Reply {
     /// The test that was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestOrdered>,
+    /// The configuration that an HAProxy is to run: it does when the status shows this revision for it, in force or held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+}
+
+impl Reply {
+    /// An answer without data.
+    pub fn plain(verdict: Answer, words: impl Into<String>, dry_run: bool) -> Reply {
+        Reply {
+            verdict,
+            words: words.into(),
+            dry_run,
+            durable: None,
+            denial: None,
+            plan: Vec::new(),
+            route: None,
+            server: None,
+            test: None,
+            config: None,
+        }
+    }
 }
 
 /// What became of an order.
@@ -191,17 +245,28 @@ pub struct ErrorBody {
 impl CommandBody {
     /// Checks what the types cannot.
     pub fn check(&self) -> Result<(), String> {
-        let Some(because) = &self.because else { return Ok(()) };
-        if because.chars().count() > BECAUSE_MAX_CHARS {
-            return Err(format!(
-                "`because` is longer than {BECAUSE_MAX_CHARS} characters; give the reason in a sentence"
-            ));
-        }
-        if because.chars().any(char::is_control) {
-            return Err(
-                "`because` contains line breaks or other control characters; write it on one line".to_owned()
-            );
-        }
-        Ok(())
+        check_because(self.because.as_deref())
     }
+}
+
+impl ConfigBody {
+    /// Checks what the types cannot.
+    pub fn check(&self) -> Result<(), String> {
+        check_because(self.because.as_deref())
+    }
+}
+
+fn check_because(because: Option<&str>) -> Result<(), String> {
+    let Some(because) = because else { return Ok(()) };
+    if because.chars().count() > BECAUSE_MAX_CHARS {
+        return Err(format!(
+            "`because` is longer than {BECAUSE_MAX_CHARS} characters; give the reason in a sentence"
+        ));
+    }
+    if because.chars().any(char::is_control) {
+        return Err(
+            "`because` contains line breaks or other control characters; write it on one line".to_owned()
+        );
+    }
+    Ok(())
 }

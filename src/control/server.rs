@@ -2,9 +2,12 @@
 
 use super::bounded::Bounded;
 use super::peer::{Peer, operator};
-use super::protocol::{Answer, BODY_MAX_BYTES, COMMANDS_PATH, CommandBody, ErrorBody, Reply};
+use super::protocol::{
+    Answer, BODY_MAX_BYTES, COMMANDS_PATH, CONFIGS_PATH, CommandBody, ConfigBody, ConfigOrder, ErrorBody,
+    Reply,
+};
 use super::socket::ControlSocket;
-use crate::domain::{Operator, Order};
+use crate::domain::{Operator, Order, ProxyId};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
@@ -13,6 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use std::future::IntoFuture;
 use std::io;
 use std::time::Duration;
@@ -34,6 +38,23 @@ const STOP_MAX: Duration = Duration::from_millis(500);
 pub struct Request {
     /// What is ordered.
     pub order: Order,
+    /// Why, in the person's words.
+    pub because: Option<String>,
+    /// Who.
+    pub by: Operator,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Where the answer goes. The asker may be gone by then.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// One order about HAProxy's configuration, on its way to who keeps it.
+#[derive(Debug)]
+pub struct ConfigRequest {
+    /// Which HAProxy.
+    pub proxy: ProxyId,
+    /// What is ordered.
+    pub order: ConfigOrder,
     /// Why, in the person's words.
     pub because: Option<String>,
     /// Who.
@@ -105,25 +126,10 @@ async fn command(
     ConnectInfo(peer): ConnectInfo<Peer>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Some((uid, pid)) = peer.0 else {
-        return error(
-            StatusCode::FORBIDDEN,
-            "the kernel does not tell who is asking, so nothing can be ordered",
-        );
-    };
-    let body = match body {
+    let Some((uid, pid)) = peer.0 else { return stranger() };
+    let body = match read::<CommandBody>(body) {
         Ok(body) => body,
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let words = format!("the body is longer than {BODY_MAX_BYTES} bytes");
-            return error(StatusCode::PAYLOAD_TOO_LARGE, words);
-        }
-        Err(rejection) => return error(rejection.status(), "the body could not be read to its end"),
-    };
-    let body: CommandBody = match serde_json::from_slice(&body) {
-        Ok(body) => body,
-        Err(why) => {
-            return error(StatusCode::BAD_REQUEST, format!("the body is no order: {why}; see docs/api.md"));
-        }
+        Err(response) => return *response,
     };
     if let Err(words) = body.check() {
         return error(StatusCode::BAD_REQUEST, words);
@@ -132,8 +138,63 @@ async fn command(
     let CommandBody { order, because, dry_run } = body;
     let request = Request { order: order.into(), because, by: operator(uid, pid).await, dry_run, reply };
     if commands.send(request).await.is_err() {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "supervisor is stopping; nothing was ordered");
+        return stopping();
     }
+    answered(answer).await
+}
+
+/// Takes orders about HAProxy's configuration; to be merged into what the control socket serves.
+pub fn configs(orders: mpsc::Sender<ConfigRequest>) -> Router {
+    Router::new().route(CONFIGS_PATH, post(config)).with_state(orders)
+}
+
+async fn config(
+    State(orders): State<mpsc::Sender<ConfigRequest>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Some((uid, pid)) = peer.0 else { return stranger() };
+    let body = match read::<ConfigBody>(body) {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    if let Err(words) = body.check() {
+        return error(StatusCode::BAD_REQUEST, words);
+    }
+    let (reply, answer) = oneshot::channel();
+    let ConfigBody { proxy, order, because, dry_run } = body;
+    let by = operator(uid, pid).await;
+    if orders.send(ConfigRequest { proxy, order, because, by, dry_run, reply }).await.is_err() {
+        return stopping();
+    }
+    answered(answer).await
+}
+
+fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Box<Response>> {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let words = format!("the body is longer than {BODY_MAX_BYTES} bytes");
+            return Err(Box::new(error(StatusCode::PAYLOAD_TOO_LARGE, words)));
+        }
+        Err(rejection) => {
+            return Err(Box::new(error(rejection.status(), "the body could not be read to its end")));
+        }
+    };
+    let no_order =
+        |why| error(StatusCode::BAD_REQUEST, format!("the body is no order: {why}; see docs/api.md"));
+    serde_json::from_slice(&body).map_err(|why| Box::new(no_order(why)))
+}
+
+fn stranger() -> Response {
+    error(StatusCode::FORBIDDEN, "the kernel does not tell who is asking, so nothing can be ordered")
+}
+
+fn stopping() -> Response {
+    error(StatusCode::SERVICE_UNAVAILABLE, "supervisor is stopping; nothing was ordered")
+}
+
+async fn answered(answer: oneshot::Receiver<Reply>) -> Response {
     match answer.await {
         Ok(reply) => (status_of(&reply), Json(reply)).into_response(),
         Err(_) => error(

@@ -42,17 +42,7 @@ impl Daemon {
                 };
                 let words = "as the loop says".to_owned();
                 let plan = vec!["move api from onprem to cloud".to_owned()];
-                let sent = Reply {
-                    verdict,
-                    words,
-                    dry_run,
-                    durable: None,
-                    denial: None,
-                    plan,
-                    route: None,
-                    server: None,
-                    test: None,
-                };
+                let sent = Reply { plan, ..Reply::plain(verdict, words, dry_run) };
                 tell.send((order, because, by, dry_run)).await.unwrap();
                 let _ = reply.send(sent);
             }

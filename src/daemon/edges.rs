@@ -4,6 +4,7 @@
 use crate::actuator::docker;
 use crate::actuator::haproxy;
 use crate::clock;
+use crate::control::{Answer, ConfigRequest, Reply};
 use crate::domain::action::{ActionId, Desired, Evacuation, Finished, Heal, Outcome, Pace, Target};
 use crate::domain::{ContainerName, EngineId, Event, ProxyId, ServerId, ServiceId, Span};
 use crate::probe;
@@ -19,6 +20,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// How many evacuations of one HAProxy may wait. A site of 64 servers that dies at once; more would come too late for the
 /// requests they are to free (clients wait some seconds), and are told as failed.
 const EVACUATIONS_MAX: usize = 64;
+
+/// How many orders about one HAProxy's configuration may wait. People give them, one after the other.
+const CONFIGS_MAX: usize = 8;
 
 /// How long the map files have when we stop. A disk that works needs some milliseconds; with the store's second and the
 /// servers' half it keeps the process's promise to be gone within two.
@@ -58,6 +62,8 @@ struct ProxyEdge {
     desired: watch::Sender<Desired>,
     evacuations: mpsc::Sender<Evacuation>,
     wanted: Option<watch::Sender<Arc<haproxy::Wanted>>>,
+    /// Orders about its configuration.
+    configs: mpsc::Sender<ConfigRequest>,
     /// What its two tasks share.
     handoff: haproxy::Handoff,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -109,6 +115,25 @@ impl Edges {
     pub fn evacuate(&self, evacuation: Evacuation) -> Result<(), &'static str> {
         let edge = self.proxies.get(&evacuation.proxy).ok_or("the settings no longer have this HAProxy")?;
         edge.evacuations.try_send(evacuation).map_err(|_| "too many evacuations wait for this HAProxy")
+    }
+
+    /// Hands an order about an HAProxy's configuration to who keeps it, or answers it.
+    pub fn configure(&self, request: ConfigRequest) {
+        let deny = |request: ConfigRequest, words: &str| {
+            // Whoever asked may have gone.
+            let _ = request.reply.send(Reply::plain(Answer::Denied, words, request.dry_run));
+        };
+        match self.proxies.get(&request.proxy) {
+            None => deny(request, "the settings have no such HAProxy"),
+            Some(edge) if edge.wanted.is_none() => {
+                deny(request, "its configuration is somebody else's (config = \"external\")");
+            }
+            Some(edge) => {
+                if let Err(error) = edge.configs.try_send(request) {
+                    deny(error.into_inner(), "it is busy with other orders; try again in a moment");
+                }
+            }
+        }
     }
 
     /// Which actions for containers are under way from now on.
@@ -204,15 +229,26 @@ impl Edges {
             let evacuations = Arc::clone(&evacuations_receiver);
             async move { haproxy::run(driver, desired, &mut *evacuations.lock().await, hard).await }
         })];
+        let (configs, configs_receiver) = mpsc::channel(CONFIGS_MAX);
+        let configs_receiver = Arc::new(tokio::sync::Mutex::new(configs_receiver));
         let wanted_sender = config.map(|config| {
             let (sender, receiver) = watch::channel(config);
             let hard = self.lanes.hard.clone();
             tasks.push(kept(format!("configuration of HAProxy {id}"), move || {
-                haproxy::keeper::run(id, receiver.clone(), hard.clone())
+                let (wanted, hard, orders) = (receiver.clone(), hard.clone(), Arc::clone(&configs_receiver));
+                async move { haproxy::keeper::run(id, wanted, &mut *orders.lock().await, hard).await }
             }));
             sender
         });
-        Ok(ProxyEdge { started_with, desired, evacuations, wanted: wanted_sender, handoff, _tasks: tasks })
+        Ok(ProxyEdge {
+            started_with,
+            desired,
+            evacuations,
+            wanted: wanted_sender,
+            configs,
+            handoff,
+            _tasks: tasks,
+        })
     }
 
     fn wanted(
@@ -285,6 +321,29 @@ impl haproxy::Validate for InContainer {
             self.check(&inside.to_string_lossy(), None).await
         })
     }
+
+    fn validate_text<'a>(
+        &'a self,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<haproxy::Validation, haproxy::ValidateError>> {
+        Box::pin(self.check("/dev/stdin", Some(text.as_bytes())))
+    }
+}
+
+impl InContainer {
+    async fn check(
+        &self,
+        file: &str,
+        input: Option<&[u8]>,
+    ) -> Result<haproxy::Validation, haproxy::ValidateError> {
+        let command = [self.binary.as_str(), "-c", "-f", file];
+        let ran =
+            self.engine.exec(&self.container, &command, input, CHECK_DEADLINE).await.map_err(|source| {
+                let with = format!("{} in the container {}", self.binary, self.container);
+                haproxy::ValidateError { with, source: Box::new(source) }
+            })?;
+        Ok(haproxy::Validation::of(ran.exit == 0, &ran.output))
+    }
 }
 
 /// The containers of `engine` that are looked after.
@@ -312,26 +371,3 @@ where
 {
     AbortOnDropHandle::new(tokio::spawn(crate::task::keep(name, make)))
 }
-
-    fn validate_text<'a>(
-        &'a self,
-        text: &'a str,
-    ) -> BoxFuture<'a, Result<haproxy::Validation, haproxy::ValidateError>> {
-        Box::pin(self.check("/dev/stdin", Some(text.as_bytes())))
-    }
-}
-
-impl InContainer {
-    async fn check(
-        &self,
-        file: &str,
-        input: Option<&[u8]>,
-    ) -> Result<haproxy::Validation, haproxy::ValidateError> {
-        let command = [self.binary.as_str(), "-c", "-f", file];
-        let ran =
-            self.engine.exec(&self.container, &command, input, CHECK_DEADLINE).await.map_err(|source| {
-                let with = format!("{} in the container {}", self.binary, self.container);
-                haproxy::ValidateError { with, source: Box::new(source) }
-            })?;
-        Ok(haproxy::Validation::of(ran.exit == 0, &ran.output))
-    }

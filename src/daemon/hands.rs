@@ -2,6 +2,7 @@
 
 use super::alerts::Alerts;
 use super::edges::Edges;
+use crate::control::ConfigRequest;
 use crate::domain::action::{Action, Evacuation, Finished, Heal, Outcome, Target};
 use crate::domain::change::Change;
 use crate::domain::delivery::Mail;
@@ -127,6 +128,11 @@ impl Hands {
                 | Change::Issued { .. } => {}
             }
         }
+    }
+
+    /// Hands an order about HAProxy's configuration on.
+    pub(super) fn configure(&self, request: ConfigRequest) {
+        self.edges.configure(request);
     }
 
     /// New settings for the edges.

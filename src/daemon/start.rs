@@ -90,10 +90,12 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     let (hard, hard_lane) = mpsc::channel(HARD_LANE);
     let (observed, observed_lane) = mpsc::channel(OBSERVED_LANE);
     let (orders, order_lane) = mpsc::channel(ORDER_LANE);
+    let (configs, config_lane) = mpsc::channel(ORDER_LANE);
     let (new_settings, settings_lane) = mpsc::channel(1);
     let (board, posted) = Board::new();
     let lanes = Lanes {
         orders: order_lane,
+        configs: config_lane,
         hard: hard_lane,
         observed: observed_lane,
         settings: settings_lane,
@@ -124,7 +126,7 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     let edges = Edges::start(&settings, &loaded.owner, options.take_over, edges::Lanes { hard, observed });
     let reads = status::api::router(sources.clone()).merge(status::mails::router(sources.clone()));
     let listeners = [
-        open_control(&settings, orders, reads, &board, &shutdown),
+        open_control(&settings, orders, reads.merge(control::configs(configs)), &board, &shutdown),
         open_status(&settings, sources, &board, &shutdown),
     ];
     let asked = signals(&shutdown)?;

@@ -4,7 +4,7 @@
 //! decision is the [`Now`](super::Now) that comes with the event.
 
 use super::action::Finished;
-use super::command::Command;
+use super::command::{Command, Operator};
 use super::delivery::{MailKey, Word};
 use super::id::{ContainerName, EngineId, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::IncidentId;
@@ -376,6 +376,9 @@ pub struct ProxySeen {
     pub at: Boot,
     /// The worker that answered.
     pub identity: ProxyIdentity,
+    /// What its master tells of reloads; none without a master that answers.
+    #[serde(default)]
+    pub master: Option<MasterSeen>,
     /// `OWNER` of `description supervisor=OWNER rev=HASH`; none when HAProxy runs a configuration of somebody who names no
     /// owner (the distribution's, or our bootstrap).
     pub owner: Option<String>,
@@ -413,6 +416,15 @@ pub struct CheckSeen {
     pub age_at_most: Span,
 }
 
+/// What an HAProxy's master tells of reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterSeen {
+    /// Workers that were replaced and finish what they have.
+    pub old_workers: u32,
+    /// Reloads that failed since the last good one.
+    pub failed_reloads: u32,
+}
+
 /// What became of an attempt to bring the configuration of the settings into an HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configured {
@@ -420,6 +432,24 @@ pub struct Configured {
     pub proxy: ProxyId,
     /// How it ended.
     pub config: ConfigSeen,
+    /// The reload that it took; none if it came to none.
+    #[serde(default)]
+    pub reload: Option<ReloadSeen>,
+}
+
+/// How a reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadSeen {
+    /// A new worker serves with the new configuration.
+    Loaded {
+        /// From the order to the proof.
+        took: Span,
+    },
+    /// The old worker was kept.
+    Failed,
+    /// Neither was proved in time.
+    Unproven,
 }
 
 /// How an HAProxy's configuration stands against the settings.
@@ -433,6 +463,17 @@ pub enum ConfigSeen {
     InForce {
         /// Its revision, `HASH` of `description supervisor=OWNER rev=HASH`.
         revision: String,
+    },
+    /// HAProxy runs one that it ran before: a person went back to it.
+    Held {
+        /// Its revision.
+        revision: String,
+        /// The revision that the settings lead to. When they lead to another one, it is held no longer.
+        instead_of: String,
+        /// Who went back.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
     },
     /// It was refused, or could not be tried; HAProxy runs what it ran before.
     Refused {

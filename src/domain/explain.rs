@@ -63,6 +63,15 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     }
     for proxy in &policy.proxies {
         match state.proxies.get(proxy).map(|proxy| &proxy.config) {
+            Some(ConfigSeen::Held { revision, instead_of, by, because }) => {
+                reasons.push(Reason::ConfigHeld {
+                    proxy: *proxy,
+                    revision: revision.clone(),
+                    instead_of: instead_of.clone(),
+                    by: by.clone(),
+                    because: because.clone(),
+                });
+            }
             Some(ConfigSeen::Refused { message }) => {
                 reasons.push(Reason::ConfigRefused { proxy: *proxy, message: message.clone() });
             }

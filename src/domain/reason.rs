@@ -683,6 +683,19 @@ pub enum Reason {
         /// The revision.
         revision: String,
     },
+    /// HAProxy runs an earlier configuration: a person went back to it.
+    ConfigHeld {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// The revision that it runs.
+        revision: String,
+        /// The revision that the settings lead to.
+        instead_of: String,
+        /// Who went back.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+    },
     /// HAProxy's configuration was refused, or could not be tried; it runs what it ran before.
     ConfigRefused {
         /// Which HAProxy.
@@ -838,6 +851,7 @@ impl Reason {
             Reason::ProxyReplaced { .. } => "proxy_replaced",
             Reason::ProxyForeign { .. } => "proxy_foreign",
             Reason::ConfigInForce { .. } => "config_in_force",
+            Reason::ConfigHeld { .. } => "config_held",
             Reason::ConfigRefused { .. } => "config_refused",
             Reason::ConfigUnproven { .. } => "config_unproven",
             Reason::EngineFound { .. } => "engine_found",
@@ -929,6 +943,7 @@ impl Reason {
             | Reason::ProxyReplaced { .. }
             | Reason::ProxyForeign { .. }
             | Reason::ConfigInForce { .. }
+            | Reason::ConfigHeld { .. }
             | Reason::ConfigRefused { .. }
             | Reason::ConfigUnproven { .. }
             | Reason::EngineFound { .. }

@@ -232,6 +232,7 @@ impl World {
             proxy: proxy(),
             at: self.now.boot,
             identity: self.worker,
+            master: None,
             owner: Some("me".into()),
             ours: true,
             routes: self.routes.clone(),

@@ -279,6 +279,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::ProxyReplaced { .. }
         | Reason::ProxyForeign { .. }
         | Reason::ConfigInForce { .. }
+        | Reason::ConfigHeld { .. }
         | Reason::ConfigRefused { .. }
         | Reason::ConfigUnproven { .. }
         | Reason::EngineFound { .. }

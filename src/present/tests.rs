@@ -1055,6 +1055,18 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "HAProxy edge runs the configuration of the settings (rev a1b2)",
         ),
         (
+            Reason::ConfigHeld {
+                proxy,
+                revision: "a1b2".to_owned(),
+                instead_of: "c3d4".to_owned(),
+                by: Operator { uid: 1000, pid: None, name: Some("ada".to_owned()) },
+                because: Some("it worked".to_owned()),
+            },
+            Level::Info,
+            "HAProxy edge is held at rev a1b2 by ada (it worked), in place of c3d4 of the settings: until they or the \
+             template change, or `supervisor haproxy resume`",
+        ),
+        (
             Reason::ConfigRefused { proxy, message: "[ALERT] line 3\n  unknown keyword".to_owned() },
             Level::Warn,
             "HAProxy edge goes on with its old configuration, the new one was refused: [ALERT] line 3; unknown keyword",

@@ -31,6 +31,10 @@ pub fn happened(event: &Event, state: &State, now: Now) -> String {
             match &configured.config {
                 ConfigSeen::Untried => format!("{proxy}: no configuration was tried yet"),
                 ConfigSeen::InForce { revision } => format!("{proxy} has loaded revision {revision}"),
+                ConfigSeen::Held { revision, instead_of, by, .. } => {
+                    let by = present::operator(by);
+                    format!("{proxy} is held at revision {revision} by {by}, in place of {instead_of}")
+                }
                 ConfigSeen::Refused { message } => format!("{proxy} refuses the configuration: {message}"),
                 ConfigSeen::Unproven { message } => {
                     format!("{proxy}: nobody knows which configuration it runs: {message}")

@@ -70,7 +70,7 @@ impl World {
             }
             Happening::ProxyLost(proxy) => Event::ProxyLost { proxy: *proxy },
             Happening::Configured { proxy, config } => {
-                Event::Configured(Configured { proxy: *proxy, config: config.clone() })
+                Event::Configured(Configured { proxy: *proxy, config: config.clone(), reload: None })
             }
             Happening::Routed { proxy, services } => {
                 let desired = self.state.desired(*proxy);

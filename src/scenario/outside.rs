@@ -365,6 +365,7 @@ impl Outside {
             proxy,
             at: now.boot,
             identity: known.worker,
+            master: None,
             owner,
             ours,
             routes: known.routes.clone(),

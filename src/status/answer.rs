@@ -52,6 +52,7 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         route,
         server: decision.changes.iter().find_map(|change| server_ordered(order, change)),
         test,
+        config: None,
     })
 }
 

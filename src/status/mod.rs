@@ -24,8 +24,8 @@ pub use line::{EventLine, EventList, EventSource};
 pub use mails::{MailList, MailView, RecipientView};
 pub use metrics::Metrics;
 pub use view::{
-    ContainerView, EngineView, IncidentView, LastProbe, Link, Meta, OutView, OverrideView, PeerView,
-    ProxyView, ReasonView, ServerView, ServiceView, View,
+    ConfigView, ContainerView, EngineView, IncidentView, LastProbe, Link, Meta, OutView, OverrideView,
+    PeerView, ProxyView, ReasonView, ServerView, ServiceView, View,
 };
 
 use crate::control::{Bounded, server};

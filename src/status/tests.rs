@@ -268,7 +268,8 @@ fn the_view_is_the_documented_json() {
                 }
             ]
         }],
-        "proxies": [{"name": "edge", "link": "ours", "pid": 42, "owner": null, "lost_ms": null}],
+        "proxies": [{"name": "edge", "link": "ours", "pid": 42, "owner": null, "lost_ms": null,
+                     "config": {"state": "untried", "revision": null, "words": null}}],
         "containers": [{
             "name": "api-onprem", "engine": "docker", "site": "onprem", "heal": "auto", "status": "exited (137)",
             "phase": "held",

@@ -187,6 +187,20 @@ pub struct ProxyView {
     pub owner: Option<String>,
     /// For how long it has been lost, in milliseconds.
     pub lost_ms: Option<u64>,
+    /// How its configuration stands against the settings.
+    #[serde(default)]
+    pub config: ConfigView,
+}
+
+/// How an HAProxy's configuration stands against the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// `untried`, `in_force`, `held`, `refused` or `unproven`; empty from a daemon that does not tell.
+    pub state: String,
+    /// The revision that it runs, where that is known.
+    pub revision: Option<String>,
+    /// In words, where it is not as the settings have it.
+    pub words: Option<String>,
 }
 
 /// How an HAProxy is reached.
@@ -376,7 +390,30 @@ fn proxy_view(id: ProxyId, proxy: &Proxy, now: Now) -> ProxyView {
         ProxyLink::Foreign { owner } => (Link::Foreign, Some(owner.clone()), None),
         ProxyLink::Lost { since } => (Link::Lost, None, Some(now.boot.since(*since).0)),
     };
-    ProxyView { name: id, link, pid: proxy.identity.map(|identity| identity.pid), owner, lost_ms: lost }
+    let pid = proxy.identity.map(|identity| identity.pid);
+    ProxyView { name: id, link, pid, owner, lost_ms: lost, config: ConfigView::of(id, &proxy.config) }
+}
+
+impl ConfigView {
+    /// Of what was seen of it.
+    pub fn of(proxy: ProxyId, config: &ConfigSeen) -> ConfigView {
+        let (state, revision, reason) = match config.clone() {
+            ConfigSeen::Untried => ("untried", None, None),
+            ConfigSeen::InForce { revision } => ("in_force", Some(revision), None),
+            ConfigSeen::Held { revision, instead_of, by, because } => {
+                let reason =
+                    Reason::ConfigHeld { proxy, revision: revision.clone(), instead_of, by, because };
+                ("held", Some(revision), Some(reason))
+            }
+            ConfigSeen::Refused { message } => {
+                ("refused", None, Some(Reason::ConfigRefused { proxy, message }))
+            }
+            ConfigSeen::Unproven { message } => {
+                ("unproven", None, Some(Reason::ConfigUnproven { proxy, message }))
+            }
+        };
+        ConfigView { state: state.to_owned(), revision, words: reason.as_ref().map(present::reason) }
+    }
 }
 
 fn engine_view(id: EngineId, engine: &Engine) -> EngineView {

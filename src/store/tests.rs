@@ -85,6 +85,7 @@ impl Tape {
             proxy: proxy(),
             at: self.now.boot,
             identity: ProxyIdentity { pid: 10, started: 5 },
+            master: None,
             owner: None,
             ours: true,
             routes: BTreeMap::new(),

@@ -15,6 +15,7 @@ mod once;
 mod relay;
 mod relays;
 mod replay;
+mod rollback;
 mod scripted;
 mod second;
 mod sequences;

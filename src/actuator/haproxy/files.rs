@@ -109,6 +109,15 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
+/// The configuration at `path`; empty if there is none.
+///
+/// # Errors
+///
+/// When it cannot be read, or is larger than a configuration can be.
+pub fn read_config(path: &Path) -> Result<String, FileError> {
+    Ok(read_if_there(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+}
+
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

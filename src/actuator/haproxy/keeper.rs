@@ -3,13 +3,17 @@
 //! It takes no hint: at each turn it renders what is wanted now and compares it with what HAProxy says it runs. It never
 //! touches an HAProxy that another supervisor owns.
 
-use super::apply::{ApplyError, Outcome, Target, apply, install};
+mod rollback;
+
+use super::apply::{ApplyError, Outcome, Stage, Target, apply, install};
+use super::history::Hold;
 use super::last_good::{described, restore_last_good};
 use super::reply::Info;
 use super::template::{self, Model, Rendered};
 use crate::chain::chain;
-use crate::domain::ProxyId;
-use crate::domain::event::{ConfigSeen, Configured, Event};
+use crate::control::{Answer, ConfigOrder, ConfigRequest, Reply};
+use crate::domain::event::{ConfigSeen, Configured, Event, ReloadSeen};
+use crate::domain::{Operator, ProxyId};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -101,25 +105,58 @@ fn read_template(path: &Path) -> io::Result<String> {
 }
 
 /// Keeps one HAProxy's configuration until the channel of what is wanted closes.
-pub async fn run(proxy: ProxyId, mut wanted: watch::Receiver<Arc<Wanted>>, events: mpsc::Sender<Event>) {
+pub async fn run(
+    proxy: ProxyId,
+    mut wanted: watch::Receiver<Arc<Wanted>>,
+    orders: &mut mpsc::Receiver<ConfigRequest>,
+    events: mpsc::Sender<Event>,
+) {
     let mut keeper = Keeper::default();
+    let mut orders_open = true;
     loop {
         let now = wanted.borrow_and_update().clone();
-        let (pause, config) = match keeper.turn(&now).await {
+        let (pause, ended) = match keeper.turn(&now).await {
             Turn::Quiet => (TURN, None),
             Turn::Waits => (RETRY, None),
-            Turn::Ended(config) => (TURN, Some(config)),
+            Turn::Ended(config, reload) => (TURN, Some((config, reload))),
         };
-        if let Some(config) = config {
+        if let Some((config, reload)) = ended {
             // A closed lane means that the daemon ends.
-            let _ = events.send(Event::Configured(Configured { proxy, config })).await;
+            let _ = events.send(Event::Configured(Configured { proxy, config, reload })).await;
         }
-        // Both are cancel-safe: a change is kept by the channel, a pause is only a pause.
+        // All are cancel-safe: a change and an order are kept by their channels, a pause is only a pause.
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
+            order = orders.recv(), if orders_open => match order {
+                Some(ConfigRequest { order, because, by, dry_run, reply, .. }) => {
+                    let now = wanted.borrow().clone();
+                    let answer = keeper.order(&now, &order, (by, because), dry_run).await;
+                    // Whoever asked may have gone; the order holds.
+                    let _ = reply.send(answer);
+                }
+                None => orders_open = false,
+            },
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// What came of one turn for whoever ordered it without a daemon; none where there is nothing to say yet.
+pub async fn turn_once(wanted: &Wanted) -> Option<ConfigSeen> {
+    match Keeper::default().turn(wanted).await {
+        Turn::Quiet | Turn::Waits => None,
+        Turn::Ended(config, _) => Some(config),
+    }
+}
+
+/// Carries an order out as the keeper does, but for the turn that follows: see [`turn_once`].
+pub async fn order_once(
+    wanted: &Wanted,
+    order: &ConfigOrder,
+    by: (Operator, Option<String>),
+    dry_run: bool,
+) -> Reply {
+    Keeper::default().order(wanted, order, by, dry_run).await
 }
 
 enum Turn {
@@ -127,8 +164,8 @@ enum Turn {
     Quiet,
     /// It cannot be asked, or was reloaded a moment ago.
     Waits,
-    /// Something came of it.
-    Ended(ConfigSeen),
+    /// Something came of it, perhaps by a reload.
+    Ended(ConfigSeen, Option<ReloadSeen>),
 }
 
 /// What is remembered from turn to turn, so that nothing is tried again in vain.
@@ -155,6 +192,12 @@ impl Keeper {
             Ok(rendered) => rendered,
             Err(error) => return refused(&chain(&error)),
         };
+        // What a person went back to, in place of it.
+        let (rendered, hold) = match rollback::held(wanted, &rendered).await {
+            Ok(Some((held, hold))) => (held, Some(hold)),
+            Ok(None) => (rendered, None),
+            Err(words) => return refused(&words),
+        };
         let Ok(info) = wanted.target.runtime.info().await else {
             return self.prepare(wanted, &rendered).await;
         };
@@ -171,32 +214,80 @@ impl Keeper {
             return Turn::Waits;
         }
         match apply(&wanted.target, &rendered).await {
-            Ok(outcome) => self.conclude(outcome, rendered.revision),
+            Ok(outcome) => self.conclude(outcome, rendered.revision, hold),
             Err(ApplyError::NotReachable(_)) => self.prepare(wanted, &rendered).await,
             Err(error @ (ApplyError::Validate(_) | ApplyError::File(_))) => refused(&chain(&error)),
         }
     }
 
-    fn conclude(&mut self, outcome: Outcome, revision: String) -> Turn {
-        let config = match outcome {
-            Outcome::Unchanged => ConfigSeen::InForce { revision },
+    fn conclude(&mut self, outcome: Outcome, revision: String, hold: Option<Hold>) -> Turn {
+        let runs = |revision| match hold {
+            None => ConfigSeen::InForce { revision },
+            Some(Hold { instead_of, by, because, .. }) => {
+                ConfigSeen::Held { revision, instead_of, by, because }
+            }
+        };
+        let (config, reload) = match outcome {
+            Outcome::Unchanged => (runs(revision), None),
             Outcome::Applied { pid, took, warnings } => {
                 tracing::info!(pid, took_ms = took.as_millis(), warnings, "HAProxy was reloaded");
                 self.last_reload = Some(Instant::now());
-                ConfigSeen::InForce { revision }
+                (runs(revision), Some(ReloadSeen::Loaded { took: took.into() }))
             }
-            Outcome::Rejected { message: words, .. } => {
+            Outcome::Rejected { stage, message: words } => {
                 self.hold_back(revision);
-                return refused(&words);
+                let config = ConfigSeen::Refused { message: message(&words) };
+                return Turn::Ended(config, (stage == Stage::Reload).then_some(ReloadSeen::Failed));
             }
             Outcome::Unknown { message: words } => {
                 self.last_reload = Some(Instant::now());
                 self.hold_back(revision);
-                return Turn::Ended(ConfigSeen::Unproven { message: message(&words) });
+                let config = ConfigSeen::Unproven { message: message(&words) };
+                return Turn::Ended(config, Some(ReloadSeen::Unproven));
             }
         };
         self.refused = None;
-        Turn::Ended(config)
+        Turn::Ended(config, reload)
+    }
+
+    /// Takes an order; the next turn, which follows at once, carries it out.
+    async fn order(
+        &mut self,
+        wanted: &Wanted,
+        order: &ConfigOrder,
+        (by, because): (Operator, Option<String>),
+        dry_run: bool,
+    ) -> Reply {
+        let rendered = match render(wanted).await {
+            Ok(rendered) => rendered,
+            Err(error) => {
+                let words = format!("nobody knows what it would be in place of: {}", chain(&error));
+                return Reply::plain(Answer::Denied, words, dry_run);
+            }
+        };
+        let running = match wanted.target.runtime.info().await {
+            Ok(info) if !wanted.take_over && is_anothers(&info, wanted) => {
+                return Reply::plain(Answer::Denied, "this HAProxy belongs to another supervisor", dry_run);
+            }
+            Ok(info) => info
+                .description
+                .as_deref()
+                .and_then(template::parse_description)
+                .map(|(_, rev)| rev.to_owned()),
+            // What is on disk is what it will run.
+            Err(_) => None,
+        };
+        let asked = rollback::Asked { rendered: &rendered, running, by, because, dry_run };
+        let reply = match order {
+            ConfigOrder::Rollback { to } => rollback::go_back(wanted, asked, to.clone()).await,
+            ConfigOrder::Resume {} => rollback::resume(wanted, asked).await,
+        };
+        if reply.verdict == Answer::Accepted && !dry_run {
+            // A person knows better than the clock when to try again.
+            self.refused = None;
+            self.restored = false;
+        }
+        reply
     }
 
     /// An HAProxy that does not run finds its configuration when it starts: unless it has it already, or it is another's.
@@ -248,7 +339,7 @@ impl Keeper {
 }
 
 fn refused(words: &str) -> Turn {
-    Turn::Ended(ConfigSeen::Refused { message: message(words) })
+    Turn::Ended(ConfigSeen::Refused { message: message(words) }, None)
 }
 
 fn is_anothers(info: &Info, wanted: &Wanted) -> bool {

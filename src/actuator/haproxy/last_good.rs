@@ -4,16 +4,18 @@
 //! or written just before the end. A HAProxy that died of it would die of it again.
 
 use super::files::{self, FileError};
+use super::history;
 use super::template;
 use std::path::{Path, PathBuf};
 
-/// Keeps `text`, which HAProxy runs, as `….last-good` beside `config_file`.
+/// Keeps `text`, which HAProxy runs, as `….last-good` beside `config_file`, and as the newest of its history.
 pub(super) fn keep(config_file: &Path, text: &str) -> Result<(), FileError> {
     let path = beside(config_file, ".last-good");
-    if files::read_if_there(&path)?.as_deref() == Some(text.as_bytes()) {
-        return Ok(());
+    if files::read_if_there(&path)?.as_deref() != Some(text.as_bytes()) {
+        files::replace(&path, text.as_bytes())?;
     }
-    files::replace(&path, text.as_bytes())
+    // Also after a start with a `.last-good` of a version that kept no history.
+    history::keep(config_file, text)
 }
 
 /// Keeps `text`, the file that is about to be replaced: as the last good one if HAProxy, whose description is
@@ -72,12 +74,12 @@ fn restore(config_file: &Path, owner: &str) -> Result<bool, FileError> {
 }
 
 /// Whose configuration `text` is, and its revision, as it says itself.
-pub(super) fn described(text: &str) -> Option<(&str, &str)> {
+pub fn described(text: &str) -> Option<(&str, &str)> {
     let description = text.lines().find_map(|line| line.trim_start().strip_prefix("description "))?;
     template::parse_description(description.trim_matches('"'))
 }
 
-fn beside(config_file: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(config_file: &Path, suffix: &str) -> PathBuf {
     let mut path = config_file.to_owned().into_os_string();
     path.push(suffix);
     PathBuf::from(path)

@@ -23,7 +23,7 @@ use super::runtime::Runtime;
 use super::servers;
 use super::switch::{Routes, SwitchError, map_file, set_current};
 use crate::domain::action::{Desired, DesiredRoute, DesiredServer, Evacuation};
-use crate::domain::event::{CheckSeen, Event, ProxyIdentity, ProxySeen, Routed};
+use crate::domain::event::{CheckSeen, Event, MasterSeen, ProxyIdentity, ProxySeen, Routed};
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::time::{Boot, Span};
 use std::collections::BTreeMap;
@@ -90,6 +90,10 @@ impl Driver {
             proxy: self.proxy,
             at,
             identity: ProxyIdentity { pid: seen.pid, started: seen.started },
+            master: seen.master.as_ref().map(|master| MasterSeen {
+                old_workers: u32::try_from(master.old_workers.len()).unwrap_or(u32::MAX),
+                failed_reloads: master.failed_reloads,
+            }),
             owner: seen.owner.clone(),
             ours: self.owns(seen.owner.as_deref()),
             routes: live_routes(seen),

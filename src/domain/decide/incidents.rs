@@ -466,6 +466,7 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::ProxyReplaced { .. }
         | Reason::ProxyForeign { .. }
         | Reason::ConfigInForce { .. }
+        | Reason::ConfigHeld { .. }
         | Reason::EngineFound { .. }
         | Reason::PolicyChanged { .. }
         | Reason::Late { .. }

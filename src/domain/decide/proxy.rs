@@ -138,7 +138,7 @@ pub(super) fn lost(draft: &mut Draft<'_>, proxy: ProxyId) {
 
 /// The actuator tried to bring the configuration in. The same outcome again is nothing new.
 pub(super) fn configured(draft: &mut Draft<'_>, configured: &Configured) {
-    let Configured { proxy, config } = configured;
+    let Configured { proxy, config, .. } = configured;
     if draft.state.proxies.get(proxy).is_none_or(|known| known.config == *config) {
         return;
     }
@@ -148,6 +148,15 @@ pub(super) fn configured(draft: &mut Draft<'_>, configured: &Configured) {
         ConfigSeen::Untried => {}
         ConfigSeen::InForce { revision } => {
             draft.tell(Reason::ConfigInForce { proxy, revision: revision.clone() });
+        }
+        ConfigSeen::Held { revision, instead_of, by, because } => {
+            draft.tell(Reason::ConfigHeld {
+                proxy,
+                revision: revision.clone(),
+                instead_of: instead_of.clone(),
+                by: by.clone(),
+                because: because.clone(),
+            });
         }
         ConfigSeen::Refused { message } => {
             draft.tell(Reason::ConfigRefused { proxy, message: message.clone() })

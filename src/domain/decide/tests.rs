@@ -125,6 +125,7 @@ fn another_owner_makes_us_passive() {
         proxy: proxy(),
         at: world.now.boot,
         identity: world.worker,
+        master: None,
         owner: Some("other".into()),
         ours: false,
         routes: BTreeMap::new(),
@@ -351,12 +352,14 @@ fn losing_docker_or_haproxy_says_so_once_and_moves_nothing() {
 fn a_refused_configuration_is_told_once_and_stands_in_the_explanation() {
     use crate::domain::event::{ConfigSeen, Configured};
     let mut world = World::running();
-    let refused = Configured { proxy: proxy(), config: ConfigSeen::Refused { message: "line 3".into() } };
+    let refused =
+        Configured { proxy: proxy(), config: ConfigSeen::Refused { message: "line 3".into() }, reload: None };
     assert_eq!(codes(&world.step(Event::Configured(refused.clone()))), ["config_refused"]);
     assert!(world.step(Event::Configured(refused)).is_empty());
     let standing = explain(&world.state, service("api"), world.now);
     assert!(standing.iter().any(|reason| reason.code() == "config_refused"), "{standing:?}");
-    let mended = Configured { proxy: proxy(), config: ConfigSeen::InForce { revision: "r2".into() } };
+    let mended =
+        Configured { proxy: proxy(), config: ConfigSeen::InForce { revision: "r2".into() }, reload: None };
     assert_eq!(codes(&world.step(Event::Configured(mended))), ["config_in_force"]);
 }
 

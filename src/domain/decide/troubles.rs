@@ -71,7 +71,7 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
             if late { Is::Wrong } else { Is::Right }
         }
         Trouble::ConfigRefused { proxy } => match draft.config(*proxy) {
-            None | Some(ConfigSeen::InForce { .. }) => Is::Right,
+            None | Some(ConfigSeen::InForce { .. } | ConfigSeen::Held { .. }) => Is::Right,
             Some(ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. }) => Is::Wrong,
             Some(ConfigSeen::Untried) => Is::Open,
         },

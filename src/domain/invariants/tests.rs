@@ -274,6 +274,7 @@ fn an_haproxy_that_goes_elsewhere_unwatched_is_found() {
         proxy: proxy(),
         at: world.now.boot,
         identity: world.worker,
+        master: None,
         owner: Some("me".into()),
         ours: true,
         routes: [(service("api"), site("cloud"))].into(),

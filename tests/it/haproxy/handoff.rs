@@ -41,7 +41,10 @@ impl Pair {
         driver.look("a look", |_| true).await;
         let (wanted, receiver) = watch::channel(Arc::new(first));
         let (told, configured) = mpsc::channel(64);
-        tokio::spawn(keeper::run("edge".parse().unwrap(), receiver, told));
+        tokio::spawn(async move {
+            let (_nobody, mut orders) = mpsc::channel(1);
+            keeper::run("edge".parse().unwrap(), receiver, &mut orders, told).await;
+        });
         let mut pair = Pair { lab, driver, wanted, configured };
         pair.in_force().await;
         pair

@@ -48,7 +48,10 @@ async fn the_last_good_file_is_put_back_once_where_nobody_can_be_asked() {
     };
     let (_wanted, seen) = watch::channel(Arc::new(wanted));
     let (events, _lane) = mpsc::channel(64);
-    let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper::run("edge".parse().unwrap(), seen, events)));
+    let _keeper = AbortOnDropHandle::new(tokio::spawn(async move {
+        let (_nobody, mut orders) = mpsc::channel(1);
+        keeper::run("edge".parse().unwrap(), seen, &mut orders, events).await;
+    }));
     let on_disk = || std::fs::read_to_string(lab.config_file()).unwrap();
     until("the last good file is back", async || on_disk() == good.text).await;
     let aside = lab.dir.path().join("haproxy.cfg.set-aside");

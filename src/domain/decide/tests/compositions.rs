@@ -210,6 +210,7 @@ fn send(world: &mut World, event: Any) -> Decision {
             proxy: proxy(),
             at: world.now.boot,
             identity: world.worker,
+            master: None,
             owner: Some(owner.into()),
             ours,
             routes: world.routes.clone(),
@@ -233,11 +234,11 @@ fn send(world: &mut World, event: Any) -> Decision {
         Any::Routed => return world.route_all(),
         Any::Configured(true) => {
             let config = ConfigSeen::InForce { revision: "a".into() };
-            Event::Configured(Configured { proxy: proxy(), config })
+            Event::Configured(Configured { proxy: proxy(), config, reload: None })
         }
         Any::Configured(false) => {
             let config = ConfigSeen::Refused { message: "line 3".into() };
-            Event::Configured(Configured { proxy: proxy(), config })
+            Event::Configured(Configured { proxy: proxy(), config, reload: None })
         }
         Any::Evacuated => Event::Finished(Finished {
             action: ActionId(1),

@@ -1,7 +1,7 @@
 //! The small machines of the state: each state of each with every input, as a table.
 
 use super::*;
-use crate::domain::command::Scope;
+use crate::domain::command::{Operator, Scope};
 use crate::domain::delivery::{AlertPolicy, MailKey, PeerLink, Telling, Word};
 use crate::domain::event::{
     ConfigSeen, Configured, MailEnd, Mailed, PeerResult, PeerSeen, ProxySeen, Routed, StoreHealth,
@@ -26,6 +26,7 @@ fn look(world: &World) -> ProxySeen {
         proxy: proxy(),
         at: world.now.boot,
         identity: world.worker,
+        master: None,
         owner: Some("me".into()),
         ours: true,
         routes: world.routes.clone(),
@@ -84,32 +85,39 @@ start           .                     unseen                unseen              
     });
 }
 
+fn ada() -> Operator {
+    Operator { uid: 1000, pid: Some(1), name: Some("ada".into()) }
+}
+
 fn configured(world: &mut World, word: &str) -> Decision {
     let config = match word {
         "untried" => ConfigSeen::Untried,
         "in_force" => ConfigSeen::InForce { revision: "a".into() },
         "in_force_anew" => ConfigSeen::InForce { revision: "b".into() },
+        "held" => ConfigSeen::Held { revision: "0".into(), instead_of: "a".into(), by: ada(), because: None },
         "refused" => ConfigSeen::Refused { message: "line 3".into() },
         "refused_anew" => ConfigSeen::Refused { message: "line 4".into() },
         _ => ConfigSeen::Unproven { message: "no answer".into() },
     };
-    world.step(Event::Configured(Configured { proxy: proxy(), config }))
+    world.step(Event::Configured(Configured { proxy: proxy(), config, reload: None }))
 }
 
 #[test]
 fn the_configuration_of_an_haproxy() {
     let table = "
-              untried                                  in_force                                 refused                                 unproven
-untried       .                                        untried                                  untried                                 untried
-in_force      in_force+config_in_force                 .                                        in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
-in_force_anew in_force+config_in_force                 in_force+config_in_force                 in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
-refused       refused+config_refused+incident_opened   refused+config_refused+incident_opened   .                                       refused+config_refused
-refused_anew  refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused                  refused+config_refused
-unproven      unproven+config_unproven+incident_opened unproven+config_unproven+incident_opened unproven+config_unproven                .
-start         .                                        untried                                  untried                                 untried
+              untried                                  in_force                                 held                                     refused                                 unproven
+untried       .                                        untried                                  untried                                  untried                                 untried
+in_force      in_force+config_in_force                 .                                        in_force+config_in_force                 in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
+in_force_anew in_force+config_in_force                 in_force+config_in_force                 in_force+config_in_force                 in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
+held          held+config_held                         held+config_held                         .                                        held+config_held+incident_ended         held+config_held+incident_ended
+refused       refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused+incident_opened   .                                       refused+config_refused
+refused_anew  refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused                  refused+config_refused
+unproven      unproven+config_unproven+incident_opened unproven+config_unproven+incident_opened unproven+config_unproven+incident_opened unproven+config_unproven                .
+start         .                                        untried                                  untried                                  untried                                 untried
 ";
-    let states = ["untried", "in_force", "refused", "unproven"];
-    let inputs = ["untried", "in_force", "in_force_anew", "refused", "refused_anew", "unproven", "start"];
+    let states = ["untried", "in_force", "held", "refused", "unproven"];
+    let inputs =
+        ["untried", "in_force", "in_force_anew", "held", "refused", "refused_anew", "unproven", "start"];
     assert_table(table, &states, &inputs, |state, input| {
         let mut world = World::running();
         configured(&mut world, state);
@@ -120,6 +128,7 @@ start         .                                        untried                  
         let after = match &world.state.proxies[&proxy()].config {
             ConfigSeen::Untried => "untried",
             ConfigSeen::InForce { .. } => "in_force",
+            ConfigSeen::Held { .. } => "held",
             ConfigSeen::Refused { .. } => "refused",
             ConfigSeen::Unproven { .. } => "unproven",
         };

@@ -24,6 +24,7 @@ fn look_of(world: &mut World, owner: &str, proxy: ProxyId, route: &str, serving:
         proxy,
         at: world.now.boot,
         identity: world.worker,
+        master: None,
         owner: Some(owner.into()),
         ours: owner == "me",
         routes: [(service("api"), site(route))].into(),

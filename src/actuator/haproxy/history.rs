@@ -1,0 +1,289 @@
+//! The configurations that HAProxy was seen to run, the last [`KEPT`] of them, in a directory beside the file that it loads;
+//! and the one that a person went back to, for as long as it is held.
+//!
+//! ```text
+//!   haproxy.cfg.history/0000000007-REVISION.cfg     what it ran, numbered in the order in which it was seen last
+//!   haproxy.cfg.held                                which of them is held, in place of what, by whom and why
+//! ```
+//!
+//! Only what is ours is kept here: a file that names its revision, and whose text has it. What else is found is no entry.
+
+use super::files::{self, FileError};
+use super::last_good::{beside, described};
+use super::template::{self, Rendered};
+use crate::domain::command::Operator;
+use crate::domain::time::Wall;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// How many are kept. Twenty changes are weeks on a quiet machine and a bad afternoon on a busy one; each has some kilobytes.
+pub const KEPT: usize = 20;
+
+/// The shortest beginning of a revision that is taken for it.
+const PREFIX_MIN: usize = 4;
+
+/// One configuration that HAProxy ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its revision.
+    pub revision: String,
+    /// Grows with each one that is kept.
+    pub number: u64,
+    /// When it was kept: it had just been seen to run.
+    pub at: Wall,
+    /// Its length.
+    pub bytes: u64,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// A configuration that a person went back to. It ends when the settings, or the template, lead to another one than then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What is held.
+    pub revision: String,
+    /// What the settings led to then.
+    pub instead_of: String,
+    /// Who wants it.
+    pub by: Operator,
+    /// Why.
+    pub because: Option<String>,
+    /// Since when.
+    pub at: Wall,
+}
+
+/// Why there is no such configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Choice {
+    /// Nothing begins so.
+    #[error("no configuration of revision {0} is kept; `supervisor haproxy history` lists those that are")]
+    Unknown(String),
+    /// Several do.
+    #[error("several revisions begin with {0}: write more of it")]
+    Ambiguous(String),
+    /// There is nothing to go back to.
+    #[error("no other configuration than the one that runs is kept")]
+    NoOther,
+}
+
+/// Those that are kept, the newest first.
+///
+/// # Errors
+///
+/// When the directory cannot be read. One that is not there is empty.
+pub fn list(config_file: &Path) -> Result<Vec<Entry>, FileError> {
+    let dir = directory(config_file);
+    let step = |source| FileError::Step { step: "read the directory", path: dir.clone(), source };
+    let found = match fs::read_dir(&dir) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(step(error)),
+    };
+    let mut entries = Vec::new();
+    for file in found {
+        let file = file.map_err(step)?;
+        let name = file.file_name();
+        let named = name.to_str().and_then(|name| name.strip_suffix(".cfg")?.split_once('-'));
+        let Some((Ok(number), revision)) = named.map(|(number, revision)| (number.parse(), revision)) else {
+            continue;
+        };
+        // One that was pruned meanwhile.
+        let Ok(meta) = file.metadata() else { continue };
+        let since =
+            meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let at = Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        entries.push(Entry {
+            revision: revision.to_owned(),
+            number,
+            at,
+            bytes: meta.len(),
+            path: file.path(),
+        });
+    }
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+    Ok(entries)
+}
+
+/// Keeps `text`, which HAProxy runs, as the newest. The same one again is nothing new.
+pub(super) fn keep(config_file: &Path, text: &str) -> Result<(), FileError> {
+    let Some((_, revision)) = described(text) else { return Ok(()) };
+    let entries = list(config_file)?;
+    let newest = entries.first();
+    if newest.is_some_and(|newest| newest.revision == revision) {
+        return Ok(());
+    }
+    let dir = directory(config_file);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
+    made.map_err(|source| FileError::Step { step: "make the directory", path: dir.clone(), source })?;
+    let number = newest.map_or(1, |newest| newest.number + 1);
+    files::replace(&dir.join(format!("{number:010}-{revision}.cfg")), text.as_bytes())?;
+    // It is there once, as the newest.
+    let again = entries.iter().filter(|entry| entry.revision == revision);
+    let others = entries.iter().filter(|entry| entry.revision != revision);
+    for entry in again.chain(others.skip(KEPT - 1)) {
+        // One too many does no harm; the next change tries again.
+        let _ = fs::remove_file(&entry.path);
+    }
+    Ok(())
+}
+
+/// The kept configuration of that revision, if it is whole and `owner`'s.
+pub fn read(entry: &Entry, owner: &str) -> Result<Option<Rendered>, FileError> {
+    let Some(text) = files::read_if_there(&entry.path)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let sound = described(&text).is_some_and(|(known, revision)| {
+        known == owner && revision == entry.revision && template::revision(&text) == revision
+    });
+    let (revision, description) =
+        (entry.revision.clone(), format!("supervisor={owner} rev={}", entry.revision));
+    Ok(sound.then_some(Rendered { text, revision, description }))
+}
+
+/// The one that `wanted` begins; without it the one before the one that runs.
+pub fn choose<'a>(
+    entries: &'a [Entry],
+    wanted: Option<&str>,
+    running: Option<&str>,
+) -> Result<&'a Entry, Choice> {
+    let Some(wanted) = wanted else {
+        return entries.iter().find(|entry| Some(entry.revision.as_str()) != running).ok_or(Choice::NoOther);
+    };
+    let unknown = || Choice::Unknown(wanted.chars().take(64).collect());
+    if wanted.len() < PREFIX_MIN {
+        return Err(unknown());
+    }
+    let mut fitting = entries.iter().filter(|entry| entry.revision.starts_with(wanted));
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(unknown()),
+        (Some(_), Some(_)) => Err(Choice::Ambiguous(wanted.to_owned())),
+    }
+}
+
+/// What is held; none if nothing is, or the file is none of ours.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn held(config_file: &Path) -> Result<Option<Hold>, FileError> {
+    let text = files::read_if_there(&beside(config_file, ".held"))?;
+    Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+}
+
+/// Holds one from now on.
+pub(super) fn hold(config_file: &Path, hold: &Hold) -> Result<(), FileError> {
+    let path = beside(config_file, ".held");
+    // Names and texts always become JSON.
+    let text = serde_json::to_vec(hold).map_err(|error| FileError::Step {
+        step: "write",
+        path: path.clone(),
+        source: error.into(),
+    })?;
+    files::replace(&path, &text)
+}
+
+/// Holds nothing from now on. Gives back whether anything was held.
+pub(super) fn release(config_file: &Path) -> Result<bool, FileError> {
+    let path = beside(config_file, ".held");
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(FileError::Step { step: "remove", path, source }),
+    }
+}
+
+fn directory(config_file: &Path) -> PathBuf {
+    beside(config_file, ".history")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration of `me` with a revision that is right.
+    fn ours(more: &str) -> String {
+        let text = |revision: &str| format!("global\n    description supervisor=me rev={revision}\n{more}\n");
+        text(&template::revision(&text("")))
+    }
+
+    fn revision(text: &str) -> &str {
+        described(text).unwrap().1
+    }
+
+    #[test]
+    fn the_last_twenty_are_kept_each_once_and_the_newest_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("haproxy.cfg");
+        assert_eq!(list(&file).unwrap(), []);
+        keep(&file, "not ours").unwrap();
+        assert_eq!(list(&file).unwrap(), []);
+        let texts: Vec<String> = (0..KEPT + 5).map(|n| ours(&format!("# {n}"))).collect();
+        for text in &texts {
+            keep(&file, text).unwrap();
+            keep(&file, text).unwrap();
+        }
+        let kept = |file: &Path| -> Vec<String> {
+            list(file).unwrap().into_iter().map(|entry| entry.revision).collect()
+        };
+        let wanted: Vec<&str> = texts.iter().rev().take(KEPT).map(|text| revision(text)).collect();
+        assert_eq!(kept(&file), wanted);
+        // An old one that runs again is the newest, and not there twice.
+        let again = &texts[texts.len() - 3];
+        keep(&file, again).unwrap();
+        assert_eq!(kept(&file).len(), KEPT);
+        assert_eq!(kept(&file)[0], revision(again));
+        assert_eq!(kept(&file).iter().filter(|known| *known == revision(again)).count(), 1);
+        let entry = &list(&file).unwrap()[0];
+        assert_eq!(read(entry, "me").unwrap().unwrap().text, *again);
+        assert_eq!(read(entry, "another").unwrap(), None);
+        fs::write(&entry.path, again.replace("global", "global # edited")).unwrap();
+        assert_eq!(read(entry, "me").unwrap(), None, "it is not what it says");
+    }
+
+    #[test]
+    fn a_revision_is_named_by_its_beginning_or_is_the_one_before() {
+        let entry = |number, revision: &str| Entry {
+            revision: revision.to_owned(),
+            number,
+            at: Wall(0),
+            bytes: 0,
+            path: PathBuf::new(),
+        };
+        let entries = [entry(3, "abcd3"), entry(2, "abce2"), entry(1, "ffff1")];
+        let chosen = |wanted, running| choose(&entries, wanted, running).map(|entry| entry.number);
+        assert_eq!(chosen(None, Some("abcd3")), Ok(2));
+        assert_eq!(chosen(None, Some("abce2")), Ok(3), "the newest other one");
+        assert_eq!(chosen(Some("abce"), None), Ok(2));
+        assert_eq!(chosen(Some("ffff1"), None), Ok(1));
+        assert_eq!(chosen(Some("abc"), None), Err(Choice::Unknown("abc".into())));
+        assert_eq!(chosen(Some("0000"), None), Err(Choice::Unknown("0000".into())));
+        assert_eq!(choose(&entries[2..], None, Some("ffff1")), Err(Choice::NoOther));
+        let twins = [entry(2, "abcd2"), entry(1, "abcd1")];
+        assert_eq!(choose(&twins, Some("abcd"), None), Err(Choice::Ambiguous("abcd".into())));
+    }
+
+    #[test]
+    fn what_is_held_is_read_back_until_it_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("haproxy.cfg");
+        assert_eq!(held(&file).unwrap(), None);
+        let by = Operator { uid: 0, pid: None, name: Some("alice".into()) };
+        let wanted = Hold {
+            revision: "a".into(),
+            instead_of: "b".into(),
+            by,
+            because: Some("it was \"good\"".into()),
+            at: Wall(7),
+        };
+        hold(&file, &wanted).unwrap();
+        assert_eq!(held(&file).unwrap(), Some(wanted));
+        assert!(release(&file).unwrap() && !release(&file).unwrap());
+        assert_eq!(held(&file).unwrap(), None);
+        fs::write(dir.path().join("haproxy.cfg.held"), "rubbish").unwrap();
+        assert_eq!(held(&file).unwrap(), None);
+    }
+}

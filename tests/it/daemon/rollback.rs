@@ -1,0 +1,166 @@
+//! Going back to a configuration that HAProxy ran: through the daemon and without one, held until the settings change.
+
+use super::world::{Daemon, World, said};
+use crate::haproxy::lab::until;
+use serde_json::Value;
+use supervisor::actuator::haproxy::history;
+
+/// The settings with another number of connections: another configuration.
+fn with_maxconn(world: &World, maxconn: u32) -> String {
+    world.settings().replace("[proxies.edge]", &format!("[proxies.edge]\nmaxconn = {maxconn}"))
+}
+
+fn config(world: &World) -> String {
+    std::fs::read_to_string(world.path("haproxy.cfg")).unwrap()
+}
+
+fn has(world: &World, maxconn: u32) -> bool {
+    config(world).contains(&format!("\n    maxconn {maxconn}\n"))
+}
+
+/// The revisions that are kept, the newest first.
+fn kept(world: &World) -> Vec<String> {
+    history::list(&world.path("haproxy.cfg")).unwrap().into_iter().map(|entry| entry.revision).collect()
+}
+
+/// How the status has it.
+async fn stands(daemon: &Daemon) -> (String, Option<String>) {
+    let config = daemon.view().await.unwrap().proxies[0].config.clone();
+    (config.state, config.revision)
+}
+
+#[track_caller]
+fn ok(world: &World, arguments: &[&str]) -> String {
+    let output = world.command(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", said(&output));
+    said(&output)
+}
+
+/// Two configurations that HAProxy ran, the second of which it runs.
+async fn two(world: &World) -> (Daemon, String, String) {
+    let daemon = world.running().await;
+    until("the first is kept", async || kept(world).len() == 1).await;
+    world.write(&with_maxconn(world, 1234));
+    until("the second is kept", async || kept(world).len() == 2).await;
+    let revisions = kept(world);
+    (daemon, revisions[1].clone(), revisions[0].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_is_held_by_the_daemon_until_the_settings_change() {
+    let world = World::new().await;
+    let (mut daemon, first, second) = two(&world).await;
+    let list = ok(&world, &["haproxy", "history"]);
+    assert!(list.contains(&format!("* {second}")) && list.contains(&format!("  {first}")), "{list}");
+
+    let worker = world.worker().await;
+    let rehearsed = ok(&world, &["haproxy", "rollback", "--dry-run"]);
+    assert!(rehearsed.contains(&format!("would load {first} in place of {second}")), "{rehearsed}");
+    assert!(rehearsed.contains("-    maxconn 1234"), "the difference is shown: {rehearsed}");
+    assert_eq!((world.worker().await, has(&world, 1234)), (worker, true), "nothing was done");
+
+    let done = ok(&world, &["haproxy", "rollback", "--reason", "the new one is slow"]);
+    assert!(done.contains(&format!("HAProxy runs {first} now")), "{done}");
+    assert!(!has(&world, 1234) && world.worker().await != worker);
+    assert_eq!(stands(&daemon).await, ("held".to_owned(), Some(first.clone())));
+    assert_eq!(world.site().await.as_deref(), Ok("onprem"), "traffic flows as before");
+    for command in [&["status"][..], &["explain", "api"], &["haproxy", "history"]] {
+        let words: Vec<String> =
+            said(&world.command(command)).split_whitespace().map(str::to_owned).collect();
+        let text = words.join(" ");
+        assert!(text.contains("held at") && text.contains("the new one is slow"), "{command:?}: {text}");
+    }
+    let again = ok(&world, &["haproxy", "rollback", &first[..6]]);
+    assert!(again.contains("is what it runs already"), "{again}");
+
+    // Neither its own looks, nor a new daemon, load what the settings lead to.
+    daemon.stop().await;
+    let mut daemon = world.run();
+    daemon.until("it is held still", |view| view.proxies[0].config.state == "held").await;
+    assert!(!has(&world, 1234));
+
+    // Other settings end it, and that is said.
+    world.write(&with_maxconn(&world, 2345));
+    until("what the settings lead to runs", async || has(&world, 2345)).await;
+    daemon.until("and is shown", |view| view.proxies[0].config.state == "in_force").await;
+    daemon.until_logged("is held no longer").await;
+    assert!(!world.path("haproxy.cfg.held").exists());
+    daemon.stop().await;
+    let journal = said(&world.command(&["haproxy", "history"]));
+    assert!(!journal.contains("held at"), "{journal}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resume_ends_it_and_unknown_revisions_are_denied() {
+    let world = World::new().await;
+    let (daemon, first, second) = two(&world).await;
+    let unknown = world.command(&["haproxy", "rollback", "ffffffff"]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", said(&unknown));
+    assert!(
+        said(&unknown).contains("denied: no configuration of revision ffffffff is kept"),
+        "{}",
+        said(&unknown)
+    );
+    let nothing = ok(&world, &["haproxy", "resume"]);
+    assert!(nothing.contains("nothing is held"), "{nothing}");
+
+    ok(&world, &["haproxy", "rollback", &first]);
+    assert_eq!(stands(&daemon).await.0, "held");
+    let output = world.command(&["haproxy", "resume", "--format", "json"]);
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    assert_eq!(
+        (&document["verdict"], &document["stands"]["state"]),
+        (&"accepted".into(), &"in_force".into()),
+        "{document}"
+    );
+    assert_eq!(document["stands"]["revision"], second.as_str());
+    assert!(has(&world, 1234));
+
+    // A kept file that was edited is not what it says it is.
+    let dir = world.path("haproxy.cfg.history");
+    let file = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.display().to_string().contains(&first)).unwrap();
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "# edited\n").unwrap();
+    let edited = world.command(&["haproxy", "rollback", &first]);
+    assert_eq!(edited.status.code(), Some(1), "{}", said(&edited));
+    assert!(said(&edited).contains("is not whole"), "{}", said(&edited));
+    assert!(has(&world, 1234));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_daemon_the_command_does_it_and_the_next_daemon_keeps_to_it() {
+    let world = World::new().await;
+    let (mut daemon, first, second) = two(&world).await;
+    daemon.stop().await;
+    let done = ok(&world, &["haproxy", "rollback", "--reason", "by hand"]);
+    assert!(done.contains(&format!("HAProxy runs {first} now")), "{done}");
+    assert!(!has(&world, 1234));
+    let daemon = world.run();
+    daemon.until("it is held", |view| view.proxies[0].config.state == "held").await;
+    assert!(!has(&world, 1234));
+    ok(&world, &["haproxy", "resume"]);
+    assert_eq!(stands(&daemon).await, ("in_force".to_owned(), Some(second)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_compared_with_what_the_settings_lead_to() {
+    let world = World::new().await;
+    let stub = world.command(&["render", "--diff"]);
+    assert_eq!(stub.status.code(), Some(1), "{}", said(&stub));
+    assert!(
+        said(&stub).contains("-listen stub") && said(&stub).contains("+backend api__onprem"),
+        "{}",
+        said(&stub)
+    );
+    let mut daemon = world.running().await;
+    until("the file is written", async || kept(&world).len() == 1).await;
+    assert_eq!(ok(&world, &["render", "--diff"]), "");
+    daemon.stop().await;
+    world.write(&with_maxconn(&world, 1234));
+    let text = said(&world.command(&["render", "--diff"]));
+    assert!(text.contains("+    maxconn 1234") && text.contains("+++ the settings"), "{text}");
+    let output = world.command(&["render", "--diff", "--format", "json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &document["same"]), (Some(1), &Value::Bool(false)), "{document}");
+}
