@@ -175,6 +175,7 @@ impl World {
             checks: self.servers.iter().map(|(server, _)| (*server, check)).collect(),
             serving: BTreeMap::new(),
             out: Some(BTreeMap::new()),
+            master: None,
         };
         self.step(Event::Proxy(look), records)?;
         let result = PeerResult::Answered(BTreeMap::new());

@@ -7,8 +7,8 @@ mod gauges;
 
 use super::Sources;
 use crate::control::server::error;
-use crate::domain::event::MailEnd;
-use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
+use crate::domain::event::{ConfigSeen, Configured, MailEnd, ReloadSeen};
+use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::policy::{ContainerRef, Policy};
 use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
 use crate::domain::{Decision, Event, Reason};
@@ -22,6 +22,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -32,6 +33,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// From a loopback answer to the slowest timeout that anybody sets, in seconds.
 const PROBE_BUCKETS_SECONDS: [f64; 12] =
     [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// From a small configuration to thousands of backends behind a slow name server, in seconds.
+const RELOAD_BUCKETS_SECONDS: [f64; 9] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
 /// A name as a label, without a copy on the heap for every probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +85,23 @@ struct EventLabels {
     effect: &'static str,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct ProxyLabels {
+    proxy: Label,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    proxy: Label,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct DriftLabels {
+    service: Label,
+    what: &'static str,
+}
+
 /// What is counted. One for the process, shared by the loop and the listener.
 #[derive(Debug)]
 pub struct Metrics {
@@ -93,6 +114,12 @@ pub struct Metrics {
     breaches: Counter,
     heals: Family<HealLabels, Counter>,
     mails: Family<MailLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    reload_duration: Family<ProxyLabels, Histogram, fn() -> Histogram>,
+    switch_duration: Family<ProxyLabels, Histogram, fn() -> Histogram>,
+    old_workers: Family<ProxyLabels, Gauge>,
+    failed_reloads: Family<ProxyLabels, Gauge>,
+    drifts: Family<DriftLabels, Counter>,
     /// The label sets in use that name a target: what a change of settings has to look through.
     targets: Mutex<Targets>,
 }
@@ -101,12 +128,16 @@ pub struct Metrics {
 struct Targets {
     probes: BTreeSet<ProbeLabels>,
     moves: BTreeSet<MoveLabels>,
+    drifts: BTreeSet<DriftLabels>,
+    reloads: BTreeSet<ReloadLabels>,
+    switched: BTreeSet<ProxyLabels>,
     heals: BTreeSet<HealLabels>,
 }
 
 impl Default for Metrics {
     fn default() -> Metrics {
         let histogram: fn() -> Histogram = || Histogram::new(PROBE_BUCKETS_SECONDS);
+        let reloads: fn() -> Histogram = || Histogram::new(RELOAD_BUCKETS_SECONDS);
         Metrics {
             failovers: Family::default(),
             failbacks: Family::default(),
@@ -117,6 +148,12 @@ impl Default for Metrics {
             breaches: Counter::default(),
             heals: Family::default(),
             mails: Family::default(),
+            reloads: Family::default(),
+            reload_duration: Family::new_with_constructor(reloads),
+            switch_duration: Family::new_with_constructor(histogram),
+            old_workers: Family::default(),
+            failed_reloads: Family::default(),
+            drifts: Family::default(),
             targets: Mutex::default(),
         }
     }
@@ -132,16 +169,28 @@ impl Metrics {
                 let took_seconds = probed.ended.since(probed.started).duration().as_secs_f64();
                 self.probed(probed.server, probed.outcome, took_seconds);
             }
-            Event::PolicyChanged(policy) => self.forget_all_but(policy),
+            Event::PolicyChanged(policy) => {
+                self.forget_all_but(policy);
+                // Those that stay come back with their next look.
+                self.old_workers.clear();
+                self.failed_reloads.clear();
+            }
+            Event::Proxy(seen) => match seen.master {
+                Some(master) => {
+                    let labels = ProxyLabels { proxy: Label(seen.proxy.0) };
+                    self.old_workers.get_or_create_owned(&labels).set(i64::from(master.old_workers));
+                    self.failed_reloads.get_or_create_owned(&labels).set(i64::from(master.failed_reloads));
+                }
+                None => self.masterless(seen.proxy),
+            },
+            Event::ProxyLost { proxy } => self.masterless(*proxy),
+            Event::Configured(configured) => self.configured(configured, !decision.is_empty()),
             Event::Started
             | Event::Lived(_)
             | Event::ProberSilent { .. }
             | Event::Container(_)
             | Event::Containers(_)
             | Event::EngineLost { .. }
-            | Event::Proxy(_)
-            | Event::ProxyLost { .. }
-            | Event::Configured(_)
             | Event::Routed(_)
             | Event::Finished(_)
             | Event::Peer(_)
@@ -159,6 +208,13 @@ impl Metrics {
                 Reason::Failback { service, from, to, .. } => {
                     self.moved(&self.failbacks, *service, *from, *to)
                 }
+                Reason::RouteInForce { proxy, took, .. } => {
+                    let labels = ProxyLabels { proxy: Label(proxy.0) };
+                    self.targets().switched.insert(labels);
+                    self.switch_duration.get_or_create_owned(&labels).observe(took.duration().as_secs_f64());
+                }
+                Reason::Reasserted { service, found: Some(_), .. } => self.drifted(*service, "route"),
+                Reason::AdminReasserted { server, .. } => self.drifted(server.service, "server"),
                 Reason::Switchover { service, from, to, .. } => {
                     self.moved(&self.switchovers, *service, *from, *to);
                 }
@@ -200,6 +256,38 @@ impl Metrics {
         if outcome != Cause::Probe(ProbeFault::OwnResources).code() {
             self.probe_duration.get_or_create_owned(&ServerLabels { service, server }).observe(took_seconds);
         }
+    }
+
+    /// A reload; or a configuration that did not get as far, unless it is the same one again.
+    fn configured(&self, configured: &Configured, is_news: bool) {
+        let proxy = Label(configured.proxy.0);
+        let outcome = match (configured.reload, &configured.config) {
+            (Some(ReloadSeen::Loaded { took }), _) => {
+                let labels = ProxyLabels { proxy };
+                self.reload_duration.get_or_create_owned(&labels).observe(took.duration().as_secs_f64());
+                "loaded"
+            }
+            (Some(ReloadSeen::Failed), _) => "failed",
+            (Some(ReloadSeen::Unproven), _) => "unproven",
+            (None, ConfigSeen::Refused { .. }) if is_news => "refused",
+            (None, _) => return,
+        };
+        let labels = ReloadLabels { proxy, outcome };
+        self.targets().reloads.insert(labels);
+        self.reloads.get_or_create_owned(&labels).inc();
+    }
+
+    /// Its master tells nothing: an old figure would be a lie.
+    fn masterless(&self, proxy: ProxyId) {
+        let labels = ProxyLabels { proxy: Label(proxy.0) };
+        self.old_workers.remove(&labels);
+        self.failed_reloads.remove(&labels);
+    }
+
+    fn drifted(&self, service: ServiceId, what: &'static str) {
+        let labels = DriftLabels { service: Label(service.0), what };
+        self.targets().drifts.insert(labels);
+        self.drifts.get_or_create_owned(&labels).inc();
     }
 
     fn healed(&self, container: &ContainerRef, outcome: &'static str) {
@@ -246,6 +334,30 @@ impl Metrics {
             }
             stays
         });
+        let proxy_stays =
+            |proxy: Label| policy.services.values().any(|known| known.proxies.contains(&ProxyId(proxy.0)));
+        targets.reloads.retain(|labels| {
+            let stays = proxy_stays(labels.proxy);
+            if !stays {
+                self.reloads.remove(labels);
+                self.reload_duration.remove(&ProxyLabels { proxy: labels.proxy });
+            }
+            stays
+        });
+        targets.switched.retain(|labels| {
+            let stays = proxy_stays(labels.proxy);
+            if !stays {
+                self.switch_duration.remove(labels);
+            }
+            stays
+        });
+        targets.drifts.retain(|labels| {
+            let stays = service_stays(labels.service);
+            if !stays {
+                self.drifts.remove(labels);
+            }
+            stays
+        });
         targets.moves.retain(|labels| {
             let stays = service_stays(labels.service);
             if !stays {
@@ -276,6 +388,18 @@ impl Metrics {
         registry.register("switchovers", "Moves that a person ordered", self.switchovers.clone());
         registry.register("heals", "Starts and restarts of containers", self.heals.clone());
         registry.register("mails", "What became of mails that supervisor sent itself", self.mails.clone());
+        let help = "Reloads of HAProxy, and configurations that were refused before one";
+        registry.register("haproxy_reloads", help, self.reloads.clone());
+        let help = "From the order to reload to the proof of the new worker";
+        registry.register("haproxy_reload_duration_seconds", help, self.reload_duration.clone());
+        let help = "From the decision to the read-back of a route";
+        registry.register("switch_duration_seconds", help, self.switch_duration.clone());
+        let help = "Workers that were replaced and finish what they have";
+        registry.register("haproxy_old_workers", help, self.old_workers.clone());
+        let help = "Reloads that failed since the last good one";
+        registry.register("haproxy_failed_reloads", help, self.failed_reloads.clone());
+        let help = "What HAProxy did otherwise than decided, and was told again";
+        registry.register("drifts", help, self.drifts.clone());
         registry.register("probes", "Probes by their outcome", self.probes.clone());
         let help = "How long probes took";
         registry.register("probe_duration_seconds", help, self.probe_duration.clone());

@@ -740,6 +740,61 @@ async fn the_metrics_have_their_documented_names_and_labels() {
 }
 
 #[tokio::test]
+async fn reloads_switches_and_drift_are_counted_by_haproxy_and_service() {
+    use crate::domain::event::{Configured, MasterSeen, ProxySeen, ReloadSeen};
+    let page = Page::start(Ok(vec![])).await;
+    let (proxy, nothing) = (name("edge"), Decision::default());
+    let configured = |config, reload| Event::Configured(Configured { proxy, config, reload });
+    let in_force = || ConfigSeen::InForce { revision: "r".to_owned() };
+    let refused = || ConfigSeen::Refused { message: "line 3".to_owned() };
+    page.metrics.record(&configured(in_force(), Some(ReloadSeen::Loaded { took: Span(150) })), &nothing);
+    page.metrics.record(&configured(in_force(), None), &nothing);
+    page.metrics.record(&configured(refused(), Some(ReloadSeen::Failed)), &nothing);
+    let (service, site) = (name("api"), name("cloud"));
+    let reasons = vec![
+        Reason::ConfigRefused { proxy, message: "line 3".to_owned() },
+        Reason::RouteInForce { service, site, proxy, took: Span(3) },
+        Reason::Reasserted { service, site, found: Some(name("onprem")) },
+        Reason::Reasserted { service, site, found: None },
+    ];
+    page.metrics.record(&configured(refused(), None), &Decision { reasons, ..Decision::default() });
+    page.metrics.record(&configured(refused(), None), &nothing);
+    let seen = |master| {
+        Event::Proxy(ProxySeen {
+            proxy,
+            at: Boot(0),
+            identity: ProxyIdentity { pid: 1, started: 1 },
+            master,
+            owner: None,
+            ours: true,
+            routes: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            serving: BTreeMap::new(),
+            out: None,
+        })
+    };
+    page.metrics.record(&seen(Some(MasterSeen { old_workers: 2, failed_reloads: 1 })), &nothing);
+    let (_, body) = page.get("/metrics").await;
+    for line in [
+        "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"loaded\"} 1",
+        "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"failed\"} 1",
+        "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"refused\"} 1",
+        "supervisor_haproxy_reload_duration_seconds_count{proxy=\"edge\"} 1",
+        "supervisor_haproxy_reload_duration_seconds_bucket{le=\"0.2\",proxy=\"edge\"} 1",
+        "supervisor_haproxy_old_workers{proxy=\"edge\"} 2",
+        "supervisor_haproxy_failed_reloads{proxy=\"edge\"} 1",
+        "supervisor_haproxy_config{proxy=\"edge\",state=\"in_force\"} 0",
+        "supervisor_switch_duration_seconds_count{proxy=\"edge\"} 1",
+        "supervisor_drifts_total{service=\"api\",what=\"route\"} 1",
+    ] {
+        assert!(body.lines().any(|got| got == line), "{line} is missing in:\n{body}");
+    }
+    page.metrics.record(&seen(None), &nothing);
+    let (_, body) = page.get("/metrics").await;
+    assert!(!body.contains("haproxy_old_workers{"), "what nobody tells is not shown: {body}");
+}
+
+#[tokio::test]
 async fn a_target_that_is_gone_takes_its_samples_with_it() {
     let page = Page::start(Ok(vec![])).await;
     let nothing = Decision::default();

@@ -94,6 +94,15 @@ impl Collector for ViewGauges {
         let proxies = proxies.map(|proxy| ([("proxy", proxy.name.as_str())], proxy.link != Link::Lost));
         family(encoder, "proxy_up", "1: this HAProxy answers on its sockets", proxies)?;
 
+        let configs = view.proxies.iter().flat_map(|proxy| {
+            ["in_force", "held", "refused", "unproven"].map(|state| {
+                let labels = [("proxy", proxy.name.as_str()), ("state", state)];
+                (labels, proxy.config.state == state)
+            })
+        });
+        let help = "1: how this HAProxy's configuration stands against the settings";
+        family(encoder, "haproxy_config", help, configs)?;
+
         let engines =
             view.engines.iter().filter_map(|engine| Some(([("engine", engine.name.as_str())], engine.up?)));
         family(encoder, "engine_up", "1: this Docker engine answers", engines)?;

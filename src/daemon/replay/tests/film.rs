@@ -278,6 +278,7 @@ impl Film {
             checks: BTreeMap::new(),
             serving: BTreeMap::new(),
             out: Some(BTreeMap::new()),
+            master: None,
         }));
     }
 
