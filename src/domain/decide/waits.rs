@@ -39,7 +39,7 @@ pub(super) fn release(draft: &mut Draft<'_>) {
         let why = draft.repair(container).and_then(|repair| repair.waits.as_ref());
         why.is_some_and(|why| why.is_for_another() && !holds(draft, container, why))
     };
-    for container in waiting {
+    for container in restarts_first(draft, waiting.into_iter().collect()) {
         if is_free(draft, &container) {
             wake(draft, &container);
         }
