@@ -83,12 +83,22 @@ pub(super) fn test(draft: &mut Draft<'_>) {
 
 /// The incidents whose time has come.
 pub(super) fn due(draft: &mut Draft<'_>, ids: &[IncidentId]) {
+    let mut touched: BTreeSet<IncidentId> = ids.iter().copied().collect();
     for id in ids {
-        if let Some(incident) = draft.incident(*id).cloned() {
-            look(draft, &incident.trouble);
+        let Some(trouble) = draft.incident(*id).map(|incident| incident.trouble.clone()) else { continue };
+        look(draft, &trouble);
+        // What it covered is told now, if it lasts.
+        if let Trouble::ProxyLost { proxy } = trouble {
+            let covered: Vec<Trouble> = draft
+                .state
+                .policy
+                .containers_running(proxy)
+                .map(|container| Trouble::ContainerDown { container: container.clone() })
+                .collect();
+            touched.extend(covered.iter().filter_map(|trouble| look(draft, trouble)));
         }
     }
-    tell(draft, ids.iter().copied().collect());
+    tell(draft, touched);
 }
 
 /// Everything that the changes so far may have made wrong or right.

@@ -583,6 +583,19 @@ fn a_container_that_is_left_is_part_of_its_haproxy_when_that_does_not_answer() {
 }
 
 #[test]
+fn what_a_lost_haproxy_covered_is_told_when_that_ends_by_time() {
+    let mut world = beside_haproxy();
+    world.container("haproxy", ContainerSign::Died { exit: Some(0) });
+    lost(&mut world);
+    // It answers so soon that its container may yet be what was lost.
+    wait(&mut world, 5);
+    world.see_proxy();
+    assert_eq!(open(&world), ["ProxyLost"]);
+    wait(&mut world, 30);
+    assert_eq!(open(&world), ["ContainerDown"]);
+}
+
+#[test]
 fn a_start_of_ours_forgets_nothing_of_an_haproxy_that_does_not_answer() {
     let mut world = beside_haproxy();
     world.container("haproxy", ContainerSign::Died { exit: Some(0) });
