@@ -368,7 +368,7 @@ pub fn outlook(group: &Group<'_>, stay: Stay, now: Now) -> Vec<Outlook> {
     let mut next = Vec::new();
     match stay {
         Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::Divided { .. } | Stay::TakenOut => {
-            return vec![Outlook::FirstHealthy];
+            return if group.is_paused() { Vec::new() } else { vec![Outlook::FirstHealthy] };
         }
         // The way out is in the reason itself.
         Stay::Unmanaged

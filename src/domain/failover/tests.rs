@@ -293,12 +293,13 @@ fn what_comes_next_is_as_the_settings_and_the_sites_say() {
         Outlook::ReturnsAfter { better, healthy, hold_down }
     };
     let (refuge, none) = (Outlook::Refuge { to: cloud }, Outlook::NoRefuge);
-    let table: [(&str, Service, &ServicePolicy, Vec<Outlook>); 13] = [
+    let table: [(&str, Service, &ServicePolicy, Vec<Outlook>); 14] = [
         ("one site", on("onprem", &[("api-onprem", UP)]), &one, vec![]),
         ("both up", api("onprem", UP, UP), &two, vec![refuge]),
         ("the other down", api("onprem", UP, DOWN), &two, vec![none]),
         ("stateful", api("onprem", UP, UP), &stateful, vec![]),
         ("paused", paused, &two, vec![]),
+        ("paused, and all down", Service { paused: true, ..api("onprem", DOWN, DOWN) }, &two, vec![]),
         ("paused, and away", Service { paused: true, ..api("cloud", DOWN, UP) }, &two, vec![]),
         ("pinned", pinned, &two, vec![]),
         ("away", api("cloud", DOWN, UP), &two, vec![returns(None), none]),
