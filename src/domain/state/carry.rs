@@ -71,6 +71,7 @@ impl State {
             service.adopt_out(wanted, &self.policy);
             service.derive_admin();
         }
+        self.reindex();
     }
 
     /// Moves every stored moment onto the clock of a new boot: what was `x` before `stored` is `x` before `now`.

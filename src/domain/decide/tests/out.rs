@@ -329,6 +329,9 @@ fn orders_are_taken_over_from_a_stored_state() {
     assert_eq!(known.maintenance, world.state.services[&service("api")].maintenance);
     assert_eq!(known.servers[&name("a1")].admin, Admin::Drain);
     assert_eq!(fresh.desired(proxy()).servers, world.state.desired(proxy()).servers);
+    let mut rebuilt = fresh.clone();
+    rebuilt.reindex();
+    assert_eq!(fresh, rebuilt, "how the pools stand follows");
 }
 
 #[test]
