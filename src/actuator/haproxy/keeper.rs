@@ -192,19 +192,23 @@ impl Keeper {
             Ok(rendered) => rendered,
             Err(error) => return refused(&chain(&error)),
         };
+        let info = wanted.target.runtime.info().await;
+        // What is held there is its owner's business, too.
+        if let Ok(info) = &info
+            && !wanted.take_over
+            && is_anothers(info, wanted)
+        {
+            self.restored = false;
+            return Turn::Quiet;
+        }
         // What a person went back to, in place of it.
         let (rendered, hold) = match rollback::held(wanted, &rendered).await {
             Ok(Some((held, hold))) => (held, Some(hold)),
             Ok(None) => (rendered, None),
             Err(words) => return refused(&words),
         };
-        let Ok(info) = wanted.target.runtime.info().await else {
-            return self.prepare(wanted, &rendered).await;
-        };
+        let Ok(info) = info else { return self.prepare(wanted, &rendered).await };
         self.restored = false;
-        if !wanted.take_over && is_anothers(&info, wanted) {
-            return Turn::Quiet;
-        }
         // One that was not proved in time may have come into force since.
         let in_force = info.description.as_deref() == Some(&rendered.description);
         if !in_force && self.holds_back(&rendered.revision) {

@@ -6,6 +6,7 @@
 use super::files::{self, FileError};
 use super::history;
 use super::template;
+use crate::chain::chain;
 use std::path::{Path, PathBuf};
 
 /// Keeps `text`, which HAProxy runs, as `….last-good` beside `config_file`, and as the newest of its history.
@@ -15,7 +16,11 @@ pub(super) fn keep(config_file: &Path, text: &str) -> Result<(), FileError> {
         files::replace(&path, text.as_bytes())?;
     }
     // Also after a start with a `.last-good` of a version that kept no history.
-    history::keep(config_file, text)
+    if let Err(error) = history::keep(config_file, text) {
+        // One to go back to less: no reason to keep HAProxy from its next configuration.
+        tracing::warn!(error = chain(&error), "the configuration cannot be kept in the history");
+    }
+    Ok(())
 }
 
 /// Keeps `text`, the file that is about to be replaced: as the last good one if HAProxy, whose description is
