@@ -27,7 +27,7 @@ const SIZES: [usize; 3] = [10, 1_000, 10_000];
 /// Of the bound, 1,000 servers: what the journal of a quiet day may have.
 const BOUND_SIZE: usize = 1_000;
 
-/// A month of such days is in the default bound of 256 MiB.
+/// Three weeks of such days are in the default bound of 256 MiB.
 const DAY_MAX: u64 = 10_000_000;
 
 /// One probe of so many gets no answer on a quiet day.

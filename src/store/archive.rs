@@ -290,9 +290,9 @@ impl<R: BufRead> Archive<R> {
         };
         // A snapshot has the number of the record before it.
         self.last = match &parsed {
-            Line::Record(record) => ascending(record.seq, before + 1)?,
-            Line::Damaged { seq } => ascending(*seq, before + 1)?,
-            Line::Gap(gap) => ascending(gap.last, before + 1)?,
+            Line::Record(record) => ascending(record.seq, before.saturating_add(1))?,
+            Line::Damaged { seq } => ascending(*seq, before.saturating_add(1))?,
+            Line::Gap(gap) => ascending(gap.last, before.saturating_add(1))?,
             Line::Snapshot(snapshot) => ascending(snapshot.seq, before)?,
         };
         let item = match parsed {
@@ -308,7 +308,7 @@ impl<R: BufRead> Archive<R> {
             Item::Gap(gap) => gap.first,
             Item::Snapshot(snapshot) => snapshot.info.seq,
         };
-        if first > before + 1 {
+        if first > before.saturating_add(1) {
             let why = "they are not in the file".to_owned();
             self.held = Some(item);
             return Ok(Some(Item::Gap(Gap { first: before + 1, last: first - 1, ended: Wall(0), why })));

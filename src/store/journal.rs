@@ -113,8 +113,8 @@ pub(super) fn state_of(state: &[u8], policy: &[u8]) -> Result<State, serde_json:
     Ok(state)
 }
 
-/// The largest state that is read: many times that of 10,000 servers. What claims to be larger is damaged.
-const STATE_BYTES_MAX: u64 = 1 << 30;
+/// The largest state that is read: some ten times that of 10,000 servers. What claims to be larger is damaged.
+const STATE_BYTES_MAX: u64 = 128 << 20;
 
 /// A state as it is stored: servers are much alike, and it takes a tenth of the room. As fast as it goes, because records wait
 /// for the writer meanwhile.
