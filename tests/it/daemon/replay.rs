@@ -211,11 +211,12 @@ async fn what_cannot_be_replayed_says_why_and_ends_as_documented() {
     ends(&["replay"], 69, "the journal in");
     ends(&["journal", "export"], 69, "is empty");
     let other = world.path("elsewhere");
-    let daemon = world.run();
+    let mut daemon = world.run();
     daemon.until("it watches", |_| true).await;
     until("something is stored", async || replay(&world, &["replay"]).status.success()).await;
+    // Nothing is decided any more.
+    daemon.stop().await;
     ends(&["replay", "--since", "1ms"], 0, "nothing was decided in the time asked for");
-    drop(daemon);
     std::fs::create_dir_all(&other).unwrap();
     std::fs::copy(state.join("supervisor.db"), other.join("supervisor.db")).unwrap();
     let conn = rusqlite::Connection::open(other.join("supervisor.db")).unwrap();

@@ -43,6 +43,13 @@ async fn two(world: &World) -> (Daemon, String, String) {
     world.write(&with_maxconn(world, 1234));
     until("the second is kept", async || kept(world).len() == 2).await;
     let revisions = kept(world);
+    // It is kept when HAProxy is seen to run it, and known when the reload has been verified.
+    daemon
+        .until("the second is in force", |view| {
+            let config = &view.proxies[0].config;
+            config.state == "in_force" && config.revision.as_ref() == Some(&revisions[0])
+        })
+        .await;
     (daemon, revisions[1].clone(), revisions[0].clone())
 }
 
