@@ -6,7 +6,6 @@
 use super::files::{self, FileError};
 use super::history;
 use super::template;
-use crate::chain::chain;
 use std::path::{Path, PathBuf};
 
 /// Keeps `text`, which HAProxy runs, as `….last-good` beside `config_file`, and as the newest of its history.
@@ -18,7 +17,9 @@ pub(super) fn keep(config_file: &Path, text: &str) -> Result<(), FileError> {
     // Also after a start with a `.last-good` of a version that kept no history.
     if let Err(error) = history::keep(config_file, text) {
         // One to go back to less: no reason to keep HAProxy from its next configuration.
-        tracing::warn!(error = chain(&error), "the configuration cannot be kept in the history");
+        // It is tried again at each look, so it must not fill the log.
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(error, "the configuration is not kept in the history");
     }
     Ok(())
 }
