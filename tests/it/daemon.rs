@@ -21,6 +21,7 @@ mod second;
 mod sequences;
 mod serving;
 mod settings;
+mod slow_disk;
 mod systemd;
 mod trace;
 mod world;

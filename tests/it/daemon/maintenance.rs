@@ -126,13 +126,17 @@ async fn haproxy_is_told_of_an_order_when_the_disk_has_it() {
     /// Within what a commit may take before the disk counts as slow (half a second).
     const SYNC: Duration = Duration::from_millis(150);
     let world = World::new().await;
-    let delay = format!("inject=fdatasync,fsync:delay_enter={}", SYNC.as_micros());
-    let trace = world.path("trace").display().to_string();
-    let slow = ["strace", "-D", "-f", "-qq", "-o", &trace, "-e", "trace=fdatasync,fsync", "-e", &delay];
-    let mut daemon = world.run_under(&slow);
+    let mut daemon = world.run_on_slow_disk(SYNC);
     world.well(&daemon).await;
-    // What the start has to write, it has written.
-    tokio::time::sleep(4 * SYNC).await;
+    // What the start has to write, it has written: for longer than a sync takes, there was none.
+    let (mut syncs, mut since) = (world.syncs(), Instant::now());
+    until("nothing is being written", async || {
+        if syncs != world.syncs() {
+            (syncs, since) = (world.syncs(), Instant::now());
+        }
+        since.elapsed() > 2 * SYNC
+    })
+    .await;
     let order =
         OrderBody::Maintain { server: id("api-onprem"), admin: Admin::Maint, for_ms: None, force: false };
     let body = CommandBody { order, because: None, dry_run: false };
