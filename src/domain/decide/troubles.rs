@@ -61,7 +61,7 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
             None => Is::Right,
             Some(ProxyLink::Lost { .. }) => Is::Wrong,
             Some(ProxyLink::Ours | ProxyLink::Foreign { .. }) => {
-                trusted(draft, proxy_shaky_until(draft, *proxy))
+                trusted(draft, trouble, || proxy_shaky_until(draft, *proxy))
             }
             Some(ProxyLink::Unseen) => Is::Open,
         },
@@ -158,22 +158,26 @@ fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
     let serving = service.placement.site();
     let down = serving.filter(|site| sites.get(site).is_some_and(|site| site.is_down()));
     let unserved = down.filter(|_| !service.is_served_elsewhere(policy));
-    let kept = matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
-    if let Some(site) = unserved.filter(|_| kept) {
+    let kept = || matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
+    if let Some(site) = unserved.filter(|_| kept()) {
         let whole = Trouble::SiteDown { site };
         return if is_told(draft, &whole) { Is::PartOf(whole) } else { Is::Wrong };
     }
     match sites.values().any(|site| site.serves()) {
         // It is about to go there; what is open is over when it does.
         true if unserved.is_some() => Is::Open,
-        true => trusted(draft, serving.and_then(|site| shaky_until(draft, id, site))),
+        true => trusted(draft, &Trouble::ServiceDown { service: id }, || shaky_until(draft, id, serving?)),
         false => Is::Open,
     }
 }
 
-/// It seems right; until `shaky` that is not trusted.
-fn trusted(draft: &Draft<'_>, shaky: Option<Boot>) -> Is {
-    match shaky.filter(|at| *at > draft.now.boot) {
+/// It seems right; until what `shaky` finds that is not trusted, if people were told otherwise.
+fn trusted(draft: &Draft<'_>, trouble: &Trouble, shaky: impl FnOnce() -> Option<Boot>) -> Is {
+    // Most of the time nothing was wrong, and nobody asks how shaky it is.
+    if !draft.is_open(trouble) {
+        return Is::Right;
+    }
+    match shaky().filter(|at| *at > draft.now.boot) {
         Some(at) => Is::RightFrom(at),
         None => Is::Right,
     }
@@ -195,7 +199,7 @@ fn pool_is(draft: &Draft<'_>, service: ServiceId, site: SiteId) -> Is {
         None | Some(Standing::Out) => Is::Right,
         Some(Standing::Unproven) => Is::Open,
         Some(Standing::Healthy { .. } | Standing::Thin { .. }) => {
-            trusted(draft, shaky_until(draft, service, site))
+            trusted(draft, &Trouble::PoolDown { service, site }, || shaky_until(draft, service, site))
         }
         // One cause, one incident: the site's, if nothing serves there; the service's, if no site serves it.
         Some(Standing::Down { .. }) if is_told(draft, &Trouble::SiteDown { site }) => {
