@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, ensure};
 use supervisor::daemon::{Core, Step as Decided};
 use supervisor::domain::action::{Action, Deed, Finished, Heal, Outcome, Target};
+use supervisor::domain::by_name::ByName;
 use supervisor::domain::command::{Command, CommandId, Operator, Order};
 use supervisor::domain::damping::Damper;
 use supervisor::domain::delivery::{AlertPolicy, MailKey, Telling, Word};
@@ -357,7 +358,7 @@ fn service(number: usize) -> Result<(ServiceId, ServicePolicy)> {
 }
 
 /// The defaults of the settings, but where a budget for people would end what is measured.
-fn policy(services: BTreeMap<ServiceId, ServicePolicy>) -> Result<Policy> {
+fn policy(services: ByName<ServiceId, ServicePolicy>) -> Result<Policy> {
     let servers = services.values().flat_map(|service| service.servers.values());
     let containers = servers.filter_map(|server| {
         let policy = ContainerPolicy {

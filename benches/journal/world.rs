@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use supervisor::daemon::Core;
+use supervisor::domain::by_name::ByName;
 use supervisor::domain::damping::Damper;
 use supervisor::domain::delivery::AlertPolicy;
 use supervisor::domain::event::{
@@ -40,7 +41,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(services: usize, next_seq: u64, lost: u64, seed: u64) -> Result<World> {
-        let services = (0..services).map(service).collect::<Result<BTreeMap<_, _>>>()?;
+        let services = (0..services).map(service).collect::<Result<ByName<_, _>>>()?;
         let policy = policy(services)?;
         let servers = policy.services.iter().flat_map(|(id, service)| {
             service.servers.iter().filter_map(move |(name, server)| {
@@ -240,7 +241,7 @@ fn service(number: usize) -> Result<(ServiceId, ServicePolicy)> {
 }
 
 /// The defaults of the settings.
-fn policy(services: BTreeMap<ServiceId, ServicePolicy>) -> Result<Policy> {
+fn policy(services: ByName<ServiceId, ServicePolicy>) -> Result<Policy> {
     let servers = services.values().flat_map(|service| service.servers.values());
     let containers = servers.filter_map(|server| {
         let policy = ContainerPolicy {

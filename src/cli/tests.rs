@@ -4,6 +4,7 @@ use super::through::Came;
 use super::*;
 use crate::control::{self, Client, ControlSocket};
 use crate::daemon::{Move, MoveKind};
+use crate::domain::ByName;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::command::{Command as Ordered, CommandId};
@@ -243,7 +244,7 @@ fn world() -> State {
         ServicePolicy { failback, ..ServicePolicy::of([name("edge")].into(), prefer, servers) }
     };
     let mut state = State::new(Policy {
-        services: BTreeMap::from([(name("api"), service("api")), (name("shop"), service("shop"))]),
+        services: ByName::from([(name("api"), service("api")), (name("shop"), service("shop"))]),
         proxies: BTreeSet::from([name("edge")]),
         ..Policy::default()
     });

@@ -19,6 +19,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod action;
+pub mod by_name;
 pub mod change;
 pub mod command;
 pub mod damping;
@@ -45,6 +46,7 @@ pub mod window;
 pub mod witness;
 
 pub use action::{Action, ActionId, Desired, Evacuation, Finished, Outcome, Pace};
+pub use by_name::ByName;
 pub use change::Change;
 pub use command::{Command, CommandId, Denial, Operator, Order, Verdict};
 pub use decide::{Decision, decide};

@@ -3,6 +3,7 @@
 //! Made by `settings` from the validated file; a part of the [`State`](super::State), because a reload is an event like
 //! any other. What only the edges need (URLs, sockets, TLS, listen addresses) never enters.
 
+use super::by_name::ByName;
 use super::damping::Damper;
 use super::delivery::AlertPolicy;
 use super::event::ContainerSeen;
@@ -11,14 +12,14 @@ use super::time::Span;
 use super::window::Hours;
 use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Everything the core is told by the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Policy {
     /// The services, by name.
-    pub services: BTreeMap<ServiceId, ServicePolicy>,
+    pub services: ByName<ServiceId, ServicePolicy>,
     /// The HAProxy instances that route them.
     pub proxies: BTreeSet<ProxyId>,
     /// Those of them that run a configuration of somebody else's: their servers are not ours to take out.
@@ -28,7 +29,7 @@ pub struct Policy {
     pub engines: BTreeSet<EngineId>,
     /// The containers that are kept running: those of servers, of HAProxy instances, and others that the settings name.
     #[serde(default)]
-    pub containers: BTreeMap<ContainerRef, ContainerPolicy>,
+    pub containers: ByName<ContainerRef, ContainerPolicy>,
     /// How often containers are started again.
     #[serde(default)]
     pub heal: HealLimits,
@@ -104,7 +105,7 @@ pub struct ServerPolicy {
 }
 
 /// A container on an engine: `engine/name`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerRef {
     /// The engine that runs it.
     pub engine: EngineId,

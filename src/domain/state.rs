@@ -9,6 +9,7 @@ mod carry;
 mod index;
 
 use super::action::{ActionId, Desired, DesiredRoute, DesiredServer, Pace};
+use super::by_name::ByName;
 use super::change::Change;
 use super::command::{Operator, Pause, Scope};
 use super::damping::Damped;
@@ -39,14 +40,14 @@ pub struct State {
     /// What the operator wants.
     pub policy: Policy,
     /// The services.
-    pub services: BTreeMap<ServiceId, Service>,
+    pub services: ByName<ServiceId, Service>,
     /// The HAProxy instances.
     pub proxies: BTreeMap<ProxyId, Proxy>,
     /// The Docker engines.
     pub engines: BTreeMap<EngineId, Engine>,
     /// How the healing of each container of the policy stands.
     #[serde(default)]
-    pub repairs: BTreeMap<ContainerRef, Repair>,
+    pub repairs: ByName<ContainerRef, Repair>,
     /// What people have paused.
     #[serde(default)]
     pub pauses: BTreeMap<Scope, Pause>,

@@ -4,6 +4,7 @@
 //! journal form, so that each test also tests those.
 
 use super::action::{Action, ActionId, Evacuation, Outcome};
+use super::by_name::ByName;
 use super::command::{Command, CommandId, Denial, Operator, Order, Verdict};
 use super::decide::{Decision, decide};
 use super::delivery::AlertPolicy;
@@ -59,7 +60,7 @@ pub(crate) fn service_policy(id: &str, sites: &[&str]) -> ServicePolicy {
 
 /// Nothing is healed: tests of traffic look at traffic. See [`healing`].
 pub(crate) fn policy(services: &[(&str, &[&str])]) -> Policy {
-    let services: BTreeMap<ServiceId, ServicePolicy> =
+    let services: ByName<ServiceId, ServicePolicy> =
         services.iter().map(|(id, sites)| (service(id), service_policy(id, sites))).collect();
     let servers = services.values().flat_map(|service| service.servers.values());
     let container = |server: &ServerPolicy| {

@@ -115,7 +115,9 @@ impl Cast {
         self.containers.insert(name, container.clone());
         let (on_kill, grace) = (OnKill::Respect, Span::seconds(30));
         let usual = ContainerPolicy { heal: None, on_kill, site, grace, role };
-        self.policy.containers.entry(container.clone()).or_insert(usual);
+        if !self.policy.containers.contains_key(&container) {
+            self.policy.containers.insert(container.clone(), usual);
+        }
         container
     }
 

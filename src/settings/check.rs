@@ -32,7 +32,7 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
     let alertmanagers = check_alerts::alertmanagers(checker, raw);
     let mail = check_alerts::mail(checker, raw);
     let policy = Policy {
-        services: services.policies,
+        services: services.policies.into_iter().collect(),
         proxies: proxies.keys().copied().collect(),
         external: proxies
             .iter()
@@ -40,7 +40,7 @@ pub(crate) fn settings(checker: &mut Checker<'_>, raw: &Raw) -> Settings {
             .map(|(id, _)| *id)
             .collect(),
         engines: engines.keys().copied().collect(),
-        containers,
+        containers: containers.into_iter().collect(),
         heal: check_heal::limits(checker, &raw.heal),
         alerts: check_alerts::policy(checker, raw, &alertmanagers, mail.as_ref()),
         startup_grace: checker.span(

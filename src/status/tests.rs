@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::ByName;
 use crate::domain::action::{Action, ActionId, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::{Command, CommandId, Denial, Operator, Order};
@@ -68,7 +69,7 @@ fn policy() -> Policy {
         containers: container.into_iter().map(|container| (container, looked_after.clone())).collect(),
         heal: crate::domain::testing::heal_limits(),
         alerts: AlertPolicy { peers: BTreeSet::from([name("am1")]), ..AlertPolicy::default() },
-        services: BTreeMap::from([(name("api"), service)]),
+        services: ByName::from([(name("api"), service)]),
         proxies: BTreeSet::from([name("edge")]),
         engines: BTreeSet::from([name("docker")]),
         ..Policy::default()
@@ -805,7 +806,8 @@ async fn a_target_that_is_gone_takes_its_samples_with_it() {
     for service in smaller.services.values_mut() {
         service.servers.remove(&name("api-onprem"));
     }
-    let container = smaller.containers.pop_first().unwrap().0;
+    let container = smaller.containers.keys().next().unwrap().clone();
+    smaller.containers.remove(&container);
     let deed = crate::domain::action::Deed::Start;
     let healed = Reason::Healed { container, deed, failed: None };
     page.metrics.record(&Event::Woke, &Decision { reasons: vec![healed], ..Decision::default() });

@@ -13,7 +13,7 @@ impl State {
         self.policy = policy.clone();
         let mut old = std::mem::take(&mut self.services);
         for (id, wanted) in &policy.services {
-            let mut service = old.remove(id).unwrap_or_default();
+            let mut service = old.get_mut(id).map(std::mem::take).unwrap_or_default();
             let mut servers = std::mem::take(&mut service.servers);
             service.servers =
                 wanted.servers.keys().map(|name| (*name, servers.remove(name).unwrap_or_default())).collect();
@@ -52,7 +52,9 @@ impl State {
         let mut repairs = std::mem::take(&mut self.repairs);
         let kept = policy.containers.keys();
         self.repairs = kept
-            .map(|container| (container.clone(), repairs.remove(container).unwrap_or_default()))
+            .map(|container| {
+                (container.clone(), repairs.get_mut(container).map(std::mem::take).unwrap_or_default())
+            })
             .collect();
         self.reindex();
     }

@@ -5,6 +5,7 @@
 
 use super::awaited::Awaited;
 use super::{Server, Service, State};
+use crate::domain::by_name::ByName;
 use crate::domain::change::Change;
 use crate::domain::command::{Pause, Scope};
 use crate::domain::delivery::MailKey;
@@ -35,7 +36,7 @@ pub(super) struct Index {
     /// What was told in each mail lately and is to be told by mail again; whether it is over.
     mailed: BTreeSet<(MailKey, bool, IncidentId)>,
     /// Which servers run in a container.
-    containers: BTreeMap<ContainerRef, Vec<ServerId>>,
+    containers: ByName<ContainerRef, Vec<ServerId>>,
     /// The containers that depend on others of their engine.
     dependents: BTreeMap<EngineId, BTreeSet<ContainerName>>,
     /// The services of each group.
@@ -257,6 +258,7 @@ impl State {
         for (container, repair) in &self.repairs {
             index.learn_repair(container, repair, &self.policy);
         }
+        let mut containers: BTreeMap<ContainerRef, Vec<ServerId>> = BTreeMap::new();
         for (id, service) in &self.policy.services {
             if let Some(group) = service.group {
                 index.groups.entry(group).or_default().push(*id);
@@ -264,11 +266,12 @@ impl State {
             for (name, server) in &service.servers {
                 index.slow_after = index.slow_after.into_iter().chain(server.slow_after).min();
                 if let Some(container) = &server.container {
-                    let users = index.containers.entry(container.clone()).or_default();
+                    let users = containers.entry(container.clone()).or_default();
                     users.push(ServerId { service: *id, server: *name });
                 }
             }
         }
+        index.containers = containers.into_iter().collect();
         self.index = index;
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::draft::LOOKS;
 use super::*;
+use crate::domain::ByName;
 use crate::domain::damping::Damper;
 use crate::domain::delivery::{AlertPolicy, Telling, Word};
 use crate::domain::event::{PeerResult, PeerSeen};
@@ -32,7 +33,7 @@ fn services(count: usize) -> World {
     let wanted: Vec<(&str, &[&str])> =
         names.iter().map(|name| (name.as_str(), ["onprem", "cloud"].as_slice())).collect();
     let mut policy = testing::policy(&wanted);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     alerting(policy)
 }
 
@@ -195,7 +196,7 @@ fn a_doubt_that_goes_to_and_fro_does_not_set_the_time_back() {
 /// `api` with two servers at onprem and one at cloud.
 fn pool_of_two() -> Policy {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     let api = policy.services.get_mut(&service("api")).unwrap();
     api.servers = [("a1", "onprem"), ("a2", "onprem"), ("b1", "cloud")]
         .map(|(server, place)| (name(server), ServerPolicy::at(site(place))))
@@ -233,7 +234,7 @@ fn a_server_that_a_person_took_out_is_no_incident() {
 #[test]
 fn a_server_that_flaps_is_one_incident_until_it_is_trusted() {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     policy.services.get_mut(&service("api")).unwrap().flapping = Damper::nth(3, Span::seconds(60));
     let mut world = alerting(policy);
     let mut changes = Vec::new();
@@ -271,7 +272,7 @@ fn a_degraded_server_is_an_incident_that_ends_by_itself() {
 #[test]
 fn a_failback_that_is_locked_is_an_incident_until_it_is_free_or_ordered() {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     let failback = &mut policy.services.get_mut(&service("api")).unwrap().failback;
     failback.hold_down = Span::ZERO;
     failback.after = Span::seconds(10);

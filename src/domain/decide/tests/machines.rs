@@ -1,6 +1,7 @@
 //! The small machines of the state: each state of each with every input, as a table.
 
 use super::*;
+use crate::domain::ByName;
 use crate::domain::command::{Operator, Scope};
 use crate::domain::delivery::{AlertPolicy, MailKey, PeerLink, Telling, Word};
 use crate::domain::event::{
@@ -616,7 +617,7 @@ start                   .                        .                        rememb
 /// `api` with two servers at each site.
 fn pools() -> World {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     let at = |id: &str, place: &str| (name(id), ServerPolicy::at(site(place)));
     policy.services.get_mut(&service("api")).unwrap().servers =
         [at("a1", "onprem"), at("a2", "onprem"), at("b1", "cloud"), at("b2", "cloud")].into_iter().collect();

@@ -1,6 +1,7 @@
 //! Servers that are out of service: what each HAProxy is to make of them, and when it is done.
 
 use super::*;
+use crate::domain::ByName;
 use crate::domain::action::DesiredServer;
 use crate::domain::event::ProxySeen;
 use crate::domain::id::ProxyId;
@@ -15,7 +16,7 @@ const MAINT: AdminSeen = AdminSeen { drain: false, maint: true, disabled: false 
 /// `api` with two servers at each site.
 fn policy() -> Policy {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     let at = |id: &str, place: &str| (name(id), ServerPolicy::at(site(place)));
     policy.services.get_mut(&service("api")).unwrap().servers =
         [at("a1", "onprem"), at("a2", "onprem"), at("b1", "cloud"), at("b2", "cloud")].into_iter().collect();

@@ -1,6 +1,7 @@
 //! Pools of several servers: how many are enough, which are believed, which are out of service.
 
 use super::*;
+use crate::domain::ByName;
 use crate::domain::damping::Damper;
 use crate::domain::maintenance::Admin;
 use crate::domain::policy::{AllDown, FailbackMode, ServerPolicy, ServicePolicy};
@@ -10,7 +11,7 @@ use crate::domain::{Policy, testing};
 /// `api` with `a1`, `a2`, … at onprem and `b1`, `b2`, … at cloud, `needed` of them per site.
 fn pools(servers: usize, needed: u16) -> Policy {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     let at = |letter: char, place: &str| {
         let place = site(place);
         (1..=servers)
@@ -374,7 +375,7 @@ fn an_unknown_server_is_named_with_those_there_are() {
 /// Two services of one group, a server each at onprem and cloud.
 fn grouped() -> Policy {
     let mut policy = testing::policy(&[("api", &["onprem", "cloud"]), ("web", &["onprem", "cloud"])]);
-    policy.containers.clear();
+    policy.containers = ByName::default();
     for service in policy.services.values_mut() {
         service.group = Some("shop".parse().unwrap());
         service.servers.iter_mut().for_each(|(_, server)| server.container = None);
