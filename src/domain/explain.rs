@@ -2,7 +2,7 @@
 
 use super::command::Scope;
 use super::event::ConfigSeen;
-use super::failover::{Plan, Standing, Stay, left, outlook, standing};
+use super::failover::{Plan, Standing, Stay, left, outlook, returns_at, standing};
 use super::health::Health;
 use super::id::{ServerId, ServiceId};
 use super::policy::ContainerRef;
@@ -38,7 +38,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         }
     }
     if let Some(Plan::Stay(stay)) = state.plan(id, now) {
-        let wait = moves_at(state, id, stay).map(|until| left(until, now.boot));
+        let wait = moves_at(state, id, stay, now).map(|until| left(until, now.boot));
         let site = service.placement.site();
         reasons.push(Reason::Stays { service: id, site, stay, left: wait });
         if let (Some(site), Some(group)) = (site, state.group(id)) {
@@ -140,9 +140,11 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
     reasons
 }
 
-/// When time alone may move the traffic of a service that stays for the reason `stay`: not before what pauses it has ended.
-fn moves_at(state: &State, id: ServiceId, stay: Stay) -> Option<Boot> {
-    let mut at = stay.until()?;
+/// When time alone may move the traffic of a service that stays for the reason `stay`: not before what pauses it has ended,
+/// and in the hours of its failback.
+fn moves_at(state: &State, id: ServiceId, stay: Stay, now: Now) -> Option<Boot> {
+    let alone_at = stay.until()?;
+    let mut at = alone_at;
     let alone = [id];
     let group = match state.moving_with(id) {
         [] => &alone[..],
@@ -156,7 +158,9 @@ fn moves_at(state: &State, id: ServiceId, stay: Stay) -> Option<Boot> {
             at = at.max(pause.until?);
         }
     }
-    Some(at)
+    // An escape, as from a pool that is too thin, knows no hours.
+    let returns = at > alone_at && !matches!(stay, Stay::Thin { .. });
+    if returns { returns_at(&state.group(id)?, at, now) } else { Some(at) }
 }
 
 /// What is wrong with a container's labels and with what it depends on, as far as [`container_stands`] does not say it.

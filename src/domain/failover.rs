@@ -351,14 +351,22 @@ fn failback_waits(group: &Group<'_>, better: SiteId, since: Boot, now: Now) -> O
     ];
     let longest = waits.into_iter().flatten().rev().max_by_key(|stay| stay.until());
     let longest = longest.filter(|stay| stay.until().is_some_and(|until| until > now.boot));
-    let FailbackMode::Hours(hours) = &rules.mode else { return longest };
     // What counts is whether the hours are open when nothing else stands in the way any more.
     let free = longest.and_then(|stay| stay.until()).unwrap_or(now.boot);
-    match hours.open_in(now.wall_at(free)) {
-        Some(Span::ZERO) => longest,
-        Some(wait) => Some(Stay::OutOfHours { better, until: free + wait }),
+    match returns_at(group, free, now) {
+        Some(at) if at == free => longest,
+        Some(until) => Some(Stay::OutOfHours { better, until }),
         // The settings refuse hours that never come.
         None => Some(Stay::FailbackManual { better }),
+    }
+}
+
+/// When traffic returns that nothing but the hours of the failback holds back from `free` on; none: never by itself.
+pub fn returns_at(group: &Group<'_>, free: Boot, now: Now) -> Option<Boot> {
+    match &group.failback().mode {
+        FailbackMode::Auto => Some(free),
+        FailbackMode::Hours(hours) => hours.open_in(now.wall_at(free)).map(|wait| free + wait),
+        FailbackMode::Manual => None,
     }
 }
 

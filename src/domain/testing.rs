@@ -17,6 +17,7 @@ use super::maintenance::{Admin, AdminSeen, Agreement, agreement};
 use super::policy::{
     ContainerPolicy, ContainerRef, HealLimits, HealMode, OnKill, Policy, Role, ServerPolicy, ServicePolicy,
 };
+use super::repair::{HealWait, depends};
 use super::state::State;
 use super::time::{Boot, Now, Span, Wall};
 use super::witness::{ProbeFault, ProbeOutcome};
@@ -164,6 +165,7 @@ impl World {
         let touched = invariants::Before::of(&before, &decision);
         let breaches = invariants::check(&touched, &event, &decision, &self.state, self.now);
         assert_eq!(breaches, [], "after {event:?}");
+        assert_eq!(forgotten(&self.state), Vec::<&ContainerRef>::new(), "after {event:?}");
 
         let event: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
         let mut replayed: State = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
@@ -316,6 +318,25 @@ impl World {
 
 /// The codes of what changed; whether an incident began or ended follows from that, and is left to its own tests
 /// ([`incident_codes`]).
+/// The containers that wait to be woken, and that nothing will wake: what they wait for is over.
+pub(crate) fn forgotten(state: &State) -> Vec<&ContainerRef> {
+    let waits = |container: &ContainerRef, why: &HealWait| match why {
+        HealWait::Paused { scope } => state.pauses.contains_key(scope) && state.holds_back(*scope, container),
+        HealWait::Dependency { .. } | HealWait::NetworkGone { .. } => {
+            depends::obstacle(state, container).as_ref() == Some(why)
+        }
+        HealWait::SiteBudget { .. }
+        | HealWait::Together { .. }
+        | HealWait::Spent
+        | HealWait::LastServing
+        | HealWait::TrafficLeaves => true,
+    };
+    let woken = state.repairs.iter().filter(|(_, repair)| repair.phase.deadline().is_some());
+    let forgotten =
+        woken.filter(|(container, repair)| repair.waits.as_ref().is_some_and(|why| !waits(container, why)));
+    forgotten.map(|(container, _)| container).collect()
+}
+
 pub(crate) fn codes(decision: &Decision) -> Vec<&'static str> {
     let all = decision.reasons.iter().map(super::reason::Reason::code);
     all.filter(|code| !code.starts_with("incident_")).collect()

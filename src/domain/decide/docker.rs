@@ -122,7 +122,7 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
     }
     // When all of it is known: one may wait for another.
     for container in &watched {
-        repair::tell_facts(draft, container);
+        repair::tell_facts(draft, container, engine.found.is_some());
         repair::consider(draft, container);
     }
 }

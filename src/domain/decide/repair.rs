@@ -181,9 +181,10 @@ pub(super) fn consider(draft: &mut Draft<'_>, container: &ContainerRef) {
 }
 
 /// Tells what a list has shown of the container and was not so before: what is wrong with its labels, and a network that is
-/// lost.
-pub(super) fn tell_facts(draft: &mut Draft<'_>, container: &ContainerRef) {
-    tell_labels(draft, container, Some(draft.state));
+/// lost. The first list after a start tells of all labels: `heard` that its engine was heard before. The settings may have
+/// changed meanwhile, and with them what counts.
+pub(super) fn tell_facts(draft: &mut Draft<'_>, container: &ContainerRef, heard: bool) {
+    tell_labels(draft, container, heard.then_some(draft.state));
     if !is_told(draft, container)
         || draft.container(container).is_none_or(|seen| seen.facts.network.is_none())
     {

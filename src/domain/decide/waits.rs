@@ -57,9 +57,11 @@ pub(super) fn reconsider(draft: &mut Draft<'_>) {
     for container in restarts_first(draft, free) {
         wake(draft, &container);
     }
-    // Whoever reads the settings anew wants to hear what is wrong still.
+    // Whoever reads the settings anew wants to hear what is wrong still. Where nothing has been heard, the first list says it.
     for container in draft.state.repairs.keys() {
-        tell_labels(draft, container, None);
+        if draft.engine_found(container.engine).is_some() {
+            tell_labels(draft, container, None);
+        }
     }
 }
 

@@ -304,7 +304,8 @@ impl Repair {
     fn network_lost(&self, rules: Rules<'_>) -> Repair {
         match self.phase {
             Phase::Runs { since } => self.with(Phase::Ailing { since, at: rules.now, spent: false }),
-            Phase::Ailing { since, at, .. } if at > rules.now && self.waits.is_none() => {
+            // What it was restarted too often for, it is restarted for slowly still.
+            Phase::Ailing { since, at, spent: false } if at > rules.now && self.waits.is_none() => {
                 self.with(Phase::Ailing { since, at: rules.now, spent: false })
             }
             Phase::Ailing { .. }

@@ -642,6 +642,9 @@ fn a_lost_network_waits_for_no_grace() {
     // What waits for something else goes on waiting.
     let waits = Repair { waits: Some(HealWait::LastServing), ..doubted };
     assert_eq!(waits.after(Input::NetworkLost, given.rules()), waits);
+    // And what is restarted slowly is not hurried.
+    let spent = in_phase(Phase::Ailing { since: NOW, at: Boot(NOW.0 + 1), spent: true });
+    assert_eq!(spent.after(Input::NetworkLost, given.rules()), spent);
 }
 
 #[test]

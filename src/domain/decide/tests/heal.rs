@@ -996,7 +996,13 @@ fn a_label_that_nobody_understands_is_told_once_and_again_after_new_settings() {
         assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed.clone())))), 0, "{mode:?}");
     }
     changed.containers.get_mut(&onprem()).unwrap().heal = None;
-    assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed)))), 1);
+    assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed.clone())))), 1);
+    // And after a start, when it is heard: the settings may be others.
+    world.step(Event::Started);
+    changed.startup_grace = Span::seconds(7);
+    assert_eq!(told(&world.step(Event::PolicyChanged(Box::new(changed)))), 0);
+    assert_eq!(told(&list(&mut world, misspelt)), 1);
+    assert_eq!(told(&list(&mut world, misspelt)), 0, "it is known");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::domain::command::Scope;
+use crate::domain::policy::FailbackMode;
 use crate::domain::testing;
+use crate::domain::window::{Hours, Zone};
 
 const ONPREM: &str = "api/api-onprem";
 const CLOUD: &str = "api/api-cloud";
@@ -129,6 +131,26 @@ fn no_return_is_promised_before_the_pause_ends() {
     resume(&mut world, Scope::Site(site("cloud")));
     pause(&mut world, Scope::All, None);
     assert_eq!(said_left(&world), None, "nobody knows when");
+}
+
+#[test]
+fn a_return_after_a_pause_is_promised_for_the_hours_that_follow() {
+    let mut policy = testing::policy(&[("api", &["onprem", "cloud"])]);
+    // It is 22:13 UTC.
+    let hours = Hours { windows: vec!["22:00-23:00".parse().unwrap()], zone: Zone::utc() };
+    policy.services.get_mut(&service("api")).unwrap().failback.mode = FailbackMode::Hours(hours.clone());
+    let mut world = World::with(policy);
+    world.start();
+    world.fail(ONPREM, ProbeFault::Refused);
+    world.ok(ONPREM);
+    world.ok(ONPREM);
+    let unpaused = said_left(&world).expect("it returns by itself");
+    assert!(unpaused < Span::seconds(1_800), "{unpaused:?}");
+    pause(&mut world, Scope::All, Some(3_600));
+    let ends = Span::seconds(3_600);
+    let closed = hours.open_in(world.now.wall_at(world.now.boot + ends)).unwrap();
+    assert!(closed > Span::seconds(20 * 3_600), "{closed:?}");
+    assert_eq!(said_left(&world), Some(ends + closed), "the pause ends at 23:13");
 }
 
 #[test]
