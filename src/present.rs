@@ -28,6 +28,7 @@ use crate::domain::failover::{Outlook, Override, Stay};
 use crate::domain::id::{ServiceId, SiteId};
 use crate::domain::repair::Ender;
 use crate::domain::time::Span;
+use crate::domain::witness::Cause;
 use serde::{Deserialize, Serialize};
 
 /// How loudly a transition is logged.
@@ -111,35 +112,36 @@ pub fn reason(reason: &Reason) -> String {
         ),
         Reason::Switchover { service, from, to, by, because, forced } => {
             let force = if *forced { format!(", although {to} was not healthy") } else { String::new() };
-            let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
+            let words = why(because);
             format!("{service}: traffic moves from {from} to {to} by order of {}{force}{words}", operator(by))
         }
-        Reason::PreferenceSet { service, site, by } => {
-            format!("{service}: traffic is on {site} already; an override of {} prefers it from now on", operator(by))
-        }
+        Reason::PreferenceSet { service, site, by, because } => format!(
+            "{service}: traffic is on {site} already; an override of {} prefers it from now on{}",
+            operator(by),
+            why(because)
+        ),
         Reason::PreferenceVoid { service, site } => {
             format!("{service}: the override that preferred {site} ended: the settings no longer name servers there")
         }
-        Reason::PreferenceDropped { service, site, by } => {
-            format!("{service}: {} ended the override that preferred {site}", operator(by))
+        Reason::PreferenceDropped { service, site, by, because } => {
+            format!("{service}: {} ended the override that preferred {site}{}", operator(by), why(because))
         }
         Reason::PreferenceExpired { service, site } => {
             format!("{service}: the override that preferred {site} ended: its time was over")
         }
         Reason::Paused { scope, by, because, lasts } => {
             let until = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();
-            let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
+            let words = why(because);
             format!("{} was paused{until} by {}{words}", order::scope(*scope), operator(by))
         }
-        Reason::Resumed { scope, by: Some(by) } => {
-            format!("{} is acted on again, by order of {}", order::scope(*scope), operator(by))
+        Reason::Resumed { scope, by: Some(by), because } => {
+            format!("{} is acted on again, by order of {}{}", order::scope(*scope), operator(by), why(because))
         }
-        Reason::Resumed { scope, by: None } => {
+        Reason::Resumed { scope, by: None, .. } => {
             format!("{} is acted on again: the pause's time was over", order::scope(*scope))
         }
         Reason::TestOrdered { by, because } => {
-            let words = because.as_ref().map(|words| format!(": {}", pieces::one_line(words)));
-            format!("a test of the alerts was ordered by {}{}", operator(by), words.unwrap_or_default())
+            format!("a test of the alerts was ordered by {}{}", operator(by), why(because))
         }
         Reason::PauseHolds { scope, pause, left } => {
             let words =
@@ -157,13 +159,13 @@ pub fn reason(reason: &Reason) -> String {
         }
         Reason::TakenOut { server: id, admin, by, because, lasts } => {
             let until = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();
-            let words = because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default();
+            let words = why(because);
             format!("{} was {}{until} by {}{words}", server(*id), order::taken_out(*admin), operator(by))
         }
-        Reason::PutBack { server: id, by: Some(by) } => {
-            format!("{} is in service again, by order of {}", server(*id), operator(by))
+        Reason::PutBack { server: id, by: Some(by), because } => {
+            format!("{} is in service again, by order of {}{}", server(*id), operator(by), why(because))
         }
-        Reason::PutBack { server: id, by: None } => {
+        Reason::PutBack { server: id, by: None, .. } => {
             format!("{} is in service again: the time it was taken out for is over", server(*id))
         }
         Reason::MaintenanceHolds { server: id, maintenance, left } => {
@@ -515,7 +517,7 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
              `supervisor failback {service}`"
         ),
         Stay::AllDown { cause } => format!(
-            "{service} stays on {site}, though it does not serve: every other site is down too; {}",
+            "{service} stays on {site}, though it does not serve: no other site serves either; {}",
             site_is_down(site, cause)
         ),
         Stay::NoneProven { cause } => format!(
@@ -525,12 +527,12 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
         Stay::Stateful { cause } => format!(
             "{service} stays on {site}, though it does not serve: the service is stateful, so a person decides: \
              `supervisor failover {service} --to SITE`; {}",
-            site_is_down(site, cause)
+            site_does_not_serve(site, cause)
         ),
         Stay::Pinned { cause } => format!(
             "{service} stays on {site}, though it does not serve: an override pins it there; \
              `supervisor failback {service}` ends it; {}",
-            site_is_down(site, cause)
+            site_does_not_serve(site, cause)
         ),
         Stay::Paused { to } => format!(
             "{service} stays on {site}, though it would move to {to}: a person has paused that; `supervisor resume` ends it"
@@ -539,6 +541,19 @@ fn stay(service: ServiceId, site: Option<SiteId>, stay: Stay, left: Option<Span>
             "{service} stays on {site}, though it is not healthy: an override forced it there; \
              `supervisor failback {service}` ends it"
         ),
+    }
+}
+
+/// A person's words about an order, at the end of a sentence about it.
+fn why(because: &Option<String>) -> String {
+    because.as_deref().map(|text| format!(": {}", pieces::one_line(text))).unwrap_or_default()
+}
+
+/// Why a site does not serve: its servers are down for `cause`, or people have taken them out.
+fn site_does_not_serve(site: SiteId, cause: Option<Cause>) -> String {
+    match cause {
+        Some(cause) => site_is_down(site, cause),
+        None => format!("every server of {site} is out of service by order"),
     }
 }
 

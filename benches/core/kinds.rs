@@ -80,7 +80,7 @@ impl Script {
             let to = SITES[1].parse()?;
             Ok(Order::Failover { service, to, force: false, seen: None, lasts: None, pin: false })
         })?;
-        self.orders(&better, |service| Ok(Order::Failback { service, seen: None }))?;
+        self.orders(&better, |service| Ok(Order::Failback { service, seen: None, force: false }))?;
 
         if with_looks {
             let look = self.world.look()?;

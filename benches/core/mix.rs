@@ -239,7 +239,7 @@ impl Mix {
                 Order::Failover { service, to, force: false, seen: None, lasts, pin: false }
             }
             (2, _) => Order::Pause { scope, lasts: Some(Span(200)) },
-            _ => Order::Failback { service, seen: None },
+            _ => Order::Failback { service, seen: None, force: false },
         };
         self.world.order(order)
     }

@@ -190,6 +190,10 @@ pub(crate) struct FailbackArgs {
     /// The service.
     pub(crate) service: ServiceId,
 
+    /// Even if it is paused.
+    #[arg(long)]
+    pub(crate) force: bool,
+
     #[command(flatten)]
     pub(crate) how: OrderArgs,
 }

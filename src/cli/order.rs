@@ -28,7 +28,7 @@ pub(super) async fn failover(context: &mut Context, args: &FailoverArgs) -> anyh
 
 pub(super) async fn failback(context: &mut Context, args: &FailbackArgs) -> anyhow::Result<Exit> {
     let before = look(context, args.service).await?;
-    let order = OrderBody::Failback { service: args.service, seen: seen(&before) };
+    let order = OrderBody::Failback { service: args.service, seen: seen(&before), force: args.force };
     give(context, Some(args.service), order, before, &args.how).await
 }
 

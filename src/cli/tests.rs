@@ -672,7 +672,7 @@ async fn a_second_operator_hears_of_the_first() {
     let (exit, ..) = world.run("failover api --to cloud").await;
     assert_eq!(exit, Exit::Ok);
     // Somebody who still looks at generation 1.
-    let order = control::protocol::OrderBody::Failback { service: name("api"), seen: Some(1) };
+    let order = control::protocol::OrderBody::Failback { service: name("api"), seen: Some(1), force: false };
     let late = control::CommandBody { order, because: None, dry_run: false };
     let reply = client.command(&late).await.unwrap();
     assert_eq!(reply.verdict, control::Answer::Denied);

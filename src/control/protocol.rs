@@ -64,6 +64,9 @@ pub enum OrderBody {
         /// The generation of the route that the person looked at.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<u64>,
+        /// Although it is paused.
+        #[serde(default)]
+        force: bool,
     },
     /// Observe and alert, and do nothing by yourself.
     Pause {
@@ -101,7 +104,7 @@ impl From<OrderBody> for Order {
             OrderBody::Failover { service, to, force, seen, for_ms, pin } => {
                 Order::Failover { service, to, force, seen, lasts: for_ms.map(Span), pin }
             }
-            OrderBody::Failback { service, seen } => Order::Failback { service, seen },
+            OrderBody::Failback { service, seen, force } => Order::Failback { service, seen, force },
             OrderBody::Pause { scope, for_ms } => Order::Pause { scope, lasts: for_ms.map(Span) },
             OrderBody::Resume { scope } => Order::Resume { scope },
             OrderBody::Maintain { server, admin, for_ms, force } => {

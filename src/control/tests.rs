@@ -119,7 +119,7 @@ fn an_order_about_a_server_is_written_as_documented() {
 #[tokio::test]
 async fn a_denial_is_an_answer_and_not_a_failure() {
     let daemon = Daemon::start().await;
-    let order = OrderBody::Failback { service: "api".parse().unwrap(), seen: None };
+    let order = OrderBody::Failback { service: "api".parse().unwrap(), seen: None, force: false };
     let body = CommandBody { order, because: None, dry_run: false };
     let reply = daemon.client().command(&body).await.unwrap();
     assert_eq!(reply.verdict, Answer::Denied);

@@ -49,12 +49,16 @@ impl Core {
     )]
     pub fn step(&mut self, event: Event, now: Now) -> Result<Step, Event> {
         let decision = decide(&self.state, &event, now);
-        if decision.is_empty() {
+        // A wrong route that nothing follows from is what the look at an HAProxy is checked for.
+        if decision.is_empty() && !matches!(event, Event::Proxy(_)) {
             return Err(event);
         }
         let before = Before::of(&self.state, &decision);
         self.state.apply(&decision.changes);
         let breaches = invariants::check(&before, &event, &decision, &self.state, now);
+        if decision.is_empty() && breaches.is_empty() {
+            return Err(event);
+        }
         let record = Record { seq: self.next_seq, now, event, decision };
         self.next_seq += 1;
         Ok(Step { record, breaches })

@@ -68,6 +68,9 @@ pub enum Order {
         /// The route's generation that the person looked at: denied when somebody changed it since.
         #[serde(default)]
         seen: Option<u64>,
+        /// Although it is paused.
+        #[serde(default)]
+        force: bool,
     },
     /// Go on observing and alerting, and do nothing by yourself.
     Pause {

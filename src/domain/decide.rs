@@ -86,7 +86,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
             due.into_iter().for_each(|service| draft.settle(service));
             let due: Vec<Scope> = state.due_pauses(now.boot).collect();
             for scope in due {
-                draft.tell(Reason::Resumed { scope, by: None });
+                draft.tell(Reason::Resumed { scope, by: None, because: None });
                 repause(&mut draft, scope, None);
             }
             let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();

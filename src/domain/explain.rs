@@ -20,8 +20,9 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
         let age = now.boot.since(route.since);
         if !state.nobody_hears(id) {
             let (site, since) = (route.site, route.since_wall);
-            let is_down = standing(service, policy, site).is_down() && !service.is_served_elsewhere(policy);
-            reasons.push(match is_down {
+            let stands = standing(service, policy, site);
+            let out = matches!(stands, Standing::Down { .. } | Standing::Out);
+            reasons.push(match out && !service.is_served_elsewhere(policy) {
                 true => Reason::Unserved { service: id, site, since, age },
                 false => Reason::Serving { service: id, site, since, age },
             });
@@ -224,7 +225,9 @@ pub fn grade(state: &State, id: ServiceId, now: Now) -> Grade {
     let stuck = stay.is_some_and(|stay| {
         stay.is_kept() || matches!(stay, Stay::AllDown { .. } | Stay::NoneProven { .. } | Stay::TakenOut)
     });
-    let unserved = stuck && !at_its_site.is_some_and(Standing::serves);
+    // What HAProxy's own safety net serves is served.
+    let unserved =
+        stuck && !at_its_site.is_some_and(Standing::serves) && !service.is_served_elsewhere(policy);
     if down == service.servers.len() || (up == 0 && down > 0) || unserved {
         Grade::Down
     } else if up == service.servers.len() && stay == Some(Stay::Preferred) && !strays && !doubtful {

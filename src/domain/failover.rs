@@ -146,17 +146,17 @@ pub enum Stay {
         /// Why the serving site is down.
         cause: Cause,
     },
-    /// The serving site is down, but the service is stateful: a person decides.
+    /// The serving site is down or taken out, but the service is stateful: a person decides.
     Stateful {
-        /// Why the serving site is down.
-        cause: Cause,
+        /// Why the serving site is down; none: people have taken all its servers out.
+        cause: Option<Cause>,
     },
     /// A person forced traffic onto a site that is not healthy yet.
     Forced,
-    /// The serving site is down, but a person pinned traffic to it.
+    /// The serving site is down or taken out, but a person pinned traffic to it.
     Pinned {
-        /// Why the serving site is down.
-        cause: Cause,
+        /// Why the serving site is down; none: people have taken all its servers out.
+        cause: Option<Cause>,
     },
     /// Traffic would move, but a person has paused that.
     Paused {
@@ -238,7 +238,7 @@ fn unpaused(group: &Group<'_>, now: Now) -> Plan {
 
 /// The serving site is down: the best other site that is healthy takes over, at once.
 fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
-    if let Some(stay) = kept_there(group, serving, cause) {
+    if let Some(stay) = kept_there(group, serving, Some(cause)) {
         return Plan::Stay(stay);
     }
     // Perhaps it is our own way that is broken: only to where it is not.
@@ -249,10 +249,13 @@ fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
     if others().any(|site| group.is_served_in_part(site)) {
         return Plan::Stay(Stay::Divided { cause });
     }
-    if !others().all(|site| group.standing(site).is_down()) {
+    let is_unproven = |site| !matches!(group.standing(site), Standing::Down { .. } | Standing::Out);
+    if others().any(is_unproven) {
         return Plan::Stay(Stay::NoneProven { cause });
     }
-    match (group.policy().all_down, group.order().next()) {
+    // What people have taken out is not where they look first.
+    let first = group.order().find(|site| group.standing(*site) != Standing::Out);
+    match (group.policy().all_down, first) {
         (AllDown::First, Some(first)) if first != serving => {
             Plan::Move { to: first, why: Why::AllDown(cause) }
         }
@@ -260,8 +263,9 @@ fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
     }
 }
 
-/// Why traffic stays at a site that is down, whatever there is elsewhere: a person's word, or state.
-fn kept_there(group: &Group<'_>, serving: SiteId, cause: Cause) -> Option<Stay> {
+/// Why traffic stays at a site that is down for `cause`, or was taken out, whatever there is elsewhere: a person's word, or
+/// state.
+fn kept_there(group: &Group<'_>, serving: SiteId, cause: Option<Cause>) -> Option<Stay> {
     let mut wishes = group.members().filter_map(|(service, _)| service.preference.as_ref());
     match wishes.find(|over| over.site == serving) {
         Some(over) if over.forced => Some(Stay::Forced),
@@ -270,8 +274,11 @@ fn kept_there(group: &Group<'_>, serving: SiteId, cause: Cause) -> Option<Stay> 
     }
 }
 
-/// People have taken out every server of the serving site: traffic goes where it can.
+/// People have taken out every server of the serving site: traffic goes where it can, unless only a person moves it.
 fn leave(group: &Group<'_>, serving: SiteId, now: Boot) -> Plan {
+    if let Some(stay) = kept_there(group, serving, None) {
+        return Plan::Stay(stay);
+    }
     match refuge(group, serving, now, false) {
         Some(to) => Plan::Move { to, why: Why::TakenOut },
         None => Plan::Stay(Stay::TakenOut),
@@ -307,19 +314,29 @@ fn better(group: &Group<'_>, serving: SiteId, now: Now) -> Plan {
     if group.members().any(|(service, _)| service.placement.site() != Some(serving)) {
         // A member is elsewhere: it was found there.
         return match group.standing(serving) {
-            Standing::Healthy { .. } => Plan::Move { to: serving, why: Why::Together },
-            Standing::Thin { .. } | Standing::Unproven | Standing::Out | Standing::Down { .. } => {
-                Plan::Stay(Stay::Scattered { most: serving })
+            Standing::Healthy { .. } if !group.is_stateful() => {
+                Plan::Move { to: serving, why: Why::Together }
             }
+            Standing::Healthy { .. }
+            | Standing::Thin { .. }
+            | Standing::Unproven
+            | Standing::Out
+            | Standing::Down { .. } => Plan::Stay(Stay::Scattered { most: serving }),
         };
     }
     let above = || group.order().take_while(|site| *site != serving);
     let Some(first) = above().next() else { return Plan::Stay(Stay::Preferred) };
-    let healthy = above().find_map(|site| match group.standing(site) {
-        Standing::Healthy { since } => Some((site, since)),
-        Standing::Thin { .. } | Standing::Unproven | Standing::Out | Standing::Down { .. } => None,
-    });
-    let Some((better, since)) = healthy else { return Plan::Stay(Stay::BetterSiteDown { better: first }) };
+    let healthy = || {
+        above().filter_map(|site| match group.standing(site) {
+            Standing::Healthy { since } => Some((site, since)),
+            Standing::Thin { .. } | Standing::Unproven | Standing::Out | Standing::Down { .. } => None,
+        })
+    };
+    // One that goes up and down, or answers badly, keeps traffic from no other that is better than the serving one.
+    let calm = healthy().find(|(site, _)| !group.is_troubled(*site, now.boot));
+    let Some((better, since)) = calm.or_else(|| healthy().next()) else {
+        return Plan::Stay(Stay::BetterSiteDown { better: first });
+    };
     if group.is_stateful() || group.failback().mode == FailbackMode::Manual {
         return Plan::Stay(Stay::FailbackManual { better });
     }

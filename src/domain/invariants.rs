@@ -8,15 +8,15 @@ use super::change::Change;
 use super::decide::Decision;
 use super::delivery::{RESOLVED_SENT_FOR, Telling};
 use super::event::{Event, ProxySeen};
-use super::failover::standing;
-use super::id::{ProxyId, ServiceId};
+use super::failover::{Plan, standing};
+use super::id::{ProxyId, ServiceId, SiteId};
 use super::incident::{Incident, IncidentId};
 use super::policy::{ContainerRef, HealLimits};
 use super::reason::Reason;
 use super::repair::{Phase, Repair, depends};
 use super::state::{Placement, ProxyLink, Service, State};
-use super::time::{Now, Span};
-use std::collections::BTreeMap;
+use super::time::{Boot, Now, Span};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +51,20 @@ pub enum Breach {
         /// Which.
         container: ContainerRef,
     },
-    /// I9: an automatic move away from a preferred site that serves.
-    #[error("I9: {service} was moved off the site a person prefers, though it serves")]
+    /// I6: more starts at a site than its budget has.
+    #[error("I6: at {site} more was started than its budget allows")]
+    TooManyStartsAtSite {
+        /// Where.
+        site: SiteId,
+    },
+    /// I5: traffic belongs elsewhere, and a step about it left it where it is.
+    #[error("I5: {service} was left where it does not belong")]
+    MoveUndone {
+        /// Whose traffic.
+        service: ServiceId,
+    },
+    /// I9: an automatic move away from a preferred site that serves, or that a person pinned.
+    #[error("I9: {service} was moved off the site a person prefers, though it serves or is pinned")]
     OverrodeAPerson {
         /// Whose traffic.
         service: ServiceId,
@@ -147,6 +159,7 @@ pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State,
             }
             Action::Heal(heal) => {
                 breaches.extend(check_heal(before, &after.policy.heal, &heal.container, now));
+                breaches.extend(check_site(after, &heal.container, now));
                 if depends::obstacle(after, &heal.container).is_some() {
                     let container = heal.container.clone();
                     breaches.push(Breach::StartedBeforeDependency { container });
@@ -156,6 +169,7 @@ pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State,
         }
         breaches.extend(check_intent(decision, action));
     }
+    breaches.extend(check_settled(decision, after, now));
     breaches.extend(check_forgotten(before, decision, after.policy.alerts.direct, now));
     if let Event::Proxy(seen) = event {
         breaches.extend(check_followed(after, seen));
@@ -248,6 +262,21 @@ fn check_heal(before: &Before, limits: &HealLimits, container: &ContainerRef, no
         .then(|| Breach::TooManyStarts { container: container.clone() })
 }
 
+/// The same of its site, with this one.
+fn check_site(after: &State, container: &ContainerRef, now: Now) -> Option<Breach> {
+    let (site, limits) = (after.policy.containers.get(container)?.site?, &after.policy.heal);
+    let window = Boot(now.boot.0.saturating_sub(i64::try_from(limits.window.0).unwrap_or(i64::MAX)));
+    let started = after.starts_at(site, window).count();
+    (started > usize::from(limits.site_restarts)).then_some(Breach::TooManyStartsAtSite { site })
+}
+
+/// I5: whatever a step touches is where it belongs when it ends; what waits has a deadline or a reason.
+fn check_settled(decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
+    let touched: BTreeSet<ServiceId> = decision.changes.iter().filter_map(Change::service).collect();
+    let undone = |service: &ServiceId| matches!(after.plan(*service, now), Some(Plan::Move { .. }));
+    touched.into_iter().filter(undone).map(|service| Breach::MoveUndone { service }).collect()
+}
+
 fn check_route(
     before: &Before,
     event: &Event,
@@ -288,9 +317,13 @@ fn check_route(
     if automatic && !healthy(to) && !(hurried && serves(to)) {
         breaches.push(Breach::EscapedToUnhealthy { service: id });
     }
+    // What moves together is judged together.
+    let healthy_for_all = |site| after.group(id).is_some_and(|group| group.standing(site).is_healthy());
     if let (true, Some(from)) = (automatic, from)
-        && service.preference.as_ref().is_some_and(|over| over.site == from)
-        && healthy(from)
+        && service
+            .preference
+            .as_ref()
+            .is_some_and(|over| over.site == from && (over.pin || over.forced || healthy_for_all(from)))
     {
         breaches.push(Breach::OverrodeAPerson { service: id });
     }

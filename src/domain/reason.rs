@@ -231,6 +231,9 @@ pub enum Reason {
         site: SiteId,
         /// Who.
         by: Operator,
+        /// Why, in their words.
+        #[serde(default)]
+        because: Option<String>,
     },
     /// A person's preference ended, because the settings no longer give the service servers at that site.
     PreferenceVoid {
@@ -247,6 +250,9 @@ pub enum Reason {
         site: SiteId,
         /// Who.
         by: Operator,
+        /// Why, in their words.
+        #[serde(default)]
+        because: Option<String>,
     },
     /// A person's preference ended by itself: its time was over.
     PreferenceExpired {
@@ -272,6 +278,9 @@ pub enum Reason {
         scope: Scope,
         /// Who ended it; none: its time was over.
         by: Option<Operator>,
+        /// Why, in their words.
+        #[serde(default)]
+        because: Option<String>,
     },
     /// A person wants to see whether alerts arrive.
     TestOrdered {
@@ -308,6 +317,9 @@ pub enum Reason {
         server: ServerId,
         /// Who wanted it; none: its time was over.
         by: Option<Operator>,
+        /// Why, in their words.
+        #[serde(default)]
+        because: Option<String>,
     },
     /// A server is out of service because a person wants it so.
     MaintenanceHolds {

@@ -290,7 +290,7 @@ impl World {
     }
 
     pub(crate) fn failback(&mut self) -> Decision {
-        self.order(Order::Failback { service: service("api"), seen: None })
+        self.order(Order::Failback { service: service("api"), seen: None, force: false })
     }
 
     pub(crate) fn finish(&mut self, action: ActionId, outcome: Outcome) -> Decision {

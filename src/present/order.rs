@@ -101,7 +101,10 @@ pub fn verdict(order: &Order, verdict: &Verdict) -> String {
             )
         }
         (Order::Pause { scope: paused, .. }, Verdict::AlreadySo) => {
-            format!("{} is paused already; nothing to do", scope(*paused))
+            format!(
+                "{} is paused already, for at least as long; to shorten that, `supervisor resume` first",
+                scope(*paused)
+            )
         }
         (Order::Resume { scope: paused }, Verdict::Accepted { durable }) => {
             format!("{} is acted on again{}", scope(*paused), not_durable(*durable))

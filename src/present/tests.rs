@@ -204,12 +204,12 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api: traffic moves from onprem to cloud by order of user 1000, although cloud was not healthy",
         ),
         (
-            Reason::PreferenceSet { service, site: cloud(), by: by.clone() },
+            Reason::PreferenceSet { service, site: cloud(), by: by.clone(), because: None },
             Level::Info,
             "api: traffic is on cloud already; an override of alice prefers it from now on",
         ),
         (
-            Reason::PreferenceDropped { service, site: cloud(), by: by.clone() },
+            Reason::PreferenceDropped { service, site: cloud(), by: by.clone(), because: None },
             Level::Info,
             "api: alice ended the override that preferred cloud",
         ),
@@ -688,12 +688,12 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "the site onprem was paused for 30 min by alice: power works",
         ),
         (
-            Reason::Resumed { scope: Scope::Service(api()), by: Some(alice()) },
+            Reason::Resumed { scope: Scope::Service(api()), by: Some(alice()), because: None },
             Level::Info,
             "the service api is acted on again, by order of alice",
         ),
         (
-            Reason::Resumed { scope: Scope::All, by: None },
+            Reason::Resumed { scope: Scope::All, by: None, because: None },
             Level::Info,
             "everything is acted on again: the pause's time was over",
         ),
@@ -717,10 +717,16 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api-onprem is not healed: everything is paused",
         ),
         (
-            stays(Stay::Pinned { cause: killed() }, None),
+            stays(Stay::Pinned { cause: Some(killed()) }, None),
             Level::Warn,
             "api stays on cloud, though it does not serve: an override pins it there; `supervisor failback api` ends it; \
              cloud's container was killed (exit 137)",
+        ),
+        (
+            stays(Stay::Pinned { cause: None }, None),
+            Level::Warn,
+            "api stays on cloud, though it does not serve: an override pins it there; `supervisor failback api` ends it; \
+             every server of cloud is out of service by order",
         ),
         (
             stays(Stay::Paused { to: onprem() }, None),
@@ -856,12 +862,12 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api-onprem was drained (no new clients) for 1 h by alice: kernel update",
         ),
         (
-            Reason::PutBack { server, by: Some(alice()) },
+            Reason::PutBack { server, by: Some(alice()), because: Some("new kernel".to_owned()) },
             Level::Info,
-            "api-onprem is in service again, by order of alice",
+            "api-onprem is in service again, by order of alice: new kernel",
         ),
         (
-            Reason::PutBack { server, by: None },
+            Reason::PutBack { server, by: None, because: None },
             Level::Info,
             "api-onprem is in service again: the time it was taken out for is over",
         ),
@@ -943,7 +949,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
         (
             stays(Stay::AllDown { cause: silent() }, None),
             Level::Warn,
-            "api stays on cloud, though it does not serve: every other site is down too; \
+            "api stays on cloud, though it does not serve: no other site serves either; \
              cloud is down (connected, but no answer in time)",
         ),
         (
@@ -953,7 +959,7 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              cloud is down (connected, but no answer in time)",
         ),
         (
-            stays(Stay::Stateful { cause: killed() }, None),
+            stays(Stay::Stateful { cause: Some(killed()) }, None),
             Level::Warn,
             "api stays on cloud, though it does not serve: the service is stateful, so a person decides: \
              `supervisor failover api --to SITE`; cloud's container was killed (exit 137)",
@@ -1346,7 +1352,7 @@ fn a_plan_tells_the_steps_of_an_order_and_nothing_else() {
 fn verdicts_say_what_was_ordered_and_whether_it_is_kept() {
     let to_cloud =
         Order::Failover { service: api(), to: cloud(), force: false, seen: None, lasts: None, pin: false };
-    let back = Order::Failback { service: api(), seen: None };
+    let back = Order::Failback { service: api(), seen: None, force: false };
     let said = [
         verdict(&to_cloud, &Verdict::Accepted { durable: true }),
         verdict(&to_cloud, &Verdict::AlreadySo),

@@ -269,7 +269,11 @@ pub const GROUPS: [Group; 8] = [
                 "Ada moves traffic, and prefers that site from now on; `seen`: the route's generation when she looked",
                 "at 9s order failover api cloud for 2h pin because upgrade of the database",
             ),
-            form("at TIME order failback SERVICE", "she ends that", "at 9s order failback api"),
+            form(
+                "at TIME order failback SERVICE [force]",
+                "she ends that; force: although it is paused",
+                "at 9s order failback api",
+            ),
             form(
                 "at TIME order pause SCOPE [for TIME]",
                 "`all`, `service/NAME` or `site/NAME` is observed, and not acted on",

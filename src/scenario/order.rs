@@ -14,8 +14,8 @@ pub(super) fn read(words: &mut Words<'_>, by: &str) -> Result<Happening, Wrong> 
     let order = match words.next("what is ordered")? {
         "failover" => failover(words)?,
         "failback" => {
-            let service = words.name("the service")?;
-            Order::Failback { service, seen: seen(words)? }
+            let (service, force) = (words.name("the service")?, words.take("force"));
+            Order::Failback { service, seen: seen(words)?, force }
         }
         "pause" => {
             let scope = scope(words)?;

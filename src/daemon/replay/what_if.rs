@@ -344,7 +344,7 @@ impl WhatIf {
             }
         };
         match &mut command.order {
-            Order::Failover { service, seen, .. } | Order::Failback { service, seen } => {
+            Order::Failover { service, seen, .. } | Order::Failback { service, seen, .. } => {
                 looked(*service, seen)
             }
             Order::Pause { .. } | Order::Resume { .. } | Order::Maintain { .. } | Order::TestAlert => {}

@@ -9,7 +9,7 @@ use crate::domain::failover::{Override, Standing};
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::incident::Trouble;
 use crate::domain::maintenance::{Admin, Maintenance};
-use crate::domain::policy::ServicePolicy;
+use crate::domain::policy::{ServerPolicy, ServicePolicy};
 use crate::domain::reason::Reason;
 use crate::domain::state::{Placement, ProxyLink, Route, Service};
 use crate::domain::time::Span;
@@ -21,7 +21,7 @@ pub(super) fn commanded(draft: &mut Draft<'_>, command: &Command) {
             let wish = Wish { to: *to, force: *force, lasts: *lasts, pin: *pin };
             failover(draft, command, *service, &wish, *seen)
         }
-        Order::Failback { service, seen } => failback(draft, command, *service, *seen),
+        Order::Failback { service, seen, force } => failback(draft, command, *service, (*seen, *force)),
         Order::Pause { scope, lasts } => pause(draft, command, *scope, *lasts),
         Order::Resume { scope } => resume(draft, command, *scope),
         Order::Maintain { server, admin, lasts, force } => {
@@ -69,9 +69,7 @@ fn failover(
     if route.site == to && preferred {
         return Ok(Verdict::AlreadySo);
     }
-    if let (false, Some((scope, pause))) = (force, paused_by(draft, id)) {
-        return Err(Denial::Paused { scope, by: pause.by.clone() });
-    }
+    not_paused(draft, id, force)?;
     nobody_in_between(draft, &route, seen)?;
     let sick = match draft.group(id).map(|group| group.standing(to)) {
         Some(Standing::Healthy { .. }) => None,
@@ -103,7 +101,8 @@ fn failover(
         match routed_to(draft, member) {
             Some(route) if route.site != to => switch(draft, command, member, &route, to, forced),
             Some(_) | None => {
-                draft.tell(Reason::PreferenceSet { service: member, site: to, by: command.by.clone() });
+                let (by, because) = (command.by.clone(), command.because.clone());
+                draft.tell(Reason::PreferenceSet { service: member, site: to, by, because });
             }
         }
     }
@@ -119,7 +118,7 @@ fn failback(
     draft: &mut Draft<'_>,
     command: &Command,
     id: ServiceId,
-    seen: Option<u64>,
+    (seen, force): (Option<u64>, bool),
 ) -> Result<Verdict, Denial> {
     let (service, policy) = draft.service(id).ok_or_else(|| unknown_service(draft, id))?;
     let route = driven_route(draft, id)?;
@@ -129,15 +128,21 @@ fn failback(
     if preference.is_none() && (policy.prefer.first() == Some(&route.site) || best == Some(route.site)) {
         return Ok(Verdict::AlreadySo);
     }
+    not_paused(draft, id, force)?;
     nobody_in_between(draft, &route, seen)?;
-    let to = best.ok_or(Denial::NobodyServes)?;
+    // An override ends all the same: where traffic belongs without it is decided like at any other time.
+    if best.is_none() && preference.is_none() {
+        return Err(Denial::NobodyServes);
+    }
     for member in draft.moving_with(id) {
         if let Some(over) = draft.service(member).and_then(|(service, _)| service.preference.clone()) {
             let (service, site, by) = (member, over.site, command.by.clone());
             draft.push(Change::Preference { service, preference: None });
-            draft.tell(Reason::PreferenceDropped { service, site, by });
+            draft.tell(Reason::PreferenceDropped { service, site, by, because: command.because.clone() });
         }
-        if let Some(route) = routed_to(draft, member).filter(|route| route.site != to) {
+        if let (Some(to), Some(route)) = (best, routed_to(draft, member))
+            && route.site != to
+        {
             switch(draft, command, member, &route, to, false);
         }
     }
@@ -173,7 +178,7 @@ fn maintain(
             administrable(draft, policy)?;
         }
         draft.administer(server, admin, by_hand);
-        draft.tell(Reason::PutBack { server, by: Some(by) });
+        draft.tell(Reason::PutBack { server, by: Some(by), because });
         draft.settle(server.service);
         return Ok(accepted(draft));
     }
@@ -182,12 +187,16 @@ fn maintain(
         return Ok(Verdict::AlreadySo);
     }
     // The last server that serves is not taken away by mistake: of its pool, where nobody else could take over. One that
-    // is not known yet may be it.
+    // is not known yet may be it. What is stateful goes to no other site, not even by HAProxy's own safety net.
     let known = service.servers.get(&server.server);
-    let may_serve = known.is_some_and(|known| known.admin == Admin::Ready && !known.health.is_down())
-        && service.placement.site().is_none_or(|site| site == wanted.site);
-    let others = |name: &Name| *name != server.server && serving(service, *name);
-    if may_serve && !force && !policy.servers.keys().any(others) {
+    let served_there = service.placement.site().is_none_or(|site| site == wanted.site)
+        || service.served_from.values().any(|site| *site == wanted.site);
+    let may_serve =
+        known.is_some_and(|known| known.admin == Admin::Ready && !known.health.is_down()) && served_there;
+    let others = |(name, other): (&Name, &ServerPolicy)| {
+        *name != server.server && serving(service, *name) && (other.site == wanted.site || !policy.stateful)
+    };
+    if may_serve && !force && !policy.servers.iter().any(others) {
         return Err(Denial::LastServing { server });
     }
     let until = lasts.map(|lasts| draft.now.boot + lasts);
@@ -223,11 +232,13 @@ fn serving(service: &Service, name: Name) -> bool {
     service.servers.get(&name).is_some_and(|server| server.health.is_up() && server.admin == Admin::Ready)
 }
 
-/// The pause that is about a service, if one is.
-fn paused_by<'a>(draft: &Draft<'a>, id: ServiceId) -> Option<(Scope, &'a Pause)> {
-    let policy = draft.state.policy.services.get(&id)?;
-    let about = draft.state.pauses.iter().find(|(scope, _)| scope.is_about(id, policy));
-    about.map(|(scope, pause)| (*scope, pause))
+/// Who paused something wants its traffic left alone: by other people, too, unless they know of it.
+fn not_paused(draft: &Draft<'_>, id: ServiceId, force: bool) -> Result<(), Denial> {
+    let Some(policy) = draft.state.policy.services.get(&id).filter(|_| !force) else { return Ok(()) };
+    match draft.state.pauses.iter().find(|(scope, _)| scope.is_about(id, policy)) {
+        Some((scope, pause)) => Err(Denial::Paused { scope: *scope, by: pause.by.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn pause(
@@ -238,7 +249,14 @@ fn pause(
 ) -> Result<Verdict, Denial> {
     exists(draft, scope)?;
     let until = lasts.map(|lasts| draft.now.boot + lasts);
-    if draft.state.pauses.get(&scope).is_some_and(|pause| pause.until.is_none() && until.is_none()) {
+    // Nobody cuts short by a pause what another one has paused: `resume` says so to everybody.
+    let covers = |pause: &Pause| match (pause.until, until) {
+        (None, None) => true,
+        (None, Some(_)) => pause.by != command.by,
+        (Some(holds), Some(until)) => holds >= until && pause.by != command.by,
+        (Some(_), None) => false,
+    };
+    if draft.state.pauses.get(&scope).is_some_and(covers) {
         return Ok(Verdict::AlreadySo);
     }
     let (by, because) = (command.by.clone(), command.because.clone());
@@ -253,7 +271,8 @@ fn resume(draft: &mut Draft<'_>, command: &Command, scope: Scope) -> Result<Verd
     if !draft.state.pauses.contains_key(&scope) {
         return Ok(Verdict::AlreadySo);
     }
-    draft.tell(Reason::Resumed { scope, by: Some(command.by.clone()) });
+    let (by, because) = (Some(command.by.clone()), command.because.clone());
+    draft.tell(Reason::Resumed { scope, by, because });
     super::repause(draft, scope, None);
     Ok(accepted(draft))
 }

@@ -324,6 +324,7 @@ fn begin(draft: &mut Draft<'_>, trouble: &Trouble, last: Option<(IncidentId, Inc
             let telling = if last.part_of.is_some() { Telling::default() } else { last.telling.clone() };
             let again = Incident { ended: None, part_of: None, trusted_from: None, telling, ..last };
             draft.set_incident(id, Some(again));
+            draft.tell(Reason::IncidentOpened { incident: id, trouble: trouble.clone() });
             return id;
         }
         draft.set_incident(id, None);

@@ -103,7 +103,7 @@ impl<'a> Draft<'a> {
             let server = ServerId { service: id, server: name };
             self.push(Change::Maintenance { server, maintenance: None });
             self.administer(server, Admin::Ready, BTreeSet::new());
-            self.tell(Reason::PutBack { server, by: None });
+            self.tell(Reason::PutBack { server, by: None, because: None });
         }
     }
 
@@ -126,6 +126,7 @@ impl<'a> Draft<'a> {
 
     /// A preference ends when its time is over; one that has no end is brought to mind once a day.
     fn attend_preference(&mut self, id: ServiceId) {
+        self.end_force(id);
         let Some((service, _)) = self.service(id) else { return };
         let Some(over) = service.preference.clone().filter(|over| over.wake() <= self.now.boot) else {
             return;
@@ -137,6 +138,16 @@ impl<'a> Draft<'a> {
             let reminded = Override { reminded: self.now.boot, ..over };
             self.tell(Reason::PreferenceHolds { service: id, preference: reminded.clone(), left: None });
             self.push(Change::Preference { service: id, preference: Some(reminded) });
+        }
+    }
+
+    /// A site that was forced on us and is healthy now is a preference like any other: escape is on again.
+    fn end_force(&mut self, id: ServiceId) {
+        let Some((service, _)) = self.service(id) else { return };
+        let Some(over) = service.preference.clone().filter(|over| over.forced) else { return };
+        if self.group(id).is_some_and(|group| group.standing(over.site).is_healthy()) {
+            let preference = Some(Override { forced: false, ..over });
+            self.push(Change::Preference { service: id, preference });
         }
     }
 

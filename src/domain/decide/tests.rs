@@ -415,7 +415,7 @@ fn of_two_people_at_once_the_second_hears_of_the_first() {
         pin: false,
     };
     assert!(accepted(&world.order(order("cloud"))));
-    let late = world.order(Order::Failback { service: service("api"), seen });
+    let late = world.order(Order::Failback { service: service("api"), seen, force: false });
     assert!(matches!(denial(&late), Some(Denial::ChangedSince { by: Some(_), .. })), "{late:?}");
     let blind = world.failback();
     assert!(matches!(denial(&blind), Some(Denial::InProgress { .. })), "{blind:?}");

@@ -114,9 +114,9 @@ fn standings(draft: &Draft<'_>, id: ServiceId) -> Option<BTreeMap<SiteId, Standi
 fn site_is(draft: &Draft<'_>, site: SiteId) -> Is {
     let pools = draft.site_pools(site);
     match () {
-        () if pools.are_dead() => Is::Wrong,
         // Too few of them have a verdict: at a start, say.
         () if pools.serving == 0 && pools.unproven > 0 => Is::Open,
+        () if pools.are_dead() => Is::Wrong,
         () => Is::Right,
     }
 }
@@ -156,8 +156,8 @@ fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
         };
     }
     let serving = service.placement.site();
-    let down = serving.filter(|site| sites.get(site).is_some_and(|site| site.is_down()));
-    let unserved = down.filter(|_| !service.is_served_elsewhere(policy));
+    let dead = |site: &SiteId| matches!(sites.get(site), Some(Standing::Down { .. } | Standing::Out));
+    let unserved = serving.filter(dead).filter(|_| !service.is_served_elsewhere(policy));
     let kept = || matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
     if let Some(site) = unserved.filter(|_| kept()) {
         let whole = Trouble::SiteDown { site };

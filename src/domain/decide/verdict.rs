@@ -3,7 +3,6 @@
 use super::Draft;
 use crate::domain::change::Change;
 use crate::domain::damping::Damped;
-use crate::domain::failover::Override;
 use crate::domain::health::Health;
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::reason::Reason;
@@ -72,7 +71,6 @@ fn learn(draft: &mut Draft<'_>, server: ServerId, after: Health) -> Option<News>
                 Health::Up { .. } => (1, None),
             };
             draft.tell(Reason::ServerUp { server, site, good, after });
-            end_force(draft, server.service, site);
             Some(news)
         }
         Health::Down { since, cause, .. } => {
@@ -113,14 +111,5 @@ fn ask_others(draft: &mut Draft<'_>, server: ServerId, since: Boot) {
     let others: Vec<Name> = up.map(|(name, _)| *name).collect();
     for other in others {
         draft.ask(ServerId { service: server.service, server: other }, Some(since));
-    }
-}
-
-/// A site that was forced on us and is healthy now is a preference like any other: escape is on again.
-fn end_force(draft: &mut Draft<'_>, id: ServiceId, site: SiteId) {
-    let Some((service, _)) = draft.service(id) else { return };
-    if let Some(over) = service.preference.clone().filter(|over| over.forced && over.site == site) {
-        let preference = Some(Override { forced: false, ..over });
-        draft.push(Change::Preference { service: id, preference });
     }
 }

@@ -165,6 +165,13 @@ impl<'a> Group<'a> {
         self.members().filter_map(of_member).max()
     }
 
+    /// Whether too few servers at `site` are free of going up and down, and of answering badly.
+    pub(super) fn is_troubled(&self, site: SiteId, now: Boot) -> bool {
+        let flapping = self.troubled_until(site, |server| server.flaps.until);
+        let degraded = self.troubled_until(site, |server| server.strain.until);
+        flapping.max(degraded).is_some_and(|until| until > now)
+    }
+
     /// Whether each member has a server at `site` that nothing is counted against at this moment.
     pub(super) fn is_undisturbed(&self, site: SiteId) -> bool {
         let clean = |server: Server| server.health.run().is_none() && server.asked.is_none();
@@ -215,6 +222,12 @@ impl Standing {
         match (self, other) {
             (Standing::Healthy { since: a }, Standing::Healthy { since: b }) => {
                 Standing::Healthy { since: a.max(b) }
+            }
+            // Of several that are down, one whose end is certain says more than one that is not reached.
+            (Standing::Down { cause: a }, down @ Standing::Down { cause: b })
+                if a.is_path() && !b.is_path() =>
+            {
+                down
             }
             (a, b) if b.badness() > a.badness() => b,
             (a, _) => a,

@@ -77,7 +77,7 @@ fn no_pair_of_standings_is_left_out() {
 healthy  preferred ->relief preferred ->taken_out ->escape
 thin     preferred thin     preferred ->taken_out ->escape
 unproven preferred thin     preferred taken_out   none_proven
-out      preferred thin     preferred taken_out   none_proven
+out      preferred thin     preferred taken_out   all_down
 down     preferred thin     preferred taken_out   all_down
 ";
     let on_cloud = "
@@ -86,7 +86,7 @@ healthy  ->return    better_site_down better_site_down better_site_down better_s
 thin     ->relief    thin             thin             thin             thin
 unproven ->return    better_site_down better_site_down better_site_down better_site_down
 out      ->taken_out ->taken_out      taken_out        taken_out        taken_out
-down     ->escape    ->escape         none_proven      none_proven      all_down
+down     ->escape    ->escape         none_proven      all_down         all_down
 ";
     let on_cloud_or_first_when_all_is_down = "
          healthy     thin             unproven         out              down
@@ -94,7 +94,7 @@ healthy  ->return    better_site_down better_site_down better_site_down better_s
 thin     ->relief    thin             thin             thin             thin
 unproven ->return    better_site_down better_site_down better_site_down better_site_down
 out      ->taken_out ->taken_out      taken_out        taken_out        taken_out
-down     ->escape    ->escape         none_proven      none_proven      ->all_down
+down     ->escape    ->escape         none_proven      all_down         ->all_down
 ";
     let mut policy = service_policy("api", &["onprem", "cloud"]);
     policy.min_servers = 2;
@@ -197,7 +197,7 @@ fn manual_failback_and_stateful_services_wait_for_a_person() {
     assert_eq!(planned(&api("cloud", UP, UP), &policy, LATER), Plan::Stay(Stay::FailbackManual { better }));
     assert_eq!(
         planned(&api("onprem", DOWN, UP), &policy, LATER),
-        Plan::Stay(Stay::Stateful { cause: CAUSE })
+        Plan::Stay(Stay::Stateful { cause: Some(CAUSE) })
     );
 }
 

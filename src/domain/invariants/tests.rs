@@ -69,7 +69,7 @@ fn names(breaches: &[Breach]) -> Vec<String> {
 fn a_move_away_from_what_serves_to_what_does_not_is_found() {
     let world = world();
     let decision = moved(&world, "cloud", vec![down(&world, "cloud")], failover("onprem", "cloud"));
-    assert_eq!(names(&found(&world, &Event::Woke, &decision)), ["I1", "I11"]);
+    assert_eq!(names(&found(&world, &Event::Woke, &decision)), ["I1", "I11", "I5"]);
     let fine = moved(&world, "cloud", vec![down(&world, "onprem")], failover("onprem", "cloud"));
     assert_eq!(found(&world, &Event::Woke, &fine), []);
 }
@@ -109,9 +109,36 @@ fn a_move_against_a_persons_preference_or_without_a_reason_is_found() {
     let from = preference.unwrap().site;
     let to = if from == site("cloud") { "onprem" } else { "cloud" };
     let decision = moved(&world, to, Vec::new(), failover(from.as_str(), to));
-    assert_eq!(names(&found(&world, &Event::Woke, &decision)), ["I9"]);
+    assert_eq!(names(&found(&world, &Event::Woke, &decision)), ["I9", "I5"]);
     let unexplained = moved(&world, to, Vec::new(), None);
-    assert_eq!(found(&world, &Event::Woke, &unexplained), [Breach::NoReason { service: service("api") }]);
+    let moves_on = Breach::MoveUndone { service: service("api") };
+    let without = Breach::NoReason { service: service("api") };
+    assert_eq!(found(&world, &Event::Woke, &unexplained), [without, moves_on]);
+}
+
+#[test]
+fn a_move_off_a_pinned_site_is_found_even_if_that_is_down() {
+    let mut world = world();
+    world.failover("cloud", false);
+    world.pass(3_600_000);
+    for (pin, breaches) in [(false, vec![]), (true, vec!["I9"])] {
+        let id = service("api");
+        let preference = world.state.services[&id].preference.clone().map(|over| Override { pin, ..over });
+        world.state.apply(&[Change::Preference { service: id, preference }]);
+        let escape = moved(&world, "onprem", vec![down(&world, "cloud")], failover("cloud", "onprem"));
+        let after: Vec<String> = names(&found(&world, &Event::Woke, &escape));
+        assert_eq!(after, breaches, "pin: {pin}");
+    }
+}
+
+#[test]
+fn traffic_that_is_left_where_it_does_not_belong_is_found() {
+    let world = world();
+    let left = Decision { changes: vec![down(&world, "onprem")], ..Decision::default() };
+    let api = service("api");
+    assert_eq!(found(&world, &Event::Woke, &left), [Breach::MoveUndone { service: api }]);
+    let elsewhere = Decision { changes: vec![down(&world, "cloud")], ..Decision::default() };
+    assert_eq!(found(&world, &Event::Woke, &elsewhere), []);
 }
 
 fn heal(world: &World, recorded: bool) -> Decision {
@@ -146,6 +173,18 @@ fn a_start_of_what_a_person_stopped_or_beyond_the_budget_is_found() {
     let starts = vec![since; 5];
     with_repair(&mut world, Repair { phase: Phase::Due { at: since }, starts, ..Repair::default() });
     assert_eq!(names(&found(&world, &Event::Woke, &heal(&world, true))), ["I6"]);
+    // Within the container's, and beyond that of its site.
+    with_repair(
+        &mut world,
+        Repair { phase: Phase::Due { at: since }, starts: vec![since], ..Repair::default() },
+    );
+    let mut second = heal(&world, true);
+    let Some(Change::Repair { container, repair }) = second.changes.first_mut() else { panic!("no repair") };
+    repair.starts = vec![since, since];
+    let site = world.state.policy.containers[container].site.unwrap();
+    assert_eq!(found(&world, &Event::Woke, &second), []);
+    world.state.policy.heal.site_restarts = 1;
+    assert_eq!(found(&world, &Event::Woke, &second), [Breach::TooManyStartsAtSite { site }]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn a_service_that_is_down_everywhere_is_one_more_incident_and_not_one_per_pool()
     crash(&mut world, ONPREM);
     assert_eq!(incident_codes(&crash(&mut world, CLOUD)), [("opened", "ServiceDown")]);
     world.ok(CLOUD);
-    assert_eq!(incident_codes(&world.ok(CLOUD)), [("ended", "ServiceDown")]);
+    assert_eq!(incident_codes(&world.ok(CLOUD)), [("ended", "ServiceDown"), ("opened", "PoolDown")]);
     world.ok(ONPREM);
     assert_eq!(incident_codes(&world.ok(ONPREM)), [("ended", "PoolDown")]);
 }

@@ -756,10 +756,10 @@ start                       .               .                 .                 
 fn an_incident() {
     let table = "
                   none                 open                                 told                 ended                 over                 part
-onprem_dies       open+incident_opened .                                    .                    open                  open+incident_opened .
+onprem_dies       open+incident_opened .                                    .                    open+incident_opened  open+incident_opened .
 onprem_mends      .                    ended+incident_ended                 ended+incident_ended .                     .                    over+incident_ended+incident_opened
 cloud_dies        none+incident_opened part+incident_opened+incident_merged told+incident_opened ended+incident_opened over+incident_opened .
-cloud_mends       .                    .                                    .                    .                     .                    open+incident_ended
+cloud_mends       .                    .                                    .                    .                     .                    open+incident_ended+incident_opened
 five_minutes_pass .                    open+tells_by_mail                   .                    over+tells_by_mail    .                    part+tells_by_mail
 is_suppressed     .                    told                                 .                    .                     .                    .
 start             .                    .                                    .                    .                     .                    .
