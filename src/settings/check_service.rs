@@ -15,6 +15,7 @@ use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::policy::{ServerPolicy, ServicePolicy};
 use crate::domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// What the services come to.
 #[derive(Default)]
@@ -71,7 +72,11 @@ pub(crate) fn services(
                 let retry_reads_after = raw_service.retry_reads_after.as_ref().map(|raw| {
                     checker.span(&key.at("retry_reads_after"), Some(raw), &limits::RETRY_READS_AFTER)
                 });
-                services.services.insert(id, ServiceSettings { bind, mode, host, ready, retry_reads_after });
+                let maintenance_page = maintenance_page(checker, &key, raw_service, mode);
+                services.services.insert(
+                    id,
+                    ServiceSettings { bind, mode, host, ready, retry_reads_after, maintenance_page },
+                );
                 ids.insert(id, key);
             }
         }
@@ -93,6 +98,15 @@ fn host(checker: &mut Checker<'_>, key: &Key, raw: &RawService, mode: Mode) -> O
         checker.unfit(&key, "a TCP service has no host: HAProxy does not see which name a client asked for");
     }
     Some(host.to_ascii_lowercase())
+}
+
+fn maintenance_page(checker: &mut Checker<'_>, key: &Key, raw: &RawService, mode: Mode) -> Option<PathBuf> {
+    let key = key.at("maintenance_page");
+    let page = checker.parse(&key, raw.maintenance_page.as_ref(), value::plain_path)?;
+    if mode == Mode::Tcp {
+        checker.unfit(&key, "a TCP service has no pages: HAProxy closes the connection");
+    }
+    Some(page)
 }
 
 fn bind(checker: &mut Checker<'_>, key: &Key, raw: &RawService) -> Option<Bind> {

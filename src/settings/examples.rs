@@ -187,6 +187,7 @@ fn service(key: &str) -> Option<&'static str> {
         "thin_grace" => r#"thin_grace = "10s""#,
         "slow_start" => r#"slow_start = "30s""#,
         "all_down" => r#"all_down = "keep""#,
+        "maintenance_page" => r#"maintenance_page = "/etc/haproxy/pages/api.http""#,
         "flapping" => r#"flapping = { falls = 3, half_life = "5m" }"#,
         "retry_reads_after" => r#"retry_reads_after = "1200ms""#,
         "ready" => r#"ready = { path = "/health" }"#,

@@ -306,6 +306,8 @@ pub struct ServiceSettings {
     /// How long HAProxy waits for the answer to a GET, HEAD or OPTIONS before it asks another server. None: as long as
     /// `timeouts.server`.
     pub retry_reads_after: Option<Span>,
+    /// What clients get when no server can take their request: a whole HTTP response, in a file that HAProxy reads.
+    pub maintenance_page: Option<PathBuf>,
 }
 
 /// Requests or connections.

@@ -204,6 +204,7 @@ pub(crate) struct RawService {
     pub(crate) slow_start: Option<RawSpan>,
     pub(crate) all_down: Option<String>,
     pub(crate) flapping: RawFlapping,
+    pub(crate) maintenance_page: Option<String>,
     pub(crate) retry_reads_after: Option<RawSpan>,
     pub(crate) ready: RawProbe,
     pub(crate) live: RawProbe,

@@ -193,7 +193,7 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
             "an unknown key",
             smallest("bind", "bimd"),
             "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, mode, host, \
-             prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
+             prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, maintenance_page, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
         ),
         (
             "an unknown key in a probe",

@@ -161,6 +161,16 @@ pub(crate) fn engine(text: &str) -> Result<EngineAddress, String> {
 }
 
 /// An absolute path.
+/// An absolute path that HAProxy's configuration can name without quotes.
+pub(crate) fn plain_path(text: &str) -> Result<PathBuf, String> {
+    match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"_./-".contains(*c)) {
+        Some(other) => Err(format!(
+            "HAProxy's configuration takes letters, digits, '_', '.', '/' and '-', not {other:?}"
+        )),
+        None => path(text),
+    }
+}
+
 pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.len() > PATH_MAX {
         return Err(format!("a path has at most {PATH_MAX} bytes, this one has {}", text.len()));

@@ -340,7 +340,7 @@ const SITUATIONS: &[(&str, &str, &str, &str, &str)] = &[
          at 20.1s route\n\
          at 30s docker api-onprem died 1\n",
         "failback api",
-        "denied",
+        "preference_dropped",
     ),
     (
         "all is down",

@@ -153,6 +153,7 @@ fn service_model(
         observe: observe == Observe::Layer4,
         retry_reads_after: service.retry_reads_after.map(Span::duration),
         slow_start: policy.slow_start.duration(),
+        maintenance_page: service.maintenance_page.as_ref().map(|path| path.display().to_string()),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Start, failover, failback, stop; a second one; HAProxy and Docker that are not there.
 
 use super::world::{World, said};
-use crate::haproxy::lab::until;
+use crate::haproxy::lab::{get, until};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use supervisor::status::Link;
@@ -35,6 +35,25 @@ async fn it_configures_haproxy_moves_traffic_off_a_dead_server_and_back() {
     assert!(log.contains("traffic moves back from cloud to onprem"), "{log}");
     let map = std::fs::read_to_string(world.path("routes.map")).unwrap();
     assert!(map.contains("api api__onprem"), "{map}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_site_serves_clients_get_the_page_that_the_settings_name() {
+    let world = World::new().await;
+    let page = world.path("page.http");
+    let words = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n\r\nback at six, we hope\n";
+    std::fs::write(&page, words).unwrap();
+    let named = format!("prefer = [\"onprem\", \"cloud\"]\nmaintenance_page = \"{}\"\n", page.display());
+    world.write(&world.settings().replace("prefer = [\"onprem\", \"cloud\"]\n", &named));
+    let _daemon = world.running().await;
+    world.onprem.close().await;
+    world.cloud.close().await;
+    until("clients get the page", async || {
+        get(world.port).await.is_err_and(|answer| answer.contains("back at six"))
+    })
+    .await;
+    world.cloud.open().await;
+    world.until_served_from("cloud").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -268,6 +268,7 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
         },
         services: vec![ServiceModel {
             slow_start: Duration::ZERO,
+            maintenance_page: None,
             name: ident("api"),
             mode: Mode::Http,
             bind: format!("127.0.0.1:{port}"),
@@ -445,6 +446,9 @@ async fn exchange(stream: &mut BufReader<TcpStream>) -> Result<(String, bool), S
     stream.read_exact(&mut body).await.map_err(text)?;
     match head.starts_with("http/1.1 200 ") {
         true => Ok((String::from_utf8_lossy(&body).into_owned(), head.contains("connection: close"))),
-        false => Err(head.lines().next().unwrap_or_default().to_owned()),
+        false => {
+            let status = head.lines().next().unwrap_or_default();
+            Err(format!("{status}: {}", String::from_utf8_lossy(&body)))
+        }
     }
 }

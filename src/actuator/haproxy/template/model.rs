@@ -105,6 +105,10 @@ pub struct ServiceModel {
     pub retry_reads_after: Option<Duration>,
     /// A server that came back gets its share of the traffic by and by, within this; zero: at once.
     pub slow_start: Duration,
+    /// What clients get when no server can take their request: the path of a file with a whole HTTP response. None: HAProxy's
+    /// own words. Of no use to TCP.
+    #[serde(default)]
+    pub maintenance_page: Option<String>,
     /// Whether a failed connection marks a server down at once (`observe layer4`), before its next check.
     pub observe: bool,
 }
@@ -197,6 +201,9 @@ impl ServiceModel {
                     "names like this one are for spare lines",
                 ));
             }
+        }
+        if let Some(page) = &self.maintenance_page {
+            path("maintenance page", page)?;
         }
         if let Some(check) = &self.check.http {
             if !check.path.starts_with('/') || !check.path.chars().all(plain) {

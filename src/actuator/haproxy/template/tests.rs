@@ -30,6 +30,7 @@ fn service(name: &str, bind: &str, pools: Vec<PoolModel>) -> ServiceModel {
         stateful: false,
         retry_reads_after: Some(Duration::from_millis(1200)),
         slow_start: Duration::ZERO,
+        maintenance_page: None,
         observe: true,
     }
 }
@@ -147,6 +148,21 @@ fn a_servers_own_line_starts_slowly_and_its_backup_lines_do_not() {
             "server api-cloud api-cloud:5000 slowstart 30000ms"
         ]
     );
+}
+
+#[test]
+fn a_maintenance_page_is_named_in_each_pool_of_an_http_service() {
+    let mut model = demo();
+    assert!(!text(&model).contains("errorfile"));
+    model.services[0].maintenance_page = Some("/etc/haproxy/pages/api.http".to_owned());
+    let named =
+        |model: &Model| text(model).matches("\n    errorfile 503 /etc/haproxy/pages/api.http\n").count();
+    assert_eq!(named(&model), 2);
+    model.services[0].mode = Mode::Tcp;
+    model.services[0].check.http = None;
+    assert_eq!(named(&model), 0);
+    model.services[0].maintenance_page = Some("/tmp/a page".to_owned());
+    assert!(render(&model, DEFAULT_TEMPLATE).is_err(), "a blank would end the line's word");
 }
 
 #[test]
