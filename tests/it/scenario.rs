@@ -3,6 +3,7 @@
 //!
 //! `UPDATE=1 cargo test --test it scenario` writes what is decided into the scripts and the page; read the diff.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use supervisor::scenario::{self, Script, forms};
@@ -197,6 +198,33 @@ fn rewrite(page: &str, begin: &str, end: &str, mut text: impl FnMut(&str) -> Str
         all.push_str(&format!("{begin}{}{end}{rest}", text(inside)));
     }
     all
+}
+
+/// docs/faults.md says of each fault what shows it: that must be there, and no number may be written twice for two scripts.
+#[test]
+fn whatever_shows_a_fault_is_there() {
+    let page = fs::read_to_string(root("docs/faults.md")).unwrap();
+    let mut numbers = BTreeSet::new();
+    for script in fs::read_dir(root("tests/scenarios")).unwrap() {
+        let name = script.unwrap().file_name().into_string().unwrap();
+        let number = name.split_once('-').unwrap().0.trim_start_matches('0').to_owned();
+        assert!(numbers.insert(number), "{name} has the number of another script");
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| shown by |"));
+    let mut faults = 0;
+    for row in rows {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let named: Vec<&str> = shown.split([',', '·', ';']).map(str::trim).collect();
+        assert!(named.iter().all(|one| !one.is_empty()), "nothing shows it: {row}");
+        for one in named {
+            match one.strip_prefix('`').and_then(|path| path.strip_suffix('`')) {
+                Some(path) => assert!(root(path).exists(), "there is no {path}: {row}"),
+                None => assert!(numbers.contains(one), "there is no script {one}: {row}"),
+            }
+        }
+        faults += 1;
+    }
+    assert!(faults > 60, "only {faults} faults found");
 }
 
 #[test]
