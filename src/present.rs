@@ -304,6 +304,30 @@ pub fn reason(reason: &Reason) -> String {
                 operator(by)
             )
         }
+        Reason::RollbackOrdered { proxy, revision, left, by, because } => {
+            let words = because.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+            let left = left.as_ref().map(|left| format!(", in place of {left}")).unwrap_or_default();
+            format!("HAProxy {proxy} is ordered back to rev {revision}{left} by {}{words}", operator(by))
+        }
+        Reason::RollbackRefused { proxy, revision, by, because, message } => {
+            let words = because.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+            format!(
+                "HAProxy {proxy} goes on with what it ran: rev {revision}, which {} went back to{words}, was refused: {}",
+                operator(by),
+                one_line(message)
+            )
+        }
+        Reason::ConfigResumed { proxy, revision, held, by, because } => {
+            let words = because.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+            let held = match held {
+                Some(held) => format!("in place of {held}, which was held"),
+                None => "which is tried again".to_owned(),
+            };
+            format!(
+                "HAProxy {proxy} is ordered to the configuration of the settings (rev {revision}), {held}, by {}{words}",
+                operator(by)
+            )
+        }
         Reason::ConfigRefused { proxy, message } => format!(
             "HAProxy {proxy} goes on with its old configuration, the new one was refused: {}",
             one_line(message)
@@ -373,6 +397,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ProxyLost { .. }
         | Reason::ProxyForeign { .. }
         | Reason::ConfigRefused { .. }
+        | Reason::RollbackRefused { .. }
         | Reason::ConfigUnproven { .. }
         | Reason::EngineLost { .. }
         | Reason::Store { durable: false } => Level::Warn,
@@ -447,6 +472,8 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ProxyReplaced { .. }
         | Reason::ConfigInForce { .. }
         | Reason::ConfigHeld { .. }
+        | Reason::RollbackOrdered { .. }
+        | Reason::ConfigResumed { .. }
         | Reason::EngineFound { .. }
         | Reason::PolicyChanged { .. }
         | Reason::Store { durable: true } => Level::Info,

@@ -73,6 +73,7 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Proxy(seen) => proxy::seen(&mut draft, seen),
         Event::ProxyLost { proxy } => proxy::lost(&mut draft, *proxy),
         Event::Configured(configured) => proxy::configured(&mut draft, configured),
+        Event::WentBack(seen) => proxy::went_back(&mut draft, seen),
         Event::Routed(routed) => proxy::routed(&mut draft, routed),
         Event::Finished(end) => finished(&mut draft, end),
         Event::Peer(seen) => telling::heard(&mut draft, seen),

@@ -54,6 +54,8 @@ pub enum Event {
     },
     /// A configuration was brought into an HAProxy, or not.
     Configured(Configured),
+    /// A person went back to a configuration that an HAProxy ran, or to that of the settings; or HAProxy would not.
+    WentBack(WentBack),
     /// Routes reached an HAProxy and were read back.
     Routed(Routed),
     /// A guarded action came to its end.
@@ -435,6 +437,49 @@ pub struct Configured {
     /// The reload that it took; none if it came to none.
     #[serde(default)]
     pub reload: Option<ReloadSeen>,
+}
+
+/// An order about which configuration an HAProxy runs, or its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WentBack {
+    /// Which HAProxy.
+    pub proxy: ProxyId,
+    /// Who ordered it.
+    pub by: Operator,
+    /// Why, in their words.
+    pub because: Option<String>,
+    /// What.
+    pub step: BackStep,
+}
+
+/// A step on the way to an earlier configuration and from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackStep {
+    /// `rollback`: it is to run this one.
+    Ordered {
+        /// Its revision.
+        revision: String,
+        /// The one that is left, where that is known.
+        left: Option<String>,
+    },
+    /// `resume`: it is to run what the settings lead to.
+    Resumed {
+        /// The revision that the settings lead to.
+        revision: String,
+        /// The one that was held; none where nothing was, and a refused configuration is tried again.
+        held: Option<String>,
+    },
+    /// HAProxy did not take the one that was ordered: what ran before goes on.
+    Refused {
+        /// Its revision.
+        revision: String,
+        /// Why, in HAProxy's words; bounded by the actuator.
+        message: String,
+        /// The reload that it took; none if it came to none.
+        #[serde(default)]
+        reload: Option<ReloadSeen>,
+    },
 }
 
 /// How a reload ended.

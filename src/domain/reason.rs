@@ -708,6 +708,45 @@ pub enum Reason {
         /// Why, in their words.
         because: Option<String>,
     },
+    /// A person ordered an HAProxy back to a configuration that it ran.
+    RollbackOrdered {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// The revision that it is to run.
+        revision: String,
+        /// The one that is left, where that is known.
+        left: Option<String>,
+        /// Who.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+    },
+    /// HAProxy did not take the configuration that a person went back to: what ran before goes on.
+    RollbackRefused {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// The revision that it did not take.
+        revision: String,
+        /// Who went back.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+        /// Why not, in HAProxy's words.
+        message: String,
+    },
+    /// A person ordered the configuration of the settings.
+    ConfigResumed {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// The revision that the settings lead to.
+        revision: String,
+        /// The one that was held; none: a refused one is tried again.
+        held: Option<String>,
+        /// Who.
+        by: Operator,
+        /// Why, in their words.
+        because: Option<String>,
+    },
     /// HAProxy's configuration was refused, or could not be tried; it runs what it ran before.
     ConfigRefused {
         /// Which HAProxy.
@@ -864,6 +903,9 @@ impl Reason {
             Reason::ProxyForeign { .. } => "proxy_foreign",
             Reason::ConfigInForce { .. } => "config_in_force",
             Reason::ConfigHeld { .. } => "config_held",
+            Reason::RollbackOrdered { .. } => "rollback_ordered",
+            Reason::RollbackRefused { .. } => "rollback_refused",
+            Reason::ConfigResumed { .. } => "config_resumed",
             Reason::ConfigRefused { .. } => "config_refused",
             Reason::ConfigUnproven { .. } => "config_unproven",
             Reason::EngineFound { .. } => "engine_found",
@@ -956,6 +998,9 @@ impl Reason {
             | Reason::ProxyForeign { .. }
             | Reason::ConfigInForce { .. }
             | Reason::ConfigHeld { .. }
+            | Reason::RollbackOrdered { .. }
+            | Reason::RollbackRefused { .. }
+            | Reason::ConfigResumed { .. }
             | Reason::ConfigRefused { .. }
             | Reason::ConfigUnproven { .. }
             | Reason::EngineFound { .. }

@@ -283,6 +283,9 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::ProxyForeign { .. }
         | Reason::ConfigInForce { .. }
         | Reason::ConfigHeld { .. }
+        | Reason::RollbackOrdered { .. }
+        | Reason::RollbackRefused { .. }
+        | Reason::ConfigResumed { .. }
         | Reason::ConfigRefused { .. }
         | Reason::ConfigUnproven { .. }
         | Reason::EngineFound { .. }

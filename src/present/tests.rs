@@ -1073,6 +1073,51 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
              template change, or `supervisor haproxy resume`",
         ),
         (
+            Reason::RollbackOrdered {
+                proxy,
+                revision: "a1b2".to_owned(),
+                left: Some("c3d4".to_owned()),
+                by: Operator { uid: 1000, pid: None, name: Some("ada".to_owned()) },
+                because: Some("it worked".to_owned()),
+            },
+            Level::Info,
+            "HAProxy edge is ordered back to rev a1b2, in place of c3d4 by ada (it worked)",
+        ),
+        (
+            Reason::RollbackRefused {
+                proxy,
+                revision: "a1b2".to_owned(),
+                by: Operator { uid: 1000, pid: None, name: Some("ada".to_owned()) },
+                because: Some("it worked".to_owned()),
+                message: "[ALERT] line 3\n  unknown keyword".to_owned(),
+            },
+            Level::Warn,
+            "HAProxy edge goes on with what it ran: rev a1b2, which ada went back to (it worked), was refused: [ALERT] line 3; \
+             unknown keyword",
+        ),
+        (
+            Reason::ConfigResumed {
+                proxy,
+                revision: "c3d4".to_owned(),
+                held: Some("a1b2".to_owned()),
+                by: Operator { uid: 1000, pid: None, name: Some("ada".to_owned()) },
+                because: None,
+            },
+            Level::Info,
+            "HAProxy edge is ordered to the configuration of the settings (rev c3d4), in place of a1b2, which was held, by ada",
+        ),
+        (
+            Reason::ConfigResumed {
+                proxy,
+                revision: "c3d4".to_owned(),
+                held: None,
+                by: Operator { uid: 1000, pid: None, name: Some("ada".to_owned()) },
+                because: None,
+            },
+            Level::Info,
+            "HAProxy edge is ordered to the configuration of the settings (rev c3d4), which is tried again, by ada",
+        ),
+        (
             Reason::ConfigRefused { proxy, message: "[ALERT] line 3\n  unknown keyword".to_owned() },
             Level::Warn,
             "HAProxy edge goes on with its old configuration, the new one was refused: [ALERT] line 3; unknown keyword",

@@ -4,8 +4,8 @@ use crate::domain::action::{Finished, Outcome, Target};
 use crate::domain::command::{Command, Order};
 use crate::domain::delivery::Word;
 use crate::domain::event::{
-    ConfigSeen, ContainerEvent, ContainerList, ContainerSign, ContainerStatus, DockersCheck, Event, MailEnd,
-    PeerResult, PeerSeen, Probed, ProxySeen, StoreHealth,
+    BackStep, ConfigSeen, ContainerEvent, ContainerList, ContainerSign, ContainerStatus, DockersCheck, Event,
+    MailEnd, PeerResult, PeerSeen, Probed, ProxySeen, StoreHealth,
 };
 use crate::domain::id::{EngineId, ProxyId};
 use crate::domain::state::State;
@@ -38,6 +38,20 @@ pub fn happened(event: &Event, state: &State, now: Now) -> String {
                 ConfigSeen::Refused { message } => format!("{proxy} refuses the configuration: {message}"),
                 ConfigSeen::Unproven { message } => {
                     format!("{proxy}: nobody knows which configuration it runs: {message}")
+                }
+            }
+        }
+        Event::WentBack(seen) => {
+            let (proxy, by) = (haproxy(seen.proxy, state), present::operator(&seen.by));
+            match &seen.step {
+                BackStep::Ordered { revision, .. } => {
+                    format!("{by} orders {proxy} back to revision {revision}")
+                }
+                BackStep::Resumed { revision, .. } => {
+                    format!("{by} orders {proxy} to the settings' revision {revision}")
+                }
+                BackStep::Refused { revision, message, .. } => {
+                    format!("{proxy} refuses revision {revision}, which {by} went back to: {message}")
                 }
             }
         }

@@ -7,7 +7,7 @@ mod gauges;
 
 use super::Sources;
 use crate::control::server::error;
-use crate::domain::event::{ConfigSeen, Configured, MailEnd, ReloadSeen};
+use crate::domain::event::{BackStep, ConfigSeen, Configured, MailEnd, ReloadSeen, WentBack};
 use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::policy::{ContainerRef, Policy};
 use crate::domain::witness::{Cause, ProbeFault, ProbeOutcome};
@@ -185,7 +185,14 @@ impl Metrics {
             },
             Event::ProxyLost { proxy } => self.masterless(*proxy),
             Event::Configured(configured) => self.configured(configured, !decision.is_empty()),
-            Event::Started
+            Event::WentBack(WentBack { proxy, step: BackStep::Refused { reload, .. }, .. }) => {
+                let outcome = if reload.is_some() { "failed" } else { "refused" };
+                self.reloaded(*proxy, outcome);
+            }
+            Event::WentBack(WentBack {
+                step: BackStep::Ordered { .. } | BackStep::Resumed { .. }, ..
+            })
+            | Event::Started
             | Event::Lived(_)
             | Event::ProberSilent { .. }
             | Event::Container(_)
@@ -260,10 +267,9 @@ impl Metrics {
 
     /// A reload; or a configuration that did not get as far, unless it is the same one again.
     fn configured(&self, configured: &Configured, is_news: bool) {
-        let proxy = Label(configured.proxy.0);
         let outcome = match (configured.reload, &configured.config) {
             (Some(ReloadSeen::Loaded { took }), _) => {
-                let labels = ProxyLabels { proxy };
+                let labels = ProxyLabels { proxy: Label(configured.proxy.0) };
                 self.reload_duration.get_or_create_owned(&labels).observe(took.duration().as_secs_f64());
                 "loaded"
             }
@@ -272,7 +278,11 @@ impl Metrics {
             (None, ConfigSeen::Refused { .. }) if is_news => "refused",
             (None, _) => return,
         };
-        let labels = ReloadLabels { proxy, outcome };
+        self.reloaded(configured.proxy, outcome);
+    }
+
+    fn reloaded(&self, proxy: ProxyId, outcome: &'static str) {
+        let labels = ReloadLabels { proxy: Label(proxy.0), outcome };
         self.targets().reloads.insert(labels);
         self.reloads.get_or_create_owned(&labels).inc();
     }
@@ -422,6 +432,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Proxy(_) => "proxy",
         Event::ProxyLost { .. } => "proxy_lost",
         Event::Configured(_) => "configured",
+        Event::WentBack(_) => "went_back",
         Event::Routed(_) => "routed",
         Event::Finished(_) => "finished",
         Event::Peer(_) => "peer",

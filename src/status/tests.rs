@@ -742,7 +742,7 @@ async fn the_metrics_have_their_documented_names_and_labels() {
 
 #[tokio::test]
 async fn reloads_switches_and_drift_are_counted_by_haproxy_and_service() {
-    use crate::domain::event::{Configured, MasterSeen, ProxySeen, ReloadSeen};
+    use crate::domain::event::{BackStep, Configured, MasterSeen, ProxySeen, ReloadSeen, WentBack};
     let page = Page::start(Ok(vec![])).await;
     let (proxy, nothing) = (name("edge"), Decision::default());
     let configured = |config, reload| Event::Configured(Configured { proxy, config, reload });
@@ -760,6 +760,11 @@ async fn reloads_switches_and_drift_are_counted_by_haproxy_and_service() {
     ];
     page.metrics.record(&configured(refused(), None), &Decision { reasons, ..Decision::default() });
     page.metrics.record(&configured(refused(), None), &nothing);
+    // One that a person ordered counts as any other.
+    let by = crate::domain::Operator { uid: 0, pid: None, name: None };
+    let (revision, message) = ("r".to_owned(), "line 3".to_owned());
+    let step = BackStep::Refused { revision, message, reload: Some(ReloadSeen::Failed) };
+    page.metrics.record(&Event::WentBack(WentBack { proxy, by, because: None, step }), &nothing);
     let seen = |master| {
         Event::Proxy(ProxySeen {
             proxy,
@@ -778,7 +783,7 @@ async fn reloads_switches_and_drift_are_counted_by_haproxy_and_service() {
     let (_, body) = page.get("/metrics").await;
     for line in [
         "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"loaded\"} 1",
-        "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"failed\"} 1",
+        "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"failed\"} 2",
         "supervisor_haproxy_reloads_total{proxy=\"edge\",outcome=\"refused\"} 1",
         "supervisor_haproxy_reload_duration_seconds_count{proxy=\"edge\"} 1",
         "supervisor_haproxy_reload_duration_seconds_bucket{le=\"0.2\",proxy=\"edge\"} 1",

@@ -330,6 +330,7 @@ impl WhatIf {
             | Event::EngineLost { .. }
             | Event::ProxyLost { .. }
             | Event::Configured(_)
+            | Event::WentBack(_)
             | Event::Store(_) => Some(event.clone()),
         }
     }

@@ -500,6 +500,9 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::ProxyForeign { .. }
         | Reason::ConfigInForce { .. }
         | Reason::ConfigHeld { .. }
+        | Reason::RollbackOrdered { .. }
+        | Reason::RollbackRefused { .. }
+        | Reason::ConfigResumed { .. }
         | Reason::EngineFound { .. }
         | Reason::PolicyChanged { .. }
         | Reason::Late { .. }

@@ -5,7 +5,7 @@ use super::probed::plain_bar;
 use super::verdict::judge_all;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
-use crate::domain::event::{ConfigSeen, Configured, ProxySeen, Routed};
+use crate::domain::event::{BackStep, ConfigSeen, Configured, ProxySeen, Routed, WentBack};
 use crate::domain::health::PathView;
 use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::maintenance::{Admin, Agreement, Out, agreement};
@@ -165,6 +165,24 @@ pub(super) fn configured(draft: &mut Draft<'_>, configured: &Configured) {
             draft.tell(Reason::ConfigUnproven { proxy, message: message.clone() })
         }
     }
+}
+
+/// What a person ordered about the configuration, or how that ended. It moves nothing: what HAProxy runs then is told when it
+/// is seen.
+pub(super) fn went_back(draft: &mut Draft<'_>, seen: &WentBack) {
+    let WentBack { proxy, by, because, step } = seen.clone();
+    if !draft.state.proxies.contains_key(&proxy) {
+        return;
+    }
+    draft.tell(match step {
+        BackStep::Ordered { revision, left } => {
+            Reason::RollbackOrdered { proxy, revision, left, by, because }
+        }
+        BackStep::Resumed { revision, held } => Reason::ConfigResumed { proxy, revision, held, by, because },
+        BackStep::Refused { revision, message, .. } => {
+            Reason::RollbackRefused { proxy, revision, by, because, message }
+        }
+    });
 }
 
 /// The actuator has read routes back: they are in force.

@@ -364,6 +364,30 @@ fn a_refused_configuration_is_told_once_and_stands_in_the_explanation() {
 }
 
 #[test]
+fn who_goes_back_to_a_configuration_and_what_comes_of_it_is_told_and_changes_nothing() {
+    use crate::domain::Operator;
+    use crate::domain::event::{BackStep, WentBack};
+    let mut world = World::running();
+    let by = Operator { uid: 1000, pid: None, name: Some("ada".into()) };
+    let (r1, r2) = (|| "r1".to_owned(), || "r2".to_owned());
+    let steps = [
+        (BackStep::Ordered { revision: r1(), left: Some(r2()) }, "rollback_ordered"),
+        (BackStep::Refused { revision: r1(), message: "line 3".into(), reload: None }, "rollback_refused"),
+        (BackStep::Resumed { revision: r2(), held: None }, "config_resumed"),
+    ];
+    for (step, code) in steps {
+        let seen = WentBack { proxy: proxy(), by: by.clone(), because: Some("slow".into()), step };
+        // The same order again is another order.
+        for _ in 0..2 {
+            let decision = world.step(Event::WentBack(seen.clone()));
+            assert_eq!((codes(&decision), decision.changes), (vec![code], vec![]));
+        }
+        let elsewhere = WentBack { proxy: "nowhere".parse().unwrap(), ..seen };
+        assert!(world.step(Event::WentBack(elsewhere)).is_empty());
+    }
+}
+
+#[test]
 fn a_person_moves_traffic_and_it_stays_there() {
     let mut world = World::running();
     let decision = world.failover("cloud", false);
