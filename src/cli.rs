@@ -168,7 +168,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         return Exit::Usage;
     }
     match error.downcast_ref::<ConfigError>() {
-        Some(ConfigError::Print(_) | ConfigError::Choice(_) | ConfigError::External(_)) => {
+        Some(ConfigError::Print(_) | ConfigError::Unknown(_) | ConfigError::External(_)) => {
             return Exit::Usage;
         }
         Some(ConfigError::File(_)) => return Exit::Unavailable,

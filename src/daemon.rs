@@ -34,7 +34,8 @@ mod systemd;
 mod window;
 
 pub use self::core::{Core, Step, rehearse};
-pub use configs::{ConfigError, Difference, History, configure_alone, difference, history};
+pub use crate::actuator::haproxy::history::History;
+pub use configs::{ConfigError, Difference, configure_alone, difference, history};
 pub use doctor::examine;
 pub use edges::Edges;
 pub use once::{Findings, Move, MoveKind, PrintError, look, render};

@@ -49,6 +49,14 @@ impl Context {
 pub(super) fn named_in(config: &Path, key: &str) -> Option<PathBuf> {
     let mut text = String::new();
     std::fs::File::open(config).ok()?.take(SETTINGS_MAX_BYTES).read_to_string(&mut text).ok()?;
-    let settings: toml::Table = text.parse().ok()?;
+    let settings: toml::Table = match text.parse() {
+        Ok(settings) => settings,
+        // Not even TOML as a whole: the line is, and it is none of a table's.
+        Err(_) => {
+            let own = text.lines().take_while(|line| !line.trim_start().starts_with('['));
+            let line = own.filter(|line| line.trim_start().starts_with(key)).last()?;
+            line.parse().ok()?
+        }
+    };
     settings.get(key)?.as_str().map(PathBuf::from)
 }

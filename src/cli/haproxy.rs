@@ -12,6 +12,7 @@ use crate::present;
 use crate::settings::Settings;
 use crate::status::{ConfigView, View};
 use crate::store::Lock;
+use anyhow::Context as _;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -33,9 +34,18 @@ pub(super) async fn history(
     context: &mut Context,
     args: &HistoryArgs,
 ) -> anyhow::Result<Exit> {
-    let settings = Settings::load_for_command(&global.config)?;
-    let proxy = render::meant(&settings, args.proxy)?;
-    let history = daemon::history(&settings, proxy).await?;
+    let (proxy, history) = match known(global, context, args.proxy).await? {
+        Known::Daemon { proxy, .. } => {
+            let order = ConfigOrder::History {};
+            let reply =
+                context.client.config(&ConfigBody { proxy, order, because: None, dry_run: false }).await?;
+            let history = reply.history.ok_or(ClientError::Said { status: 409, words: reply.words })?;
+            let history =
+                serde_json::from_value(history).map_err(|source| ClientError::Foreign { source })?;
+            (proxy, history)
+        }
+        Known::Settings { proxy, settings } => (proxy, daemon::history(&settings, proxy).await?),
+    };
     if context.is_json() {
         context.output.json(&history)?;
         return Ok(Exit::Ok);
@@ -91,55 +101,94 @@ async fn order(
     order: ConfigOrder,
     args: &ConfigArgs,
 ) -> anyhow::Result<Exit> {
-    let settings = Settings::load_for_command(&global.config)?;
-    let proxy = render::meant(&settings, args.proxy)?;
-    let dry_run = args.how.dry_run;
-    let body = ConfigBody { proxy, order, because: args.how.reason.clone(), dry_run };
-    let given = Instant::now();
-    let (reply, stands) = match context.client.config(&body).await {
-        Ok(reply) => {
-            let stands = match &reply.config {
-                Some(wanted) if reply.verdict != Answer::Denied && !dry_run => {
-                    Some(through_daemon(context, proxy, wanted, given).await?)
+    let how = &args.how;
+    let body = |proxy| ConfigBody { proxy, order, because: how.reason.clone(), dry_run: how.dry_run };
+    let (mut reply, stands) = match known(global, context, args.proxy).await? {
+        Known::Daemon { proxy, before } => {
+            let given = Instant::now();
+            let reply = context.client.config(&body(proxy)).await?;
+            let stands = match (&reply.stands, &reply.config) {
+                (Some(stands), _) => Some(ConfigView::of(proxy, stands)),
+                (None, Some(wanted)) if reply.verdict == Answer::Accepted && !how.dry_run => {
+                    Some(shown(context, proxy, wanted, &before, given).await?)
                 }
-                Some(_) | None => None,
+                (None, Some(_) | None) => None,
             };
             (reply, stands)
         }
         // Nobody else loads configurations here.
-        Err(ClientError::Missing { .. } | ClientError::Refused { .. }) => {
+        Known::Settings { proxy, settings } => {
             // Held until the end: a daemon that starts meanwhile waits outside.
-            let _lock = (!dry_run).then(|| Lock::acquire(&settings.state_dir)).transpose()?;
-            daemon::configure_alone(&settings, &body).await?
+            let _lock = (!how.dry_run).then(|| Lock::acquire(&settings.state_dir)).transpose()?;
+            let reply = daemon::configure_alone(&settings, &body(proxy)).await?;
+            let is_done = reply.verdict == Answer::Accepted && !how.dry_run;
+            let stands = match &reply.stands {
+                Some(stands) => Some(ConfigView::of(proxy, stands)),
+                None => is_done.then(ConfigView::default),
+            };
+            (reply, stands)
         }
-        Err(error) => return Err(error.into()),
     };
+    // In the document it is there once, as the status has it.
+    reply.stands = None;
     let exit = exit(&reply, stands.as_ref());
     if context.is_json() {
         context.output.json(&Document { reply: &reply, stands: stands.as_ref() })?;
         return Ok(exit);
     }
     tell(context, &reply, stands.as_ref())?;
-    if dry_run && let Some(to) = reply.config.as_ref().filter(|_| reply.verdict == Answer::Accepted) {
-        let difference = daemon::difference(&settings, proxy, Some(to)).await?;
-        context.output.text(&difference.text)?;
+    if let Some(difference) = &reply.difference {
+        context.output.text(difference)?;
     }
     Ok(exit)
 }
 
-/// Waits until the daemon shows the revision, or why it is not loaded, with a deadline.
-async fn through_daemon(
+/// Who knows the HAProxy that is meant.
+enum Known {
+    /// The daemon, by the settings that it runs with: the file may be broken by now. `before` is how the configuration stands.
+    Daemon { proxy: ProxyId, before: ConfigView },
+    /// The file, where no daemon runs.
+    Settings { proxy: ProxyId, settings: Box<Settings> },
+}
+
+async fn known(global: &Global, context: &Context, named: Option<ProxyId>) -> anyhow::Result<Known> {
+    match context.client.get::<View>("/api/v1/status").await {
+        Ok(view) => {
+            let names: Vec<ProxyId> = view.proxies.iter().map(|known| known.name).collect();
+            let proxy = render::one_of(&names, named, "the daemon's settings")?;
+            let known = view.proxies.into_iter().find(|known| known.name == proxy);
+            Ok(Known::Daemon { proxy, before: known.map(|known| known.config).unwrap_or_default() })
+        }
+        Err(absent @ (ClientError::Missing { .. } | ClientError::Refused { .. })) => {
+            let settings = Settings::load_for_command(&global.config).with_context(|| {
+                format!("{absent} Without a daemon the settings are needed, and do not load")
+            })?;
+            let names: Vec<ProxyId> = settings.proxies.keys().copied().collect();
+            let proxy = render::one_of(&names, named, "the settings")?;
+            Ok(Known::Settings { proxy, settings: Box::new(settings) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until the daemon shows the revision, or why it is not loaded, with a deadline. What was shown `before` the order is no
+/// answer to it; then nothing is known yet.
+async fn shown(
     context: &Context,
     proxy: ProxyId,
     wanted: &str,
+    before: &ConfigView,
     given: Instant,
 ) -> Result<ConfigView, ClientError> {
     loop {
         let view: View = context.client.get("/api/v1/status").await?;
         let known = view.proxies.into_iter().find(|known| known.name == proxy);
         let stands = known.map(|known| known.config).unwrap_or_default();
-        if is_settled(&stands, wanted) || given.elapsed() > context.patience {
+        if stands != *before && is_settled(&stands, wanted) {
             return Ok(stands);
+        }
+        if given.elapsed() > context.patience {
+            return Ok(ConfigView::default());
         }
         sleep(LOOK).await;
     }

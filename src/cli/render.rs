@@ -18,7 +18,7 @@ pub(super) fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<Exit> {
             output.text(&text)?;
             return Ok(Exit::Ok);
         }
-        let difference = daemon::difference(&settings, proxy, None).await?;
+        let difference = daemon::difference(&settings, proxy).await?;
         match global.format {
             Format::Json => {
                 let (there, text) = (&difference.there, &difference.text);
@@ -34,14 +34,17 @@ pub(super) fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<Exit> {
 }
 
 /// The one HAProxy that is meant.
-pub(super) fn meant(settings: &Settings, named: Option<ProxyId>) -> Result<ProxyId, Usage> {
-    let names = || settings.proxies.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match named {
-        Some(name) if settings.proxies.contains_key(&name) => Ok(name),
-        Some(name) => Err(Usage(format!("the settings have no HAProxy {name}; they have {}", names()))),
-        None => match settings.proxies.keys().collect::<Vec<_>>().as_slice() {
-            [only] => Ok(**only),
-            _ => Err(Usage(format!("say which HAProxy: --proxy with one of {}", names()))),
-        },
+fn meant(settings: &Settings, named: Option<ProxyId>) -> Result<ProxyId, Usage> {
+    one_of(&settings.proxies.keys().copied().collect::<Vec<_>>(), named, "the settings")
+}
+
+/// The one of `known` that is meant; `whose` they are.
+pub(super) fn one_of(known: &[ProxyId], named: Option<ProxyId>, whose: &str) -> Result<ProxyId, Usage> {
+    let names = || known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (named, known) {
+        (Some(name), known) if known.contains(&name) => Ok(name),
+        (Some(name), _) => Err(Usage(format!("{whose} have no HAProxy {name}; they have {}", names()))),
+        (None, [only]) => Ok(*only),
+        (None, _) => Err(Usage(format!("say which HAProxy: --proxy with one of {}", names()))),
     }
 }

@@ -2,6 +2,7 @@
 //! version. Requests with unknown fields are refused: a misspelt `dry_run` must not become an order.
 
 use crate::domain::command::{Order, Scope};
+use crate::domain::event::ConfigSeen;
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::maintenance::Admin;
 use crate::domain::time::Span;
@@ -143,6 +144,8 @@ pub enum ConfigOrder {
     },
     /// Hold nothing: run what the settings lead to.
     Resume {},
+    /// Change nothing: tell what is kept.
+    History {},
 }
 
 /// The answer to an order. Made by the daemon; this room only carries it.
@@ -177,6 +180,16 @@ pub struct Reply {
     /// The configuration that an HAProxy is to run: it does when the status shows this revision for it, in force or held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+    /// How that HAProxy's configuration stands after the order was carried out; none where it takes longer than an answer may,
+    /// and then the status shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands: Option<ConfigSeen>,
+    /// What was asked for with `history`: the revision that runs, those that are kept, and the one that is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<serde_json::Value>,
+    /// How the file would change, as `diff -u` writes it; in a dry run only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<String>,
 }
 
 impl Reply {
@@ -193,6 +206,9 @@ impl Reply {
             server: None,
             test: None,
             config: None,
+            stands: None,
+            history: None,
+            difference: None,
         }
     }
 }

@@ -2,33 +2,16 @@
 
 use super::edges::docker_engine;
 use super::once::{PrintError, haproxy_wanted, owner, printed};
-use crate::actuator::haproxy::history::{self, Choice, Entry, Hold};
-use crate::actuator::haproxy::keeper::{order_once, turn_once};
-use crate::actuator::haproxy::{self, FileError, template};
-use crate::control::{Answer, ConfigBody, Reply, myself};
+use crate::actuator::haproxy::history::History;
+use crate::actuator::haproxy::keeper::order_once;
+use crate::actuator::haproxy::{self, FileError};
+use crate::control::{ConfigBody, Reply, myself};
 use crate::domain::ProxyId;
 use crate::settings::{ConfigMode, ProxySettings, Settings};
-use crate::status::ConfigView;
-use serde::Serialize;
-use similar::TextDiff;
 use std::time::Duration;
 
 /// How long a file in a container is waited for. `cat` takes milliseconds.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Lines around each change, as `diff -u` shows them.
-const CONTEXT: usize = 3;
-
-/// The configurations of one HAProxy that are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct History {
-    /// The revision that it runs, if it answers and runs one of supervisor's.
-    pub running: Option<String>,
-    /// The newest first.
-    pub kept: Vec<Entry>,
-    /// What is held.
-    pub held: Option<Hold>,
-}
 
 /// How two configurations differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +33,9 @@ pub enum ConfigError {
     /// What is on disk.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is no such revision.
-    #[error(transparent)]
-    Choice(#[from] Choice),
+    /// There is no such HAProxy.
+    #[error("the settings have no HAProxy {0}")]
+    Unknown(ProxyId),
     /// It is somebody else's.
     #[error("the configuration of HAProxy {0} is somebody else's (config = \"external\")")]
     External(ProxyId),
@@ -64,26 +47,17 @@ pub enum ConfigError {
 ///
 /// When its files cannot be read.
 pub async fn history(settings: &Settings, proxy: ProxyId) -> Result<History, ConfigError> {
-    let Some(wanted) = settings.proxies.get(&proxy) else {
-        return Ok(History { running: None, kept: Vec::new(), held: None });
-    };
+    let Some(wanted) = settings.proxies.get(&proxy) else { return Err(ConfigError::Unknown(proxy)) };
     let info = haproxy::plan::runtime(wanted).info().await.ok();
-    let description = info.and_then(|info| info.description);
-    let running = description.as_deref().and_then(template::parse_description).map(|(_, rev)| rev.to_owned());
-    let (kept, held) = (history::list(&wanted.config_file)?, history::held(&wanted.config_file)?);
-    Ok(History { running, kept, held })
+    Ok(History::read(&wanted.config_file, info.and_then(|info| info.description).as_deref())?)
 }
 
-/// How what is there differs from what the settings lead to; with `to`, how it differs from that kept revision.
+/// How what is there differs from what the settings lead to.
 ///
 /// # Errors
 ///
 /// When one of the two cannot be had.
-pub async fn difference(
-    settings: &Settings,
-    proxy: ProxyId,
-    to: Option<&str>,
-) -> Result<Difference, ConfigError> {
+pub async fn difference(settings: &Settings, proxy: ProxyId) -> Result<Difference, ConfigError> {
     let Some(wanted) = settings.proxies.get(&proxy).filter(|wanted| wanted.config == ConfigMode::Managed)
     else {
         return Err(ConfigError::External(proxy));
@@ -95,22 +69,8 @@ pub async fn difference(
         Some(ours) => ours,
         None => known.unwrap_or_else(|| owner(settings)),
     };
-    let (text, name) = match to {
-        None => (printed(settings, proxy, wanted, &ours).await?.text, "the settings".to_owned()),
-        Some(to) => {
-            let kept = history::list(&wanted.config_file)?;
-            let entry = history::choose(&kept, Some(to), None)?;
-            let kept = history::read(entry, &ours)?.ok_or_else(|| Choice::Unknown(to.to_owned()))?;
-            (kept.text, format!("revision {}", kept.revision))
-        }
-    };
-    let text = match there == text {
-        true => String::new(),
-        false => {
-            let diff = TextDiff::from_lines(&there, &text);
-            diff.unified_diff().context_radius(CONTEXT).header(&at, &name).to_string()
-        }
-    };
+    let text = printed(settings, proxy, wanted, &ours).await?.text;
+    let text = haproxy::unified(&there, &at, &text, "the settings");
     Ok(Difference { there: at, text, note })
 }
 
@@ -147,16 +107,12 @@ async fn there(settings: &Settings, wanted: &ProxySettings) -> Result<There, Con
     Ok(There { text, at: wanted.config_file.display().to_string(), note })
 }
 
-/// Carries an order out without a daemon: whoever calls holds the lock of the state directory. Gives the answer and how the
-/// configuration stands then.
+/// Carries an order out without a daemon: whoever calls holds the lock of the state directory.
 ///
 /// # Errors
 ///
 /// When there is nothing to order from.
-pub async fn configure_alone(
-    settings: &Settings,
-    body: &ConfigBody,
-) -> Result<(Reply, Option<ConfigView>), ConfigError> {
+pub async fn configure_alone(settings: &Settings, body: &ConfigBody) -> Result<Reply, ConfigError> {
     let Some(wanted) =
         settings.proxies.get(&body.proxy).filter(|wanted| wanted.config == ConfigMode::Managed)
     else {
@@ -164,10 +120,5 @@ pub async fn configure_alone(
     };
     let wanted = haproxy_wanted(settings, body.proxy, wanted, &owner(settings)).map_err(PrintError::from)?;
     let by = (myself().await, body.because.clone());
-    let reply = order_once(&wanted, &body.order, by, body.dry_run).await;
-    if reply.verdict == Answer::Denied || body.dry_run {
-        return Ok((reply, None));
-    }
-    let stands = turn_once(&wanted).await.map(|config| ConfigView::of(body.proxy, &config));
-    Ok((reply, Some(stands.unwrap_or_default())))
+    Ok(order_once(&wanted, &body.order, by, body.dry_run).await)
 }

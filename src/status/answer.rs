@@ -53,6 +53,9 @@ pub fn answer(order: &Order, dry_run: bool, decision: &Decision) -> Option<Reply
         server: decision.changes.iter().find_map(|change| server_ordered(order, change)),
         test,
         config: None,
+        stands: None,
+        history: None,
+        difference: None,
     })
 }
 

@@ -27,7 +27,7 @@ pub const KEPT: usize = 20;
 const PREFIX_MIN: usize = 4;
 
 /// One configuration that HAProxy ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its revision.
     pub revision: String,
@@ -41,9 +41,34 @@ pub struct Entry {
     path: PathBuf,
 }
 
+/// The configurations of one HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The revision that it runs, if it answers and runs one of supervisor's.
+    pub running: Option<String>,
+    /// Those that are kept, the newest first.
+    pub kept: Vec<Entry>,
+    /// What is held.
+    pub held: Option<Hold>,
+}
+
+impl History {
+    /// What is beside `config_file`, of an HAProxy that describes itself so.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be read.
+    pub fn read(config_file: &Path, description: Option<&str>) -> Result<History, FileError> {
+        let running = description.and_then(template::parse_description).map(|(_, rev)| rev.to_owned());
+        Ok(History { running, kept: list(config_file)?, held: held(config_file)? })
+    }
+}
+
 /// A configuration that a person went back to. It ends when the settings, or the template, lead to another one than then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
+    /// The OWNER whose daemon holds it: another supervisor on the same file leaves it alone.
+    pub owner: String,
     /// What is held.
     pub revision: String,
     /// What the settings led to then.
@@ -54,6 +79,22 @@ pub struct Hold {
     pub because: Option<String>,
     /// Since when.
     pub at: Wall,
+    /// What was left on the way here, the latest last: going back further passes over them.
+    pub left: Vec<String>,
+    /// What follows if HAProxy does not take it.
+    pub if_refused: IfRefused,
+}
+
+/// What follows if HAProxy does not take what a person went back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfRefused {
+    /// It has not run yet, and nothing was held before: nothing is held then.
+    Release,
+    /// It has not run yet, and this one was held before: it is held again then.
+    HoldAgain(Box<Hold>),
+    /// It has run. What the settings lead to was left on purpose, and is not loaded because of what came later.
+    KeepHolding,
 }
 
 /// Why there is no such configuration.
@@ -66,7 +107,10 @@ pub enum Choice {
     #[error("several revisions begin with {0}: write more of it")]
     Ambiguous(String),
     /// There is nothing to go back to.
-    #[error("no other configuration than the one that runs is kept")]
+    #[error(
+        "no other configuration is kept than the one that runs and those that were left on the way back; name one of \
+         `supervisor haproxy history`, or end it with `supervisor haproxy resume`"
+    )]
     NoOther,
 }
 
@@ -143,14 +187,15 @@ pub fn read(entry: &Entry, owner: &str) -> Result<Option<Rendered>, FileError> {
     Ok(sound.then_some(Rendered { text, revision, description }))
 }
 
-/// The one that `wanted` begins; without it the one before the one that runs.
+/// The one that `wanted` begins; without it the newest that is none of `passed_over`: the one that runs, and those that were
+/// left before it.
 pub fn choose<'a>(
     entries: &'a [Entry],
     wanted: Option<&str>,
-    running: Option<&str>,
+    passed_over: &[String],
 ) -> Result<&'a Entry, Choice> {
     let Some(wanted) = wanted else {
-        return entries.iter().find(|entry| Some(entry.revision.as_str()) != running).ok_or(Choice::NoOther);
+        return entries.iter().find(|entry| !passed_over.contains(&entry.revision)).ok_or(Choice::NoOther);
     };
     let unknown = || Choice::Unknown(wanted.chars().take(64).collect());
     if wanted.len() < PREFIX_MIN {
@@ -254,16 +299,20 @@ mod tests {
             path: PathBuf::new(),
         };
         let entries = [entry(3, "abcd3"), entry(2, "abce2"), entry(1, "ffff1")];
-        let chosen = |wanted, running| choose(&entries, wanted, running).map(|entry| entry.number);
-        assert_eq!(chosen(None, Some("abcd3")), Ok(2));
-        assert_eq!(chosen(None, Some("abce2")), Ok(3), "the newest other one");
-        assert_eq!(chosen(Some("abce"), None), Ok(2));
-        assert_eq!(chosen(Some("ffff1"), None), Ok(1));
-        assert_eq!(chosen(Some("abc"), None), Err(Choice::Unknown("abc".into())));
-        assert_eq!(chosen(Some("0000"), None), Err(Choice::Unknown("0000".into())));
-        assert_eq!(choose(&entries[2..], None, Some("ffff1")), Err(Choice::NoOther));
+        let chosen = |wanted, passed_over: &[&str]| {
+            let passed_over: Vec<String> = passed_over.iter().map(ToString::to_string).collect();
+            choose(&entries, wanted, &passed_over).map(|entry| entry.number)
+        };
+        assert_eq!(chosen(None, &["abcd3"]), Ok(2));
+        assert_eq!(chosen(None, &["abce2"]), Ok(3), "the newest other one");
+        assert_eq!(chosen(None, &["abce2", "abcd3"]), Ok(1), "not the one that was left");
+        assert_eq!(chosen(None, &["ffff1", "abce2", "abcd3"]), Err(Choice::NoOther));
+        assert_eq!(chosen(Some("abce"), &[]), Ok(2));
+        assert_eq!(chosen(Some("ffff1"), &["ffff1"]), Ok(1), "who names one gets it");
+        assert_eq!(chosen(Some("abc"), &[]), Err(Choice::Unknown("abc".into())));
+        assert_eq!(chosen(Some("0000"), &[]), Err(Choice::Unknown("0000".into())));
         let twins = [entry(2, "abcd2"), entry(1, "abcd1")];
-        assert_eq!(choose(&twins, Some("abcd"), None), Err(Choice::Ambiguous("abcd".into())));
+        assert_eq!(choose(&twins, Some("abcd"), &[]), Err(Choice::Ambiguous("abcd".into())));
     }
 
     #[test]
@@ -278,7 +327,11 @@ mod tests {
             by,
             because: Some("it was \"good\"".into()),
             at: Wall(7),
+            owner: "me".into(),
+            left: vec!["b".into()],
+            if_refused: IfRefused::Release,
         };
+        let wanted = Hold { if_refused: IfRefused::HoldAgain(Box::new(wanted.clone())), ..wanted };
         hold(&file, &wanted).unwrap();
         assert_eq!(held(&file).unwrap(), Some(wanted));
         assert!(release(&file).unwrap() && !release(&file).unwrap());

@@ -6,13 +6,13 @@
 mod rollback;
 
 use super::apply::{ApplyError, Outcome, Stage, Target, apply, install};
-use super::history::Hold;
+use super::history::{Hold, IfRefused};
 use super::last_good::{described, restore_last_good};
 use super::reply::Info;
 use super::template::{self, Model, Rendered};
 use crate::chain::chain;
 use crate::control::{Answer, ConfigOrder, ConfigRequest, Reply};
-use crate::domain::event::{ConfigSeen, Configured, Event, ReloadSeen};
+use crate::domain::event::{BackStep, ConfigSeen, Configured, Event, ReloadSeen, WentBack};
 use crate::domain::{Operator, ProxyId};
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,6 +34,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// (settings, template) is tried at once; the repetition is for what lies outside: a port that was freed, a certificate.
 const REFUSED_FIRST: Duration = Duration::from_secs(60);
 const REFUSED_LONGEST: Duration = Duration::from_secs(30 * 60);
+
+/// How long whoever ordered something is kept waiting for what comes of it. The control socket ends a request 5 s after its head;
+/// the answer must be on its way before. A reload takes a tenth of a second, a bind conflict two seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 /// How much of HAProxy's complaint goes into the journal and onto the page: its first lines name file, line and keyword.
 const MESSAGE_MAX: usize = 2_000;
@@ -115,24 +119,19 @@ pub async fn run(
     let mut orders_open = true;
     loop {
         let now = wanted.borrow_and_update().clone();
-        let (pause, ended) = match keeper.turn(&now).await {
-            Turn::Quiet => (TURN, None),
-            Turn::Waits => (RETRY, None),
-            Turn::Ended(config, reload) => (TURN, Some((config, reload))),
-        };
-        if let Some((config, reload)) = ended {
+        let turn = keeper.turn(&now).await;
+        let pause = turn.pause();
+        if let Some(event) = turn.event(proxy) {
             // A closed lane means that the daemon ends.
-            let _ = events.send(Event::Configured(Configured { proxy, config, reload })).await;
+            let _ = events.send(event).await;
         }
         // All are cancel-safe: a change and an order are kept by their channels, a pause is only a pause.
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
             order = orders.recv(), if orders_open => match order {
-                Some(ConfigRequest { order, because, by, dry_run, reply, .. }) => {
+                Some(request) => {
                     let now = wanted.borrow().clone();
-                    let answer = keeper.order(&now, &order, (by, because), dry_run).await;
-                    // Whoever asked may have gone; the order holds.
-                    let _ = reply.send(answer);
+                    keeper.carry_out(&now, request, &events).await;
                 }
                 None => orders_open = false,
             },
@@ -141,24 +140,23 @@ pub async fn run(
     }
 }
 
-/// What came of one turn for whoever ordered it without a daemon; none where there is nothing to say yet.
-pub async fn turn_once(wanted: &Wanted) -> Option<ConfigSeen> {
-    match Keeper::default().turn(wanted).await {
-        Turn::Quiet | Turn::Waits => None,
-        Turn::Ended(config, _) => Some(config),
-    }
-}
-
-/// Carries an order out as the keeper does, but for the turn that follows: see [`turn_once`].
+/// Carries an order out as the keeper does, without a daemon: waits for what comes of it to its end.
 pub async fn order_once(
     wanted: &Wanted,
     order: &ConfigOrder,
     by: (Operator, Option<String>),
     dry_run: bool,
 ) -> Reply {
-    Keeper::default().order(wanted, order, by, dry_run).await
+    let mut keeper = Keeper::default();
+    let (mut reply, _) = keeper.order(wanted, order, by, dry_run).await;
+    if reply.verdict == Answer::Accepted && !dry_run {
+        let turn = keeper.turns(wanted, Instant::now() + ANSWER_MAX).await;
+        turn.answer(&mut reply);
+    }
+    reply
 }
 
+#[derive(Debug)]
 enum Turn {
     /// It runs what is wanted, or is not ours: nothing to say.
     Quiet,
@@ -166,6 +164,47 @@ enum Turn {
     Waits,
     /// Something came of it, perhaps by a reload.
     Ended(ConfigSeen, Option<ReloadSeen>),
+    /// HAProxy does not take what a person went back to. It is held no longer, and what ran before goes on.
+    GaveUp { hold: Hold, message: String, reload: Option<ReloadSeen> },
+}
+
+impl Turn {
+    /// Until the next one.
+    fn pause(&self) -> Duration {
+        match self {
+            Turn::Quiet | Turn::Ended(..) => TURN,
+            Turn::Waits => RETRY,
+            // How it stands then is worth a look at once. The next turn cannot give the same thing up again.
+            Turn::GaveUp { .. } => Duration::ZERO,
+        }
+    }
+
+    /// What the core hears of it.
+    fn event(self, proxy: ProxyId) -> Option<Event> {
+        match self {
+            Turn::Quiet | Turn::Waits => None,
+            Turn::Ended(config, reload) => Some(Event::Configured(Configured { proxy, config, reload })),
+            Turn::GaveUp { hold: Hold { revision, by, because, .. }, message, reload } => {
+                let step = BackStep::Refused { revision, message, reload };
+                Some(Event::WentBack(WentBack { proxy, by, because, step }))
+            }
+        }
+    }
+
+    /// Adds to the answer what came of the order.
+    fn answer(&self, reply: &mut Reply) {
+        match self {
+            Turn::Quiet | Turn::Waits => {}
+            Turn::Ended(config, _) => reply.stands = Some(config.clone()),
+            Turn::GaveUp { hold, message, .. } => {
+                reply.verdict = Answer::Denied;
+                reply.words = format!(
+                    "HAProxy does not take {}, and goes on with what it ran: {message}",
+                    hold.revision
+                );
+            }
+        }
+    }
 }
 
 /// What is remembered from turn to turn, so that nothing is tried again in vain.
@@ -207,7 +246,7 @@ impl Keeper {
             Ok(None) => (rendered, None),
             Err(words) => return refused(&words),
         };
-        let Ok(info) = info else { return self.prepare(wanted, &rendered).await };
+        let Ok(info) = info else { return self.prepare(wanted, &rendered, hold).await };
         self.restored = false;
         // One that was not proved in time may have come into force since.
         let in_force = info.description.as_deref() == Some(&rendered.description);
@@ -218,14 +257,23 @@ impl Keeper {
             return Turn::Waits;
         }
         match apply(&wanted.target, &rendered).await {
-            Ok(outcome) => self.conclude(outcome, rendered.revision, hold),
-            Err(ApplyError::NotReachable(_)) => self.prepare(wanted, &rendered).await,
+            Ok(outcome) => self.conclude(wanted, outcome, rendered.revision, hold).await,
+            Err(ApplyError::NotReachable(_)) => self.prepare(wanted, &rendered, hold).await,
             Err(error @ (ApplyError::Validate(_) | ApplyError::File(_))) => refused(&chain(&error)),
         }
     }
 
-    fn conclude(&mut self, outcome: Outcome, revision: String, hold: Option<Hold>) -> Turn {
-        let runs = |revision| match hold {
+    async fn conclude(
+        &mut self,
+        wanted: &Wanted,
+        outcome: Outcome,
+        revision: String,
+        hold: Option<Hold>,
+    ) -> Turn {
+        if let (Some(hold), Outcome::Unchanged | Outcome::Applied { .. }) = (&hold, &outcome) {
+            rollback::proved(wanted, hold).await;
+        }
+        let runs = |revision| match hold.clone() {
             None => ConfigSeen::InForce { revision },
             Some(Hold { instead_of, by, because, .. }) => {
                 ConfigSeen::Held { revision, instead_of, by, because }
@@ -239,9 +287,8 @@ impl Keeper {
                 (runs(revision), Some(ReloadSeen::Loaded { took: took.into() }))
             }
             Outcome::Rejected { stage, message: words } => {
-                self.hold_back(revision);
-                let config = ConfigSeen::Refused { message: message(&words) };
-                return Turn::Ended(config, (stage == Stage::Reload).then_some(ReloadSeen::Failed));
+                let reload = (stage == Stage::Reload).then_some(ReloadSeen::Failed);
+                return self.rejected(wanted, revision, hold, message(&words), reload).await;
             }
             Outcome::Unknown { message: words } => {
                 self.last_reload = Some(Instant::now());
@@ -254,24 +301,96 @@ impl Keeper {
         Turn::Ended(config, reload)
     }
 
-    /// Takes an order; the next turn, which follows at once, carries it out.
+    /// HAProxy does not take `revision`.
+    async fn rejected(
+        &mut self,
+        wanted: &Wanted,
+        revision: String,
+        hold: Option<Hold>,
+        message: String,
+        reload: Option<ReloadSeen>,
+    ) -> Turn {
+        let message = match hold {
+            Some(hold) if hold.if_refused != IfRefused::KeepHolding => {
+                match rollback::give_up(wanted, &hold).await {
+                    Ok(()) => return Turn::GaveUp { hold, message, reload },
+                    Err(words) => format!("{message}\nIt is held still: {words}"),
+                }
+            }
+            Some(_) | None => message,
+        };
+        self.hold_back(revision);
+        Turn::Ended(ConfigSeen::Refused { message }, reload)
+    }
+
+    /// Carries an order out, and answers when something has come of it, or late enough.
+    async fn carry_out(&mut self, wanted: &Wanted, request: ConfigRequest, events: &mpsc::Sender<Event>) {
+        let ends = Instant::now() + ANSWER_MAX;
+        let ConfigRequest { proxy, order, because, by, dry_run, reply } = request;
+        let (mut answer, step) = self.order(wanted, &order, (by.clone(), because.clone()), dry_run).await;
+        // A closed lane means that the daemon ends. Whoever asked may have gone; the order holds.
+        if let Some(step) = step {
+            let _ = events.send(Event::WentBack(WentBack { proxy, by, because, step })).await;
+        }
+        if answer.verdict != Answer::Accepted || dry_run {
+            let _ = reply.send(answer);
+            return;
+        }
+        let turn = {
+            // Not given up when the answer is due: what a reload comes to must be seen.
+            let mut turns = std::pin::pin!(self.turns(wanted, ends));
+            tokio::select! {
+                turn = &mut turns => turn,
+                () = tokio::time::sleep_until(ends) => {
+                    let _ = reply.send(answer);
+                    if let Some(event) = turns.await.event(proxy) {
+                        let _ = events.send(event).await;
+                    }
+                    return;
+                }
+            }
+        };
+        turn.answer(&mut answer);
+        if let Some(event) = turn.event(proxy) {
+            let _ = events.send(event).await;
+        }
+        let _ = reply.send(answer);
+    }
+
+    /// Turns until one comes to something; no further one after `ends`.
+    async fn turns(&mut self, wanted: &Wanted, ends: Instant) -> Turn {
+        loop {
+            match self.turn(wanted).await {
+                Turn::Waits if Instant::now() + RETRY < ends => tokio::time::sleep(RETRY).await,
+                turn => return turn,
+            }
+        }
+    }
+
+    /// Takes an order; the turn that follows carries it out. Gives the answer, and what is to be told of the order.
     async fn order(
         &mut self,
         wanted: &Wanted,
         order: &ConfigOrder,
         (by, because): (Operator, Option<String>),
         dry_run: bool,
-    ) -> Reply {
+    ) -> (Reply, Option<BackStep>) {
+        let deny = |words: &str| (Reply::plain(Answer::Denied, words, dry_run), None);
+        let to = match order {
+            ConfigOrder::Rollback { to } => Some(to.clone()),
+            ConfigOrder::Resume {} => None,
+            // Asks for nothing that would have to be rendered, or be ours.
+            ConfigOrder::History {} => return (rollback::told(wanted).await, None),
+        };
         let rendered = match render(wanted).await {
             Ok(rendered) => rendered,
             Err(error) => {
-                let words = format!("nobody knows what it would be in place of: {}", chain(&error));
-                return Reply::plain(Answer::Denied, words, dry_run);
+                return deny(&format!("nobody knows what it would be in place of: {}", chain(&error)));
             }
         };
         let running = match wanted.target.runtime.info().await {
             Ok(info) if !wanted.take_over && is_anothers(&info, wanted) => {
-                return Reply::plain(Answer::Denied, "this HAProxy belongs to another supervisor", dry_run);
+                return deny("this HAProxy belongs to another supervisor");
             }
             Ok(info) => info
                 .description
@@ -282,20 +401,20 @@ impl Keeper {
             Err(_) => None,
         };
         let asked = rollback::Asked { rendered: &rendered, running, by, because, dry_run };
-        let reply = match order {
-            ConfigOrder::Rollback { to } => rollback::go_back(wanted, asked, to.clone()).await,
-            ConfigOrder::Resume {} => rollback::resume(wanted, asked).await,
+        let (reply, step) = match to {
+            Some(to) => rollback::go_back(wanted, asked, to).await,
+            None => rollback::resume(wanted, asked).await,
         };
         if reply.verdict == Answer::Accepted && !dry_run {
             // A person knows better than the clock when to try again.
             self.refused = None;
             self.restored = false;
         }
-        reply
+        (reply, step.filter(|_| !dry_run))
     }
 
     /// An HAProxy that does not run finds its configuration when it starts: unless it has it already, or it is another's.
-    async fn prepare(&mut self, wanted: &Wanted, rendered: &Rendered) -> Turn {
+    async fn prepare(&mut self, wanted: &Wanted, rendered: &Rendered, hold: Option<Hold>) -> Turn {
         let text = tokio::fs::read_to_string(&wanted.target.config_file).await.unwrap_or_default();
         let there = described(&text);
         let foreign = there.is_some_and(|(owner, _)| owner != wanted.model.proxy.owner.as_str());
@@ -312,7 +431,13 @@ impl Keeper {
             // Its binary is out of reach with it, as in a container that ended. What it ran last it will run again; what is
             // there may be what it died of, and Docker may be starting it over and over.
             Err(ApplyError::Validate(_)) => self.put_back(wanted, Turn::Waits).await,
-            Ok(Err(words)) => self.put_back(wanted, refused(&words)).await,
+            Ok(Err(words)) => match hold.filter(|hold| hold.if_refused != IfRefused::KeepHolding) {
+                // What comes instead is prepared by the next turn.
+                Some(hold) => {
+                    self.rejected(wanted, rendered.revision.clone(), Some(hold), message(&words), None).await
+                }
+                None => self.put_back(wanted, refused(&words)).await,
+            },
             Err(error @ ApplyError::File(_)) => refused(&chain(&error)),
         }
     }

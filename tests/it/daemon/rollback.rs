@@ -3,6 +3,7 @@
 use super::world::{Daemon, World, said};
 use crate::haproxy::lab::until;
 use serde_json::Value;
+use std::net::TcpListener;
 use supervisor::actuator::haproxy::history;
 
 /// The settings with another number of connections: another configuration.
@@ -23,10 +24,27 @@ fn kept(world: &World) -> Vec<String> {
     history::list(&world.path("haproxy.cfg")).unwrap().into_iter().map(|entry| entry.revision).collect()
 }
 
-/// How the status has it.
-async fn stands(daemon: &Daemon) -> (String, Option<String>) {
-    let config = daemon.view().await.unwrap().proxies[0].config.clone();
-    (config.state, config.revision)
+/// The order was answered by who carried it out; the status follows within milliseconds.
+async fn until_stands(daemon: &Daemon, state: &str, revision: &str) {
+    let what = format!("the status shows {revision} {state}");
+    daemon
+        .until(&what, |view| {
+            let config = &view.proxies[0].config;
+            config.state == state && config.revision.as_deref() == Some(revision)
+        })
+        .await;
+}
+
+/// The settings with the service at another port: another configuration.
+fn with_bind(world: &World, port: u16) -> String {
+    let ours = format!("bind = \"127.0.0.1:{}\"", world.port);
+    world.settings().replace(&ours, &format!("bind = \"127.0.0.1:{port}\""))
+}
+
+/// What the journal tells of orders about the configuration, in words.
+fn events(world: &World) -> String {
+    let text = ok(world, &["events", "--limit", "200"]);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]
@@ -69,7 +87,7 @@ async fn a_rollback_is_held_by_the_daemon_until_the_settings_change() {
     let done = ok(&world, &["haproxy", "rollback", "--reason", "the new one is slow"]);
     assert!(done.contains(&format!("HAProxy runs {first} now")), "{done}");
     assert!(!has(&world, 1234) && world.worker().await != worker);
-    assert_eq!(stands(&daemon).await, ("held".to_owned(), Some(first.clone())));
+    until_stands(&daemon, "held", &first).await;
     assert_eq!(world.site().await.as_deref(), Ok("onprem"), "traffic flows as before");
     for command in [&["status"][..], &["explain", "api"], &["haproxy", "history"]] {
         let words: Vec<String> =
@@ -112,7 +130,7 @@ async fn resume_ends_it_and_unknown_revisions_are_denied() {
     assert!(nothing.contains("nothing is held"), "{nothing}");
 
     ok(&world, &["haproxy", "rollback", &first]);
-    assert_eq!(stands(&daemon).await.0, "held");
+    until_stands(&daemon, "held", &first).await;
     let output = world.command(&["haproxy", "resume", "--format", "json"]);
     let document: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
@@ -147,7 +165,7 @@ async fn without_a_daemon_the_command_does_it_and_the_next_daemon_keeps_to_it() 
     daemon.until("it is held", |view| view.proxies[0].config.state == "held").await;
     assert!(!has(&world, 1234));
     ok(&world, &["haproxy", "resume"]);
-    assert_eq!(stands(&daemon).await, ("in_force".to_owned(), Some(second)));
+    until_stands(&daemon, "in_force", &second).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,4 +188,128 @@ async fn what_is_there_is_compared_with_what_the_settings_lead_to() {
     let output = world.command(&["render", "--diff", "--format", "json"]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &document["same"]), (Some(1), &Value::Bool(false)), "{document}");
+}
+
+/// The settings lead to a configuration that HAProxy refuses, and somebody is told what came of this order and not of the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_is_what_came_of_this_order() {
+    let world = World::new().await;
+    let (daemon, first, second) = two(&world).await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    world.write(&with_bind(&world, port));
+    daemon.until("it is refused", |view| view.proxies[0].config.state == "refused").await;
+
+    let done = ok(&world, &["haproxy", "rollback", &first, "--reason", "to be sure"]);
+    assert!(done.contains(&format!("HAProxy runs {first} now")), "{done}");
+    let refused = world.command(&["haproxy", "resume", "--reason", "once more"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("cannot be bound"), "{}", said(&refused));
+    // Nothing is held, and it does not run what the settings lead to: that is tried again.
+    let again = world.command(&["haproxy", "resume"]);
+    assert_eq!(again.status.code(), Some(1), "{}", said(&again));
+    let words = said(&again).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("is tried again"), "{words}");
+    drop(taken);
+    let taken = ok(&world, &["haproxy", "resume"]);
+    assert!(taken.contains("HAProxy runs "), "{taken}");
+    daemon.until("it is in force", |view| view.proxies[0].config.state == "in_force").await;
+
+    let told = events(&world);
+    for words in [
+        format!("is ordered back to rev {first}, in place of {second} by "),
+        "(to be sure)".to_owned(),
+        format!("in place of {first}, which was held, by "),
+        "(once more)".to_owned(),
+        "which is tried again, by ".to_owned(),
+    ] {
+        assert!(told.contains(&words), "{words:?} is not in {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_haproxy_refuses_ends_and_what_ran_goes_on() {
+    let world = World::new().await;
+    let daemon = world.running().await;
+    until("the first is kept", async || kept(&world).len() == 1).await;
+    let first = kept(&world)[0].clone();
+    let port = crate::haproxy::lab::free_port();
+    for (number, text) in [
+        with_bind(&world, port),
+        with_bind(&world, port).replace("[proxies.edge]", "[proxies.edge]\nmaxconn = 1234"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        world.write(text);
+        until("one more is kept", async || kept(&world).len() == number + 2).await;
+    }
+    let [third, second] = [kept(&world)[0].clone(), kept(&world)[1].clone()];
+    until_stands(&daemon, "in_force", &third).await;
+    // Another program has the port that the first one had.
+    let _taken = TcpListener::bind(("127.0.0.1", world.port)).unwrap();
+    let worker = world.worker().await;
+    let refuse = || {
+        let refused = world.command(&["haproxy", "rollback", &first, "--reason", "it was good"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        let words = said(&refused).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("goes on with what it ran") && words.contains("cannot be bound"), "{words}");
+    };
+    refuse();
+    assert!(!world.path("haproxy.cfg.held").exists(), "it is tried no further");
+    assert_eq!(world.worker().await, worker);
+    until_stands(&daemon, "in_force", &third).await;
+    let told = events(&world);
+    let words = format!("goes on with what it ran: rev {first}, which ");
+    assert!(told.contains(&words) && told.contains("went back to (it was good), was refused"), "{told}");
+
+    // What was held before is held again: what the settings lead to was left on purpose.
+    ok(&world, &["haproxy", "rollback"]);
+    until_stands(&daemon, "held", &second).await;
+    refuse();
+    assert_eq!(history::held(&world.path("haproxy.cfg")).unwrap().unwrap().revision, second);
+    until_stands(&daemon, "held", &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn going_back_twice_goes_further_back_and_not_to_what_was_left() {
+    let world = World::new().await;
+    let (daemon, first, second) = two(&world).await;
+    world.write(&with_maxconn(&world, 2345));
+    until("the third is kept", async || kept(&world).len() == 3).await;
+    let third = kept(&world)[0].clone();
+    until_stands(&daemon, "in_force", &third).await;
+    ok(&world, &["haproxy", "rollback"]);
+    until_stands(&daemon, "held", &second).await;
+    ok(&world, &["haproxy", "rollback"]);
+    until_stands(&daemon, "held", &first).await;
+    let none = world.command(&["haproxy", "rollback"]);
+    assert_eq!(none.status.code(), Some(1), "{}", said(&none));
+    assert!(said(&none).contains("no other configuration is kept"), "{}", said(&none));
+    // Who names one gets it.
+    ok(&world, &["haproxy", "rollback", &second]);
+    until_stands(&daemon, "held", &second).await;
+    ok(&world, &["haproxy", "resume"]);
+    until_stands(&daemon, "in_force", &third).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_daemon_they_need_no_settings_that_load() {
+    let world = World::new().await;
+    let (mut daemon, first, second) = two(&world).await;
+    world.write(&with_maxconn(&world, 1234).replace("prefer = [\"onprem\"", "prefer = [\"nowhere\""));
+    daemon.until("the daemon keeps its own", |view| !view.problems.is_empty()).await;
+    let list = ok(&world, &["haproxy", "history"]);
+    assert!(list.contains(&format!("* {second}")), "{list}");
+    let rehearsed = ok(&world, &["haproxy", "rollback", "--dry-run"]);
+    assert!(rehearsed.contains("-    maxconn 1234"), "{rehearsed}");
+    // Not even TOML.
+    world.write(&(with_maxconn(&world, 1234) + "\n[services.api\n"));
+    ok(&world, &["haproxy", "rollback"]);
+    until_stands(&daemon, "held", &first).await;
+    daemon.stop().await;
+    let neither = world.command(&["haproxy", "rollback"]);
+    assert_eq!(neither.status.code(), Some(64), "{}", said(&neither));
+    let words = said(&neither);
+    assert!(words.contains("Without a daemon the settings are needed, and do not load"), "{words}");
 }
