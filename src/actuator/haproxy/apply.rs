@@ -130,7 +130,8 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     if live.description.as_deref() == Some(&rendered.description) {
         if old_file.as_deref() != Some(&rendered.text) {
             // Somebody changed the file but not HAProxy: the next start must find what runs now.
-            files::replace_in_background(target.config_file.clone(), rendered.text.clone().into()).await?;
+            let (path, text) = (target.config_file.clone(), rendered.text.clone());
+            blocking(target, move || files::replace_like(&path, &path, text.as_bytes())).await?;
         }
         keep_last_good(target, rendered).await;
         forget_leftovers(target).await;
@@ -224,7 +225,7 @@ async fn validated(target: &Target, rendered: &Rendered) -> Result<Result<Candid
         // the map each service goes to its preferred site.
         files::create_if_missing(&map_file, b"")?;
         files::create_if_missing(&state_file, server_state::NOTHING.as_bytes())?;
-        files::write_beside(&config_file, text.as_bytes())
+        files::write_beside_like(&config_file, &config_file, text.as_bytes())
     })
     .await?;
     let verdict = target.validator.validate(file.path()).await?;
@@ -304,7 +305,7 @@ async fn forget_leftovers(target: &Target) {
 async fn restore(target: &Target, old_file: Option<String>) -> Result<(), FileError> {
     let path = target.config_file.clone();
     blocking(target, move || match old_file {
-        Some(text) => files::replace(&path, text.as_bytes()),
+        Some(text) => files::replace_like(&path, &path, text.as_bytes()),
         None => {
             std::fs::remove_file(&path).map_err(|source| FileError::Step { step: "remove", path, source })
         }

@@ -3,9 +3,9 @@
 //! Written beside the target, synced, renamed over it, and the directory synced. A target that is itself a mount point
 //! (a single file mounted into a container) cannot be replaced so: the error says to mount the directory.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// The mode of files that HAProxy reads under another user: readable by everybody, written by us alone.
@@ -44,6 +44,12 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     put_in_place(written, path)
 }
 
+/// Replaces `path` by a file with `content`, for whom `like` is: of its owner, group and mode. A configuration may hold passwords, so
+/// neither a newer one nor a copy of it is for more people than the one that is there.
+pub(crate) fn replace_like(path: &Path, like: &Path, content: &[u8]) -> Result<(), FileError> {
+    put_in_place(write_beside_like(path, like, content)?, path)
+}
+
 /// [`replace`] on a thread that may block. A future that is dropped leaves the writing to finish by itself.
 pub async fn replace_in_background(path: PathBuf, content: Vec<u8>) -> Result<(), FileError> {
     let cancelled = FileError::Cancelled(path.clone());
@@ -52,11 +58,20 @@ pub async fn replace_in_background(path: PathBuf, content: Vec<u8>) -> Result<()
 
 /// Makes `path` with `content` if there is no such file. What is there, or is put there meanwhile, stays.
 pub(crate) fn create_if_missing(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    create_as(path, None, content)
+}
+
+/// [`create_if_missing`], for whom `like` is.
+pub(crate) fn create_if_missing_like(path: &Path, like: &Path, content: &[u8]) -> Result<(), FileError> {
+    create_as(path, Some(like), content)
+}
+
+fn create_as(path: &Path, like: Option<&Path>, content: &[u8]) -> Result<(), FileError> {
     let step = |step| move |source| FileError::Step { step, path: path.to_owned(), source };
     if path.try_exists().map_err(step("look for"))? {
         return Ok(());
     }
-    match write_beside(path, content)?.persist_noclobber(path) {
+    match write_as(path, like, content)?.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(step("create")(error.error)),
@@ -66,6 +81,19 @@ pub(crate) fn create_if_missing(path: &Path, content: &[u8]) -> Result<(), FileE
 /// A synced file beside `path`; removed when dropped. Its name begins with a dot, which HAProxy skips when it loads a
 /// directory.
 pub(crate) fn write_beside(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, FileError> {
+    write_as(path, None, content)
+}
+
+/// [`write_beside`], for whom `like` is.
+pub(crate) fn write_beside_like(
+    path: &Path,
+    like: &Path,
+    content: &[u8],
+) -> Result<tempfile::NamedTempFile, FileError> {
+    write_as(path, Some(like), content)
+}
+
+fn write_as(path: &Path, like: Option<&Path>, content: &[u8]) -> Result<tempfile::NamedTempFile, FileError> {
     let step = |step, at: &Path| {
         let path = at.to_owned();
         move |source| FileError::Step { step, path, source }
@@ -75,16 +103,43 @@ pub(crate) fn write_beside(path: &Path, content: &[u8]) -> Result<tempfile::Name
     let mut file = tempfile::Builder::new()
         .prefix(&format!(".{name}."))
         .suffix(".new")
-        .permissions(fs::Permissions::from_mode(PUBLIC_MODE))
+        .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(dir)
         .map_err(step("create a file in", dir))?;
     file.write_all(content).map_err(step("write a file in", dir))?;
-    // The umask may have narrowed the mode.
+    // There is none like it yet: HAProxy must be able to read it.
+    let like = like.and_then(|like| fs::metadata(like).ok());
+    let mode = like.filter(|like| give(file.as_file(), like)).map_or(PUBLIC_MODE, |like| like.mode() & 0o777);
     file.as_file()
-        .set_permissions(fs::Permissions::from_mode(PUBLIC_MODE))
+        .set_permissions(fs::Permissions::from_mode(mode))
         .map_err(step("set the mode of a file in", dir))?;
     file.as_file().sync_all().map_err(step("sync a file in", dir))?;
     Ok(file)
+}
+
+/// Gives `new` to the owner and the group of `like`; where we may not give it away, to the group. False if not even that: then its
+/// mode would be for others than were meant.
+fn give(new: &File, like: &Metadata) -> bool {
+    fchown(new, Some(like.uid()), Some(like.gid())).or_else(|_| fchown(new, None, Some(like.gid()))).is_ok()
+}
+
+/// Makes `dir`, if it is not there, for whom the directory is that it is in: whoever may replace files there may replace files in
+/// it, whether root made it or supervisor's user.
+pub(crate) fn make_dir_like_its_own(dir: &Path) -> Result<(), FileError> {
+    let step = |step| move |source| FileError::Step { step, path: dir.to_owned(), source };
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(step("make the directory")(error)),
+    }
+    let like = fs::metadata(directory(dir)).map_err(step("look at the directory of"))?;
+    let made = File::open(dir).map_err(step("open the directory"))?;
+    // Nobody else than us can use it then, who have made it: HAProxy never does.
+    if give(&made, &like) {
+        made.set_permissions(fs::Permissions::from_mode(like.mode() & 0o3777))
+            .map_err(step("set the mode of"))?;
+    }
+    Ok(())
 }
 
 /// Renames `written` over `path`.
@@ -159,6 +214,47 @@ mod tests {
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PUBLIC_MODE);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// Root gives files away; everybody else has only their own group to give them to.
+    fn another_group() -> u32 {
+        if rustix::process::geteuid().is_root() { 4_242 } else { rustix::process::getegid().as_raw() }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_file_is_for_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, copy) = (dir.path().join("haproxy.cfg"), dir.path().join("haproxy.cfg.last-good"));
+        let look = |path: &Path| {
+            let meta = fs::metadata(path).unwrap();
+            (meta.mode() & 0o777, meta.uid(), meta.gid())
+        };
+        let us = rustix::process::geteuid().as_raw();
+        replace_like(&file, &file, b"one").unwrap();
+        assert_eq!(look(&file).0, PUBLIC_MODE, "the first one HAProxy must be able to read");
+        std::os::unix::fs::chown(&file, None, Some(another_group())).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        replace_like(&file, &file, b"two").unwrap();
+        replace_like(&copy, &file, b"two").unwrap();
+        assert_eq!(look(&file), (0o640, us, another_group()));
+        assert_eq!(look(&copy), look(&file));
+        let other = dir.path().join("haproxy.cfg.before-supervisor");
+        create_if_missing_like(&other, &file, b"x").unwrap();
+        assert_eq!(look(&other), look(&file));
+    }
+
+    #[test]
+    fn a_directory_is_for_whom_the_one_is_that_it_is_in() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), None, Some(another_group())).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+        let made = dir.path().join("haproxy.cfg.history");
+        for _ in 0..2 {
+            make_dir_like_its_own(&made).unwrap();
+            let meta = fs::metadata(&made).unwrap();
+            assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o2775, another_group()));
+        }
+        assert!(make_dir_like_its_own(&dir.path().join("no/such")).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!   haproxy.cfg.held                                which of them is held, in place of what, by whom and why
 //! ```
 //!
+//! The copies are for whom the configuration itself is, as it may hold passwords; the directory for whom its own directory is.
 //! Only what is ours is kept here: a file that names its revision, and whose text has it. What else is found is no entry.
 
 use super::files::{self, FileError};
@@ -16,7 +17,6 @@ use crate::domain::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -161,10 +161,9 @@ pub(super) fn keep(config_file: &Path, text: &str) -> Result<(), FileError> {
         return Ok(());
     }
     let dir = directory(config_file);
-    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
-    made.map_err(|source| FileError::Step { step: "make the directory", path: dir.clone(), source })?;
+    files::make_dir_like_its_own(&dir)?;
     let number = newest.map_or(1, |newest| newest.number + 1);
-    files::replace(&dir.join(format!("{number:010}-{revision}.cfg")), text.as_bytes())?;
+    files::replace_like(&dir.join(format!("{number:010}-{revision}.cfg")), config_file, text.as_bytes())?;
     // It is there once, as the newest.
     let again = entries.iter().filter(|entry| entry.revision == revision);
     let others = entries.iter().filter(|entry| entry.revision != revision);
@@ -228,7 +227,7 @@ pub(super) fn hold(config_file: &Path, hold: &Hold) -> Result<(), FileError> {
         path: path.clone(),
         source: error.into(),
     })?;
-    files::replace(&path, &text)
+    files::replace_like(&path, config_file, &text)
 }
 
 /// Holds nothing from now on. Gives back whether anything was held.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn keep(config_file: &Path, text: &str) -> Result<(), FileError> {
     let path = beside(config_file, ".last-good");
     if files::read_if_there(&path)?.as_deref() != Some(text.as_bytes()) {
-        files::replace(&path, text.as_bytes())?;
+        files::replace_like(&path, config_file, text.as_bytes())?;
     }
     // Also after a start with a `.last-good` of a version that kept no history.
     if let Err(error) = history::keep(config_file, text) {
@@ -37,9 +37,9 @@ pub(super) fn keep_old(config_file: &Path, text: &str, description: Option<&str>
     }
     let before = beside(config_file, ".before-supervisor");
     match files::read_if_there(&before)? {
-        None => files::create_if_missing(&before, text.as_bytes()),
+        None => files::create_if_missing_like(&before, config_file, text.as_bytes()),
         Some(kept) if kept == text.as_bytes() => Ok(()),
-        Some(_) => files::replace(&beside(config_file, ".set-aside"), text.as_bytes()),
+        Some(_) => files::replace_like(&beside(config_file, ".set-aside"), config_file, text.as_bytes()),
     }
 }
 
@@ -73,9 +73,11 @@ fn restore(config_file: &Path, owner: &str) -> Result<bool, FileError> {
         return Ok(false);
     }
     if let Some(now) = now {
-        files::replace(&beside(config_file, ".set-aside"), &now)?;
+        files::replace_like(&beside(config_file, ".set-aside"), config_file, &now)?;
     }
-    files::replace(config_file, &good)?;
+    // Where it is gone, the copy says for whom it was.
+    let like = if config_file.exists() { config_file.to_owned() } else { beside(config_file, ".last-good") };
+    files::replace_like(config_file, &like, &good)?;
     Ok(true)
 }
 
