@@ -140,6 +140,7 @@ async fn patient(settings: &Settings, id: ProxyId, wanted: &ProxySettings) -> Re
         runtime: haproxy::plan::runtime(wanted),
         admin: haproxy::plan::socket(&wanted.admin_socket),
         master: haproxy::plan::socket(&wanted.master_socket),
+        socket_gid: wanted.admin_gid,
         owner: store::owner_in(&settings.state_dir),
         external: wanted.config == ConfigMode::External,
         files: Files {

@@ -23,6 +23,8 @@ pub struct Patient {
     pub admin: Socket,
     /// Where the master's is.
     pub master: Socket,
+    /// The group that the configuration gives the worker's to, if to another one than HAProxy's own.
+    pub socket_gid: Option<u32>,
     /// Our OWNER; none if no daemon has run on this state directory yet.
     pub owner: Option<String>,
     /// Its configuration is somebody else's.

@@ -18,7 +18,7 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 
 pub(super) async fn examine(patient: &Patient, worker: Option<&Info>, findings: &mut Vec<Finding>) {
     let (files, external) = (patient.files.clone(), patient.external);
-    let admin = patient.admin.clone();
+    let (admin, socket_gid) = (patient.admin.clone(), patient.socket_gid);
     // A disk may hang; the person who waits can interrupt.
     let looked = tokio::task::spawn_blocking(move || {
         let mounts = fs::read_to_string(MOUNTS).unwrap_or_default();
@@ -33,8 +33,8 @@ pub(super) async fn examine(patient: &Patient, worker: Option<&Info>, findings: 
         for (check, path) in &ours {
             found.push(writable(check, path, &mounts));
         }
-        if let Some(reader) = owner_of(&admin) {
-            found.extend(unreadable(&ours, reader));
+        if let Some(reader) = reader(&admin, external || socket_gid.is_some()) {
+            found.extend(unreadable(&ours, &reader));
         }
         found
     });
@@ -114,24 +114,38 @@ fn is_mount_point(mounts: &str, path: &Path) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(4) == Some(wanted.as_str()))
 }
 
-/// Whom HAProxy runs as: the owner of the socket that it made.
-fn owner_of(admin: &Socket) -> Option<(u32, u32)> {
+/// Whom HAProxy runs as.
+struct Reader {
+    uid: u32,
+    /// None: nobody knows.
+    gid: Option<u32>,
+}
+
+/// The owner of the socket that HAProxy made; its group is HAProxy's own only if the configuration did not give it to another one
+/// (`admin_gid`, or whatever is in somebody else's configuration).
+fn reader(admin: &Socket, given_away: bool) -> Option<Reader> {
     let Socket::Unix(path) = admin else { return None };
     let meta = fs::metadata(path).ok()?;
     // root reads everything.
-    (meta.uid() != 0).then(|| (meta.uid(), meta.gid()))
+    (meta.uid() != 0).then(|| Reader { uid: meta.uid(), gid: (!given_away).then(|| meta.gid()) })
 }
 
 /// The directories that HAProxy's user cannot enter, and the files in them that it cannot read.
-fn unreadable(files: &[(&'static str, PathBuf)], (uid, gid): (u32, u32)) -> Vec<Finding> {
+fn unreadable(files: &[(&'static str, PathBuf)], reader: &Reader) -> Vec<Finding> {
     let may = |path: &Path, bits: u32| {
         let Ok(meta) = fs::metadata(path) else { return true };
-        let bits = match (meta.uid() == uid, meta.gid() == gid) {
-            (true, _) => bits << 6,
-            (false, true) => bits << 3,
-            (false, false) => bits,
-        };
-        meta.mode() & bits == bits
+        let (of_group, of_others) = (meta.mode() & (bits << 3) != 0, meta.mode() & bits != 0);
+        match (meta.uid() == reader.uid, reader.gid) {
+            (true, _) => meta.mode() & (bits << 6) != 0,
+            (false, Some(gid)) if meta.gid() == gid => of_group,
+            (false, Some(_)) => of_others,
+            // It may be in that group: nothing is said that may not be so.
+            (false, None) => of_group || of_others,
+        }
+    };
+    let who = match reader.gid {
+        Some(gid) => format!("user {} and group {gid}", reader.uid),
+        None => format!("user {}", reader.uid),
     };
     let mut found = Vec::new();
     for (check, path) in files {
@@ -143,7 +157,7 @@ fn unreadable(files: &[(&'static str, PathBuf)], (uid, gid): (u32, u32)) -> Vec<
         };
         found.push(Finding::error(
             check,
-            format!("HAProxy runs as user {uid} and group {gid}, and may not read {}", what.display()),
+            format!("HAProxy runs as {who}, and may not read {}", what.display()),
             format!("chmod o+{needed} {}, or give it to HAProxy's group", what.display()),
         ));
     }
@@ -201,10 +215,20 @@ mod tests {
         let file = dir.path().join("haproxy.cfg");
         fs::write(&file, "").unwrap();
         let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let look = || unreadable(&[("config_file", file.clone())], (4_242_424, 4_242_424));
+        let look = || {
+            let reader = Reader { uid: 4_242_424, gid: Some(4_242_424) };
+            unreadable(&[("config_file", file.clone())], &reader)
+        };
         set(dir.path(), 0o755);
         set(&file, 0o644);
         assert_eq!(look(), []);
+        set(&file, 0o640);
+        // The socket's group was given away (`admin_gid`): nobody knows whether HAProxy is in the file's.
+        let unknown = Reader { uid: 4_242_424, gid: None };
+        assert_eq!(unreadable(&[("config_file", file.clone())], &unknown), []);
+        set(&file, 0o600);
+        let words = unreadable(&[("config_file", file.clone())], &unknown).remove(0).words;
+        assert!(words.starts_with("HAProxy runs as user 4242424, and may not read "), "{words}");
         set(&file, 0o640);
         assert!(look()[0].fix.as_ref().unwrap().starts_with(&format!("chmod o+r {}", file.display())));
         set(dir.path(), 0o750);

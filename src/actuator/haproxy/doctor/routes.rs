@@ -139,7 +139,11 @@ fn sections(text: &str, backends: &[String]) -> Vec<String> {
         }
         if within && !line.trim().is_empty() {
             // `from` names a `defaults` section of ours.
-            lines.push(line.split(" from ").next().unwrap_or(line).to_owned());
+            let is_head = !line.starts_with(char::is_whitespace);
+            lines.push(match is_head {
+                true => line.split(" from ").next().unwrap_or(line).to_owned(),
+                false => line.to_owned(),
+            });
         }
     }
     lines
@@ -198,4 +202,16 @@ fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
         names[NAMES_MAX] = "…";
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_head_of_a_section_is_cut() {
+        let text = "backend api__cloud from main\n    http-request deny if { src -f /from x } # from here\nbackend x from main\n    y\n";
+        let lines = sections(text, &["api__cloud".to_owned()]);
+        assert_eq!(lines, ["backend api__cloud", "    http-request deny if { src -f /from x } # from here"]);
+    }
 }

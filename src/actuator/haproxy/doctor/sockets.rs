@@ -9,6 +9,7 @@ use crate::chain::chain;
 use crate::finding::Finding;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -45,7 +46,43 @@ pub(super) async fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> S
             findings.push(unreachable("master_socket", &patient.master, &error, hint));
         }
     }
+    findings.extend(open_doors(patient));
     seen
+}
+
+/// Command lines that are not for this machine alone. Nobody is asked for a password there.
+fn open_doors(patient: &Patient) -> Vec<Finding> {
+    let at = |socket: &Socket| match socket {
+        Socket::Unix(_) => None,
+        Socket::Tcp(address) => Some(address.clone()),
+    };
+    // How we reach it, and where the configuration has it: at every address of the machine, perhaps.
+    let line = stats_socket_line(patient);
+    let bound = line.split_whitespace().nth(2).map(str::to_owned).filter(|_| !patient.external);
+    let mut doors =
+        vec![("admin_socket", at(&patient.admin).into_iter().chain(bound).find(|at| is_open(at)))];
+    doors.push(("master_socket", at(&patient.master).filter(|at| is_open(at))));
+    let found = |(check, door): (&'static str, Option<String>)| {
+        let words = format!("whoever reaches {} orders HAProxy about: it asks for no password", door?);
+        let fix = format!(
+            "use a Unix socket in a directory that supervisor and HAProxy share ({check} = \"/run/…\"), or an address that only \
+             this machine has (127.0.0.1)"
+        );
+        Some(Finding::error(check, words, fix))
+    };
+    doors.into_iter().filter_map(found).collect()
+}
+
+/// Whether an address, as settings or HAProxy's `bind` have it, is for others than this machine. A name may be anybody's.
+fn is_open(address: &str) -> bool {
+    let inherited = ["/", "unix@", "abns@", "fd@", "sockpair@"];
+    if inherited.iter().any(|kind| address.starts_with(kind)) {
+        return false;
+    }
+    let address = address.split_once('@').map_or(address, |(_, address)| address);
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let is_ours = host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    !is_ours && host != "localhost"
 }
 
 fn version(at: &Socket, info: &Info) -> Finding {
@@ -260,4 +297,27 @@ fn us() -> Option<Us> {
     groups.extend(field("Groups:")?.split_whitespace().map(str::to_owned));
     groups.dedup();
     Some(Us { uid, groups: groups.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_reach_is_told_from_one_that_only_this_machine_has() {
+        for ours in [
+            "127.0.0.1:9999",
+            "127.8.0.1:1",
+            "localhost:1",
+            "[::1]:1",
+            "ipv4@127.0.0.1:1",
+            "/run/x",
+            "unix@/x",
+        ] {
+            assert!(!is_open(ours), "{ours}");
+        }
+        for open in ["10.0.0.5:9999", "0.0.0.0:1", "*:1", ":1", "[::]:1", "ipv6@:::1", "haproxy:9999"] {
+            assert!(is_open(open), "{open}");
+        }
+    }
 }
