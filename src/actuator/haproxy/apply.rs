@@ -22,6 +22,7 @@ use super::handoff::Handoff;
 use super::last_good;
 use super::reply::Info;
 use super::runtime::{Runtime, RuntimeError, Worker};
+use super::secrets::without_secrets;
 use super::server_state;
 use super::template::Rendered;
 use super::validate::{Validate, ValidateError, Validation};
@@ -163,7 +164,11 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
         );
     }
     let started = Instant::now();
-    let reloaded = reload(target, &before, &live, rendered).await;
+    let reloaded = match reload(target, &before, &live, rendered).await {
+        Reloaded::Failed(said) => Reloaded::Failed(without_secrets(&rendered.text, &said)),
+        Reloaded::Unknown(said) => Reloaded::Unknown(without_secrets(&rendered.text, &said)),
+        reloaded @ (Reloaded::Loaded(_) | Reloaded::NotSent(_)) => reloaded,
+    };
     drop(reloading);
     target.handoff.look_now();
     // The file has served, or never will. Left as it is, it would bring yesterday's states back when HAProxy crashes tomorrow.
@@ -233,7 +238,9 @@ async fn validated(target: &Target, rendered: &Rendered) -> Result<Result<Candid
     let name = |path: &std::path::Path| {
         path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let named = |said: String| said.replace(&name(file.path()), &name(&target.config_file));
+    let named = |said: String| {
+        without_secrets(&rendered.text, &said.replace(&name(file.path()), &name(&target.config_file)))
+    };
     Ok(match verdict {
         Validation::Accepted { warnings } => {
             let warnings = named(warnings);

@@ -70,6 +70,7 @@ mod reconcile;
 pub mod reply;
 mod rescue;
 mod runtime;
+mod secrets;
 mod server_state;
 mod servers;
 mod switch;

@@ -17,6 +17,7 @@ pub use model::{
 pub use revision::{parse_description, revision};
 
 use super::ident::{Ident, IdentError};
+use super::secrets::without_secrets;
 use layout::Layout;
 use model::plain;
 use std::io;
@@ -90,12 +91,12 @@ pub fn render(model: &Model, template: &str) -> Result<Rendered, TemplateError> 
     let mut engine = tera::Tera::new();
     engine.autoescape_on([TEMPLATE_NAME]);
     engine.set_escape_fn(print_checked);
-    engine.add_raw_template(TEMPLATE_NAME, template).map_err(template_error)?;
+    engine.add_raw_template(TEMPLATE_NAME, template).map_err(|error| template_error(template, error))?;
     let layout = Layout::of(model)?;
     // The hash leaves the description out, so any revision will do for the first pass.
-    let draft = render_with(&engine, model, &layout, "0")?;
+    let draft = render_with(&engine, template, model, &layout, "0")?;
     let revision = revision(&draft);
-    let text = render_with(&engine, model, &layout, &revision)?;
+    let text = render_with(&engine, template, model, &layout, &revision)?;
     let description = format!("supervisor={} rev={revision}", model.proxy.owner);
     let described = text.lines().filter_map(|line| line.trim().strip_prefix("description "));
     if !described.map(|value| value.trim().trim_matches('"')).any(|value| value == description) {
@@ -106,25 +107,28 @@ pub fn render(model: &Model, template: &str) -> Result<Rendered, TemplateError> 
 
 fn render_with(
     engine: &tera::Tera,
+    template: &str,
     model: &Model,
     layout: &Layout<'_>,
     revision: &str,
 ) -> Result<String, TemplateError> {
-    let mut context = tera::Context::from_serialize(layout).map_err(template_error)?;
+    let mut context =
+        tera::Context::from_serialize(layout).map_err(|error| template_error(template, error))?;
     context.insert("services", &model.services);
     context.insert("revision", revision);
     context.insert("rescue_placeholder", RESCUE_PLACEHOLDER);
-    engine.render(TEMPLATE_NAME, &context).map_err(template_error)
+    engine.render(TEMPLATE_NAME, &context).map_err(|error| template_error(template, error))
 }
 
 /// Tera's own text has the template's line, but says only "Io error" for a value that [`print_checked`] refused.
-fn template_error(error: tera::Error) -> TemplateError {
+fn template_error(template: &str, error: tera::Error) -> TemplateError {
     TemplateError::Template(match error.kind() {
         tera::ErrorKind::Io(_) => {
             "it prints a value with a blank, a quote, a newline or another character that HAProxy reads as something else"
                 .to_owned()
         }
-        _ => error.to_string(),
+        // It shows the line, which may have a password.
+        _ => without_secrets(template, &error.to_string()),
     })
 }
 

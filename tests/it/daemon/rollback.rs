@@ -313,3 +313,32 @@ async fn with_a_daemon_they_need_no_settings_that_load() {
     let words = said(&neither);
     assert!(words.contains("Without a daemon the settings are needed, and do not load"), "{words}");
 }
+
+/// HAProxy quotes the configuration that it refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_in_the_configuration_is_nowhere_in_what_is_told_of_it() {
+    let world = World::new().await;
+    let mut daemon = world.running().await;
+    let template = world.path("own.tera");
+    let refused = "frontend own\n    bind unix@own.sock\n    mode http\n    \
+                   http-request set-header Authorization Basic tops3cret\n";
+    let own = format!("{}\n{refused}", supervisor::actuator::haproxy::template::DEFAULT_TEMPLATE);
+    std::fs::write(&template, own).unwrap();
+    let named = format!("[proxies.edge]\ntemplate = \"{}\"", template.display());
+    world.write(&world.settings().replace("[proxies.edge]", &named));
+    daemon.until("it is refused", |view| view.proxies[0].config.state == "refused").await;
+    let words = daemon.view().await.unwrap().proxies[0].config.words.clone().unwrap();
+    assert!(words.contains("'***'"), "HAProxy has quoted it: {words}");
+    let shown = [
+        said(&world.command(&["status", "--format", "json"])),
+        said(&world.command(&["explain", "api"])),
+        said(&world.command(&["events", "--format", "json"])),
+        said(&world.command(&["haproxy", "resume"])),
+        said(&world.command(&["doctor"])),
+        said(&world.command(&["journal", "export"])),
+    ];
+    daemon.stop().await;
+    for text in shown.iter().chain([&daemon.log()]) {
+        assert!(!text.contains("tops3cret"), "{text}");
+    }
+}

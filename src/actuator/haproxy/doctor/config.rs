@@ -3,6 +3,7 @@
 use super::super::apply::BindCheck;
 use super::super::binds;
 use super::super::files::read_if_there;
+use super::super::secrets::without_secrets;
 use super::super::template::{Rendered, parse_description};
 use super::super::validate::Validation;
 use super::Patient;
@@ -99,6 +100,7 @@ fn revision(patient: &Patient, seen: &Seen, rendered: &Rendered, findings: &mut 
 
 /// HAProxy's own word on a configuration that it does not run.
 async fn would_load(patient: &Patient, rendered: &Rendered) -> Finding {
+    let said = |words: &str| one_line(&without_secrets(&rendered.text, words));
     let (map, state) = (patient.files.map.clone(), patient.files.state.clone());
     let there =
         tokio::task::spawn_blocking(move || (map.exists(), state.exists())).await.unwrap_or((true, true));
@@ -113,15 +115,12 @@ async fn would_load(patient: &Patient, rendered: &Rendered) -> Finding {
         ),
         Ok(Validation::Accepted { warnings }) => Finding::warning(
             "haproxy_check",
-            format!(
-                "HAProxy would load the configuration of the settings, and warns: {}",
-                one_line(&warnings)
-            ),
+            format!("HAProxy would load the configuration of the settings, and warns: {}", said(&warnings)),
             "change what it names in the settings or the template",
         ),
         Ok(Validation::Refused { message }) => Finding::error(
             "haproxy_check",
-            format!("HAProxy would not load the configuration of the settings: {}", one_line(&message)),
+            format!("HAProxy would not load the configuration of the settings: {}", said(&message)),
             "mend what it names in the settings or the template",
         ),
         Err(error) => Finding::error(
