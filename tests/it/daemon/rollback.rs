@@ -342,3 +342,31 @@ async fn a_password_in_the_configuration_is_nowhere_in_what_is_told_of_it() {
         assert!(!text.contains("tops3cret"), "{text}");
     }
 }
+
+/// Nobody can ask HAProxy whose it is; the file beside it says who holds what.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_supervisor_holds_stays_also_when_haproxy_is_silent() {
+    let mut world = World::new().await;
+    let (daemon, first, _) = two(&world).await;
+    ok(&world, &["haproxy", "rollback"]);
+    until_stands(&daemon, "held", &first).await;
+    drop(daemon);
+    world.stop_haproxy();
+    let path = world.path("haproxy.cfg.held");
+    let mut hold: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    hold["owner"] = "another".into();
+    let theirs = serde_json::to_vec(&hold).unwrap();
+    std::fs::write(&path, &theirs).unwrap();
+
+    let daemon = world.run();
+    world.write(&with_maxconn(&world, 2345));
+    until("the next start of HAProxy is prepared", async || has(&world, 2345)).await;
+    assert_eq!(std::fs::read(&path).unwrap(), theirs);
+    for order in ["rollback", "resume"] {
+        let denied = world.command(&["haproxy", order]);
+        assert_eq!(denied.status.code(), Some(1), "{}", said(&denied));
+        assert!(said(&denied).contains("another supervisor (another) holds"), "{}", said(&denied));
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), theirs);
+    drop(daemon);
+}
