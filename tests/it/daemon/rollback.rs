@@ -230,7 +230,7 @@ async fn what_is_answered_is_what_came_of_this_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_that_haproxy_refuses_ends_and_what_ran_goes_on() {
     let world = World::new().await;
-    let daemon = world.running().await;
+    let mut daemon = world.running().await;
     until("the first is kept", async || kept(&world).len() == 1).await;
     let first = kept(&world)[0].clone();
     let port = crate::haproxy::lab::free_port();
@@ -267,8 +267,13 @@ async fn a_rollback_that_haproxy_refuses_ends_and_what_ran_goes_on() {
     ok(&world, &["haproxy", "rollback"]);
     until_stands(&daemon, "held", &second).await;
     refuse();
-    assert_eq!(history::held(&world.path("haproxy.cfg")).unwrap().unwrap().revision, second);
+    let held = || history::held(&world.path("haproxy.cfg")).unwrap().unwrap().revision;
+    assert_eq!(held(), second);
     until_stands(&daemon, "held", &second).await;
+    // Nor does it go another way without a daemon.
+    daemon.stop().await;
+    refuse();
+    assert_eq!(held(), second);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
