@@ -23,9 +23,13 @@ mod exec;
 mod heal;
 mod past;
 mod session;
+mod signs;
 mod translate;
 mod watch;
 
 pub use engine::{Address, AddressError, Engine, EngineError};
 pub use exec::Ran;
-pub use watch::watch;
+pub use past::{EngineTime, recollect};
+pub use signs::Signs;
+pub use translate::{Heard, Key};
+pub use watch::{Told, watch};

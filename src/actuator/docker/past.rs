@@ -1,11 +1,11 @@
 //! What an engine remembers from before we listened: how its containers came to be as the list shows them.
 
 use super::engine::{Engine, EngineError};
-use super::translate;
+use super::translate::{self, Heard};
 use super::watch::Told;
 use crate::clock::{boot_now, wall_now};
 use crate::domain::event::{ContainerEvent, ContainerSign, Past};
-use crate::domain::id::ContainerName;
+use crate::domain::id::{ContainerName, EngineId};
 use crate::domain::time::{Boot, Span};
 use bollard::Docker;
 use bollard::errors::Error as Cause;
@@ -23,7 +23,7 @@ const READ_MAX: usize = 4096;
 
 /// A moment on the engine's own clock, which may differ from ours, and on our boot clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EngineTime {
+pub struct EngineTime {
     nanoseconds: i64,
     at: Boot,
     live_restore: bool,
@@ -32,6 +32,11 @@ pub(super) struct EngineTime {
 }
 
 impl EngineTime {
+    /// The engine says that it is `nanoseconds` since the Unix epoch, at `at`.
+    pub fn told(nanoseconds: i64, at: Boot, live_restore: bool) -> EngineTime {
+        EngineTime { nanoseconds, at, live_restore, told: true }
+    }
+
     /// Now. From there on nothing is missed, however long it takes until the engine has registered us. (It answers with
     /// its head before it does.)
     pub(super) async fn ask(engine: &Engine, docker: &Docker) -> EngineTime {
@@ -95,13 +100,26 @@ pub(super) async fn ask(
     let oldest = events.first().and_then(|event| event.time_nano);
     let reaches =
         (events.len() >= REMEMBERED_BY_ENGINE).then(|| oldest.map_or(now.at, |time| now.boot_at(time)));
+    Ok(recollect(engine.id, events.into_iter().filter_map(translate::heard), reaches, now, names, told))
+}
+
+/// What of `events` bears on how the containers `names` came to be as they are: each one's last start, and what came after
+/// it. `told` learns of it, since the stream may tell the end of it again.
+pub fn recollect(
+    engine: EngineId,
+    events: impl IntoIterator<Item = Heard>,
+    reaches: Option<Boot>,
+    now: &EngineTime,
+    names: &BTreeSet<ContainerName>,
+    told: &mut Told,
+) -> Past {
     let mut last: BTreeMap<ContainerName, Vec<ContainerEvent>> = BTreeMap::new();
-    for heard in events.into_iter().filter_map(translate::heard) {
+    for heard in events {
         let Some(sign) = heard.sign.filter(|_| names.contains(&heard.name)) else { continue };
         told.is_new(&heard.key);
         let (at, nanoseconds) = (now.boot_at(heard.key.nanoseconds), heard.key.nanoseconds);
         let (name, id) = (heard.name.clone(), heard.key.id);
-        let event = ContainerEvent { engine: engine.id, name: heard.name, id, at, nanoseconds, sign };
+        let event = ContainerEvent { engine, name: heard.name, id, at, nanoseconds, sign };
         let chapter = last.entry(name).or_default();
         if sign == ContainerSign::Started {
             chapter.clear();
@@ -110,7 +128,7 @@ pub(super) async fn ask(
     }
     let mut events: Vec<ContainerEvent> = last.into_values().flatten().collect();
     events.sort_by_key(|event| event.nanoseconds);
-    Ok(Past { events, reaches, live_restore: now.live_restore })
+    Past { events, reaches, live_restore: now.live_restore }
 }
 
 /// A past of which nothing is known.

@@ -5,6 +5,7 @@
 
 use super::engine::{Engine, EngineError};
 use super::past::{self, EngineTime};
+use super::signs::Signs;
 use super::translate::{self, Heard};
 use super::watch::{Link, Told};
 use crate::clock::boot_now;
@@ -13,7 +14,7 @@ use crate::domain::event::{
     ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, LastSigns, Past,
 };
 use crate::domain::id::ContainerName;
-use crate::domain::time::{Boot, Span};
+use crate::domain::time::Boot;
 use bollard::Docker;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt;
@@ -85,7 +86,7 @@ impl Session<'_> {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        let last = signs.lock().unwrap_or_else(PoisonError::into_inner).last;
+        let last = signs.lock().unwrap_or_else(PoisonError::into_inner).last();
         (end, last)
     }
 
@@ -282,56 +283,6 @@ fn start_heartbeat(engine: &Engine, docker: &Docker) -> AbortOnDropHandle<Engine
             }
         }
     }))
-}
-
-/// Who was signalled and has not ended, and what came last: of all the engine's containers, since it is the engine that is
-/// judged by it.
-#[derive(Default)]
-struct Signs {
-    /// When each was given its first signal.
-    signalled: HashMap<String, Boot>,
-    last: LastSigns,
-}
-
-/// For how long a signal may be what an engine or a person ends a container with: a minute of patience is long
-/// (`docker stop` gives ten seconds).
-const SIGNAL_AT_WORK: Span = Span::seconds(90);
-
-/// How many signalled containers are remembered: those that live on (`kill -s HUP`) stay among them.
-const SIGNALLED_MAX: usize = 4096;
-
-impl Signs {
-    fn note(&mut self, at: Boot, heard: &Heard) {
-        let id = &heard.key.id;
-        match heard.sign {
-            Some(ContainerSign::Killed { .. }) => {
-                // One that was signalled long ago and lives on (`kill -s HUP`) is signalled for the first time again.
-                let lately = |first: &Boot| at.since(*first) <= SIGNAL_AT_WORK;
-                match self.signalled.get(id).filter(|first| lately(first)) {
-                    Some(_) => {}
-                    None if self.signalled.len() >= SIGNALLED_MAX && !self.signalled.contains_key(id) => {}
-                    None => {
-                        self.signalled.insert(id.clone(), at);
-                    }
-                }
-            }
-            Some(ContainerSign::Died { .. }) => {
-                self.last.signalled = self.last.signalled.max(self.signalled.remove(id));
-                self.last.ended = Some(at);
-            }
-            Some(ContainerSign::Stopped) => self.last.ended = Some(at),
-            Some(ContainerSign::Started | ContainerSign::Destroyed) => {
-                self.signalled.remove(id);
-            }
-            Some(
-                ContainerSign::OutOfMemory
-                | ContainerSign::Paused
-                | ContainerSign::Unpaused
-                | ContainerSign::Checked(_),
-            )
-            | None => {}
-        }
-    }
 }
 
 /// Reads the stream without ever waiting for the core.

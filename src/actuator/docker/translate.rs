@@ -15,8 +15,10 @@ use std::collections::{BTreeSet, HashMap};
 
 /// An event about a container, as far as it concerns us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Heard {
+pub struct Heard {
+    /// Which event it is.
     pub key: Key,
+    /// The container's name.
     pub name: ContainerName,
     /// The name it had, if it was renamed.
     pub old_name: Option<ContainerName>,
@@ -26,9 +28,12 @@ pub(super) struct Heard {
 
 /// What makes an event the same event when it comes twice: a stream that begins at a time repeats what happened in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub struct Key {
+    /// When it happened, by the engine's clock: nanoseconds since the Unix epoch.
     pub nanoseconds: i64,
+    /// The container's id.
     pub id: String,
+    /// What happened, in Docker's word.
     pub action: String,
 }
 

@@ -105,11 +105,11 @@ async fn lost(
 
 /// The events that were told last.
 #[derive(Debug, Default)]
-pub(super) struct Told(VecDeque<Key>);
+pub struct Told(VecDeque<Key>);
 
 impl Told {
     /// Whether `key` is new; it is not any more.
-    pub(super) fn is_new(&mut self, key: &Key) -> bool {
+    pub fn is_new(&mut self, key: &Key) -> bool {
         if self.0.contains(key) {
             return false;
         }
