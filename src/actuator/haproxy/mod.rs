@@ -61,6 +61,7 @@ mod handoff;
 pub mod history;
 mod ident;
 pub mod keeper;
+mod known;
 mod last_good;
 pub mod naming;
 mod observe;
@@ -86,6 +87,7 @@ pub use files::{FileError, PUBLIC_MODE, read_config, replace, replace_in_backgro
 pub use handoff::{Handoff, write_last};
 pub use ident::{IDENT_MAX, Ident, IdentError, MapPath};
 pub use keeper::{RenderError, Wanted, render};
+pub use known::{Guard, Known};
 pub use last_good::described as owner_and_revision;
 pub use observe::{MasterSeen, Observed, ServerSeen, observe};
 pub use reconcile::{Driver, look, run};

@@ -15,14 +15,15 @@
 use super::evacuate::close_rescue_line;
 use super::handoff::Handoff;
 use super::ident::{Ident, MapPath};
+use super::known::Known;
 use super::naming;
 use super::observe::{Observed, observe};
 use super::old_workers::{InForce, keep_old_workers};
-use super::rescue::{Guard, Rescues};
+use super::rescue::Rescues;
 use super::runtime::Runtime;
 use super::servers;
 use super::switch::{Routes, SwitchError, map_file, set_current};
-use crate::domain::action::{Desired, DesiredRoute, DesiredServer, Evacuation};
+use crate::domain::action::{Desired, DesiredRoute, Evacuation};
 use crate::domain::event::{CheckSeen, Event, MasterSeen, ProxyIdentity, ProxySeen, Routed};
 use crate::domain::id::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::time::{Boot, Span};
@@ -129,8 +130,7 @@ pub async fn run(
     let (current, told) = watch::channel(None);
     let (runtime, map) = (driver.runtime.clone(), driver.map_path.clone());
     tasks.spawn(keep_old_workers(driver.proxy, runtime, map, told, handoff.clone()));
-    let (in_force, administered) = (BTreeMap::new(), BTreeMap::new());
-    let mut this = Reconciler { driver, events, current, last: None, in_force, administered };
+    let mut this = Reconciler { driver, events, current, last: None, known: Known::default() };
     let mut rescues = Rescues::default();
     let mut looks = interval(this.driver.look_every);
     // A late look is not made up for: the next one sees everything.
@@ -171,7 +171,8 @@ pub async fn run(
             }
         }
         let wanted = desired.borrow().clone();
-        let ended = rescues.advance(&this.driver.runtime, |order| this.guard(order, &wanted));
+        let ended = rescues
+            .advance(&this.driver.runtime, |order| this.known.guard(this.driver.proxy, order, &wanted));
         for end in ended {
             this.tell(Event::Finished(end)).await;
         }
@@ -187,35 +188,27 @@ struct Reconciler {
     current: watch::Sender<Option<InForce>>,
     /// The last look that succeeded; none while HAProxy does not answer.
     last: Option<Observed>,
-    /// What was read back since the last change. Not trusted across a look that shows otherwise.
-    in_force: BTreeMap<ServiceId, DesiredRoute>,
-    /// What was wanted of servers when they were told last.
-    administered: BTreeMap<ServerId, DesiredServer>,
+    known: Known,
 }
 
 impl Reconciler {
-    /// Whether HAProxy may be written to.
-    fn may_write(&self, wanted: &Desired) -> bool {
-        wanted.active && self.last.as_ref().is_some_and(|seen| self.driver.owns(seen.owner.as_deref()))
-    }
-
     async fn look(&mut self, wanted: &Desired, no_rescue_runs: bool) {
         let at = (self.driver.clock)();
         let calm = self.driver.handoff.calm();
         let seen = match observe(&self.driver.runtime, &self.driver.map_path).await {
             Ok(seen) => seen,
             Err(error) => {
-                if self.last.take().is_some() {
+                self.last = None;
+                if self.known.lost() {
                     tracing::warn!(proxy = %self.driver.proxy, error = &error as &dyn std::error::Error, "HAProxy is lost");
                 }
-                self.in_force.clear();
                 self.current.send_replace(None);
                 self.tell(Event::ProxyLost { proxy: self.driver.proxy }).await;
                 return;
             }
         };
         let live = live_routes(&seen);
-        self.in_force.retain(|service, route| live.get(service) == Some(&route.site));
+        self.known.seen(self.driver.owns(seen.owner.as_deref()), &live);
         let lasts = calm.is_some() && calm == self.driver.handoff.calm() && seen.is_current();
         let event = Event::Proxy(self.driver.translate(at, &seen, self.last.as_ref(), lasts));
         let open: Vec<(Ident, Ident)> = seen
@@ -224,7 +217,7 @@ impl Reconciler {
             .collect();
         self.last = Some(seen);
         self.tell(event).await;
-        if no_rescue_runs && self.may_write(wanted) {
+        if no_rescue_runs && self.known.may_write(wanted) {
             for (backend, line) in open {
                 if let Err(error) = close_rescue_line(&self.driver.runtime, &backend, &line).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a rescue line stays open");
@@ -236,17 +229,12 @@ impl Reconciler {
 
     /// Sets every route that is not known to be in force, and reports those that were read back.
     async fn route(&mut self, wanted: &Desired) {
-        if !self.may_write(wanted) {
+        if !self.known.may_write(wanted) {
             self.current.send_replace(None);
             return;
         }
         let began = (self.driver.clock)();
-        let missing: BTreeMap<ServiceId, DesiredRoute> = wanted
-            .routes
-            .iter()
-            .filter(|(service, route)| self.in_force.get(*service) != Some(*route))
-            .map(|(service, route)| (*service, *route))
-            .collect();
+        let missing = self.known.missing(wanted);
         let mut pid = self.last.as_ref().map(|seen| seen.pid);
         let mut generations = BTreeMap::new();
         if !missing.is_empty() {
@@ -257,7 +245,7 @@ impl Reconciler {
                     // Not the worker of the last look: what else was in force there may not be here.
                     self.driver.handoff.look_now();
                 }
-                self.in_force.insert(service, route);
+                self.known.took(service, route);
             }
         }
         // Whoever waits for the report finds the file on its way.
@@ -272,16 +260,16 @@ impl Reconciler {
     /// Tells servers that are not known to be as wanted. What came of it, a look tells: at once after a new decision; what
     /// HAProxy lost, or somebody changed, is in no such hurry, and whoever changes it again and again is not raced.
     async fn administer(&mut self, wanted: &Desired) {
-        if self.driver.external || !self.may_write(wanted) {
+        if self.driver.external || !self.known.may_write(wanted) {
             return;
         }
-        let decided = wanted.servers != self.administered;
+        let decided = self.known.has_new_orders(wanted);
         let differs = self.last.as_ref().is_some_and(|seen| servers::differ(wanted, seen));
         if !decided && !differs {
             return;
         }
         match servers::administer(&self.driver.runtime, wanted).await {
-            Ok(_) => self.administered.clone_from(&wanted.servers),
+            Ok(_) => self.known.administered(wanted),
             Err(error) => {
                 let (proxy, error) = (self.driver.proxy, &error as &dyn std::error::Error);
                 tracing::warn!(%proxy, error, "HAProxy does not take its servers out of service, or back");
@@ -322,10 +310,7 @@ impl Reconciler {
     /// Old workers follow what the current one was read to do. A new process id makes them be told anew: the last current
     /// worker is one of them now.
     fn publish_in_force(&self, wanted: &Desired, pid: Option<u32>) {
-        let decided = |(service, route): (&ServiceId, &DesiredRoute)| {
-            (wanted.routes.get(service) == Some(route)).then_some((*service, *route))
-        };
-        let routes: BTreeMap<ServiceId, DesiredRoute> = self.in_force.iter().filter_map(decided).collect();
+        let routes = self.known.in_force(wanted);
         let new = pid.filter(|_| !routes.is_empty()).map(|pid| InForce { pid, routes: in_haproxy(&routes) });
         self.current.send_if_modified(|now| {
             let differs = *now != new;
@@ -344,25 +329,6 @@ impl Reconciler {
             there.filter_map(|(key, value)| Some((key.parse().ok()?, value.parse().ok()?))).collect();
         whole.extend(in_haproxy(&wanted.routes));
         self.driver.handoff.want(&self.driver.map_file, map_file(&whole));
-    }
-
-    /// An HAProxy that does not answer at the moment may be back at once, so it is an obstacle and no other world.
-    fn guard(&self, order: &Evacuation, wanted: &Desired) -> Guard {
-        let service = order.server.service;
-        let route = wanted.routes.get(&service);
-        let foreign = self.last.as_ref().is_some_and(|seen| !self.driver.owns(seen.owner.as_deref()));
-        if order.proxy != self.driver.proxy
-            || !wanted.active
-            || foreign
-            || wanted.down.get(&order.server) != Some(&order.epoch)
-            || route.map(|route| route.generation) != Some(order.generation)
-        {
-            return Guard::Void;
-        }
-        match self.last.is_some() && self.in_force.get(&service) == route {
-            true => Guard::Clear,
-            false => Guard::Blocked,
-        }
     }
 
     /// A closed channel means that the daemon ends; the loop ends with it.

@@ -16,6 +16,7 @@
 
 use super::evacuate::{EvacuateError, Evacuated, Evacuee, RESCUE_BUDGET, Refuge, evacuate};
 use super::ident::IdentError;
+use super::known::Guard;
 use super::naming;
 use super::runtime::Runtime;
 use crate::chain::chain;
@@ -41,17 +42,6 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 
 /// How often HAProxy is looked at while its route holds an order up. A look costs it less than a millisecond.
 const LOOK_SOON: Duration = Duration::from_millis(50);
-
-/// How the world stands to an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
-    /// It is not the one any more that the order was decided in.
-    Void,
-    /// It is; but the route away from the server is not in force.
-    Blocked,
-    /// It can be carried out.
-    Clear,
-}
 
 type Tried = Result<Evacuated, EvacuateError>;
 
