@@ -15,16 +15,19 @@
 
 mod client;
 mod desired;
+mod pacing;
 mod round;
 mod skew;
 mod wire;
 
 pub use desired::{Alert, alerts};
+pub use pacing::{Pacing, Timing, Wait};
+pub use round::{Round, judge, misses_one};
+pub use wire::{is_sent, lasts};
 
 use crate::clock::wall_now;
 use crate::domain::event::{Event, PeerResult, PeerSeen};
 use crate::domain::id::PeerId;
-use crate::domain::jitter;
 use crate::domain::silence::Silence;
 use crate::secret::Secret;
 use client::{Client, Unusable};
@@ -74,55 +77,6 @@ pub enum Auth {
     },
     /// By a token (RFC 6750).
     Bearer(Secret),
-}
-
-/// Every wait of a peer's task: constants in the product ([`Timing::STANDARD`]), short in tests.
-#[derive(Debug, Clone, Copy)]
-struct Timing {
-    /// From one round to the next, when all is well.
-    resend: Duration,
-    /// How long a change is waited upon for others.
-    gather: Duration,
-    /// From the last 200 to the second look, when the first one misses an alert.
-    second_look: Duration,
-    /// The pauses after failed rounds; the last one repeats.
-    pauses: [Duration; 4],
-    /// For a connection.
-    connect: Duration,
-    /// For one request, its connection and its answer included.
-    request: Duration,
-    /// For a whole round.
-    round: Duration,
-    /// For its silences after that.
-    silences: Duration,
-}
-
-impl Timing {
-    const STANDARD: Timing = Timing {
-        resend: RESEND,
-        // A site that fails brings a decision for each of its services within a few probes: they are one POST and one
-        // notification then. Nobody notices a tenth of a second in front of Alertmanager's group wait.
-        gather: Duration::from_millis(100),
-        // Alertmanager stores before it answers. What stands between us and it (a proxy, a cluster with one address) may
-        // need a moment, and a verdict that leads to a mail is worth a second look.
-        second_look: Duration::from_secs(2),
-        // Three tries must have failed before a mail goes out (`delivery::TRIES`), a minute after the opening. Against a
-        // silent peer they are over 22 s after it (3 x 5 s, and 2 + 5 s between); with rounds as long as they may be, 52 s.
-        pauses: [
-            Duration::from_secs(2),
-            Duration::from_secs(5),
-            Duration::from_secs(10),
-            Duration::from_secs(15),
-        ],
-        // A lost SYN is repeated after one second and, by then, three (tcp(7)): the first repetition fits.
-        connect: Duration::from_secs(2),
-        // Alertmanager answers in milliseconds, and Prometheus gives it ten seconds; three tries have to fit into a minute.
-        request: Duration::from_secs(5),
-        // A peer that answers each of many requests just in time would otherwise hold a round for minutes.
-        round: Duration::from_secs(15),
-        // What the round brought waits for it.
-        silences: Duration::from_secs(2),
-    };
 }
 
 /// Keeps the alerts of one Alertmanager as they are wanted, and tells what came of it. Ends when `events` is closed;
@@ -177,27 +131,20 @@ async fn rounds(
     events: &mpsc::Sender<Event>,
 ) {
     let mut session = Session::new(peer, timing);
-    let mut told = None;
-    let mut unwell = 0;
+    let mut pacing = Pacing::new(peer.id);
     loop {
         let began = Instant::now();
         let wanted = alerts.borrow_and_update().clone();
         let (seen, complete) = one_round(&mut session, &wanted, timing).await;
-        if tell(peer.id, seen, &mut told, events).await.is_err() {
+        if tell(peer.id, seen, &mut pacing, events).await.is_err() {
             return;
         }
-        let changed = if complete {
-            unwell = 0;
-            wait(&mut alerts, Instant::now(), began + timing.resend, timing.gather).await
-        } else {
-            let ended = Instant::now();
-            let pause = pause(&timing.pauses, jitter::seed(peer.id.as_str()), unwell);
-            unwell += 1;
-            wait(&mut alerts, ended + timing.pauses[0], ended + pause, timing.gather).await
-        };
-        // What has just opened gets its three tries in time, however long the peer has been away.
+        let ended = Instant::now();
+        let wait_for = pacing.after(complete, ended - began, &timing);
+        let changed =
+            wait(&mut alerts, ended + wait_for.soonest, ended + wait_for.latest, timing.gather).await;
         if changed {
-            unwell = 0;
+            pacing.changed();
         }
     }
 }
@@ -230,15 +177,10 @@ async fn one_round(
 async fn tell(
     peer: PeerId,
     seen: Seen,
-    told: &mut Option<Seen>,
+    pacing: &mut Pacing,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), mpsc::error::SendError<Event>> {
-    let news = match &seen.0 {
-        PeerResult::Answered(_) => told.as_ref() != Some(&seen),
-        PeerResult::Failed(_) => true,
-    };
-    *told = Some(seen.clone());
-    if news {
+    if pacing.is_news(&seen.0, &seen.1) {
         let (result, silences) = seen;
         events.send(Event::Peer(PeerSeen { peer, result, silences })).await?;
     }
@@ -270,15 +212,6 @@ async fn wait(
         },
         () = sleep_until(latest) => false,
     }
-}
-
-/// The pause after the round that was the `unwell`th (from 0) to fail in a row: up to a fifth less than the table says, so
-/// that several supervisors do not come back in step.
-fn pause(pauses: &[Duration; 4], seed: u64, unwell: u32) -> Duration {
-    let at = usize::try_from(unwell).unwrap_or(usize::MAX).min(pauses.len() - 1);
-    let whole = pauses[at];
-    let fifth = u64::try_from((whole / 5).as_millis()).unwrap_or(u64::MAX - 1);
-    whole - Duration::from_millis(jitter::attempt(seed, u64::from(unwell)) % (fifth + 1))
 }
 
 /// Which of `fingerprints` any of `peers` has at this moment, active or suppressed: the last look before a mail goes out

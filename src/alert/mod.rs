@@ -10,5 +10,6 @@ mod sender;
 pub use letter::Correspondents;
 pub use parcel::Parcel;
 pub use sender::{
-    Backlog, Fated, Holds, Kept, Ledger, Left, Means, Order, Post, Recorded, Staged, Standing, run,
+    AT_ONCE, Backlog, Desk, Fated, Holds, Kept, Ledger, Left, Means, Order, Post, Recorded, Staged, Standing,
+    Way, round, run,
 };

@@ -110,7 +110,7 @@ impl Fate {
 
 impl Parcel {
     /// `durable`: its row is on the disk.
-    pub(super) fn new(mail: Mail, durable: bool) -> Parcel {
+    pub fn new(mail: Mail, durable: bool) -> Parcel {
         let next = mail.at;
         Parcel {
             mail,
@@ -191,7 +191,8 @@ impl Parcel {
         self.mail.id
     }
 
-    pub(super) fn key(&self) -> MailKey {
+    /// Which mail it is.
+    pub fn key(&self) -> MailKey {
         MailKey::of(&self.mail)
     }
 

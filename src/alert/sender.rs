@@ -14,6 +14,8 @@
 
 mod desk;
 
+pub use desk::Desk;
+
 use super::email::{Attempt, Deadlines, Envelope, Relay, compose, deliver};
 use super::letter::{self, Correspondents};
 use super::parcel::{Message, Parcel, since};
@@ -24,7 +26,6 @@ use crate::domain::delivery::{Mail, MailKind, WhyDirect};
 use crate::domain::event::{MailEnd, Mailed};
 use crate::domain::incident::fingerprint;
 use crate::domain::time::Wall;
-use desk::Desk;
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -36,7 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How many mails are on their way at once: more would be one relay's patience, fewer one relay's silence.
-const AT_ONCE: usize = 4;
+pub const AT_ONCE: usize = 4;
 
 /// The longest sleep: the wall clock may be set meanwhile, and what is due by it must not wait for a day.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -142,6 +143,41 @@ pub enum Fated {
     Dead,
 }
 
+/// The way to the relays, and the time on it.
+pub trait Way: Clone + Send + Sync + 'static {
+    /// Tries once to hand `message` to `relay`.
+    fn deliver<'a>(
+        &'a self,
+        relay: &'a Relay,
+        envelope: &'a Envelope,
+        message: &'a [u8],
+        deadlines: &'a Deadlines,
+    ) -> BoxFuture<'a, Attempt>;
+
+    /// This moment.
+    fn now(&self) -> Wall;
+}
+
+/// The network, and this machine's clock.
+#[derive(Debug, Clone, Copy)]
+struct Network;
+
+impl Way for Network {
+    fn deliver<'a>(
+        &'a self,
+        relay: &'a Relay,
+        envelope: &'a Envelope,
+        message: &'a [u8],
+        deadlines: &'a Deadlines,
+    ) -> BoxFuture<'a, Attempt> {
+        deliver(relay, envelope, message, deadlines).boxed()
+    }
+
+    fn now(&self) -> Wall {
+        wall_now()
+    }
+}
+
 /// Asks the Alertmanagers which of these alerts they have, by fingerprint.
 pub type Holds = Arc<dyn Fn(BTreeSet<String>) -> BoxFuture<'static, BTreeSet<String>> + Send + Sync>;
 
@@ -193,7 +229,8 @@ pub async fn run<L: Ledger>(means: Means<L>, orders: &mut mpsc::Receiver<Order>,
             && let Some(settings) = &settings
             && let Some(parcel) = desk.next(now, &settings.who.to, unread)
         {
-            under_way.push(Box::pin(round(Arc::clone(settings), ledger.clone(), Arc::clone(&holds), parcel)));
+            let (post, ledger, holds) = (Arc::clone(settings), ledger.clone(), Arc::clone(&holds));
+            under_way.push(Box::pin(round(post, ledger, holds, Network, parcel)));
         }
         // Dropping an arm that did not win loses nothing: what is under way is kept across turns.
         tokio::select! {
@@ -249,95 +286,133 @@ fn pause(desk: &Desk, now: Wall) -> Duration {
     left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
 }
 
-/// One round of one mail: every relay that is to be tried now. Gives back what is worth telling.
-async fn round<L: Ledger>(
+/// One round of one mail: every relay that is to be tried now. Gives back what is worth telling. Cancelling it is safe: what
+/// was under way is in the outbox as it was before.
+pub async fn round<L: Ledger, W: Way>(
     post: Arc<Post>,
     ledger: L,
     holds: Holds,
-    mut parcel: Parcel,
+    way: W,
+    parcel: Parcel,
 ) -> (Parcel, Option<MailEnd>) {
-    if parcel.is_closed() {
-        // The disk does not know yet, and may not even have the mail. What has no bytes cannot be put there.
-        stage(&ledger, &mut parcel).await;
-        record(&ledger, &mut parcel).await;
-        if parcel.message.is_none() {
-            parcel.note_recorded(true, wall_now());
-        }
-        return (parcel, None);
-    }
-    if parcel.is_expired(wall_now()) {
-        parcel.address(&post.who.to);
-        return ended(&post, &ledger, parcel).await;
-    }
-    if parcel.message.is_none() {
-        if alertmanager_has_it(&parcel.mail, &holds).await {
-            parcel.close(Standing::NotNeeded);
-            record(&ledger, &mut parcel).await;
-            return (parcel, Some(MailEnd::NotNeeded));
-        }
-        parcel.address(&post.who.to);
-        if let Err(words) = write(&post, &ledger, &mut parcel).await {
-            // A letter that cannot be written cannot be sent by anybody: that is for a person.
-            tracing::error!(
-                mail = parcel.id().0,
-                words,
-                "a mail could not be written, which is a bug; please report it"
-            );
-            parcel.close(Standing::Dead);
-            record(&ledger, &mut parcel).await;
-            return (parcel, Some(MailEnd::Dead { words, reached: false }));
-        }
-    } else {
-        stage(&ledger, &mut parcel).await;
-    }
-    parcel.begin_round();
-    for relay in &post.relays {
-        let wanting = parcel.wanting(&relay.name);
-        let Some(message) = parcel.message.clone().filter(|_| !wanting.is_empty()) else { continue };
-        match Envelope::new(&message.sender, &wanting) {
-            Ok(envelope) => {
-                let attempt: Attempt = deliver(relay, &envelope, &message.bytes, &post.deadlines).await;
-                parcel.note(&relay.name, &attempt);
-                // Before the next relay, which may be silent for minutes: what is accepted must outlive a stop meanwhile.
-                if parcel.has_reached_somebody() && !parcel.is_finished() {
-                    record(&ledger, &mut parcel).await;
-                }
+    Round { post, ledger, holds, way }.carry(parcel).await
+}
+
+struct Round<L, W> {
+    post: Arc<Post>,
+    ledger: L,
+    holds: Holds,
+    way: W,
+}
+
+impl<L: Ledger, W: Way> Round<L, W> {
+    async fn carry(&self, mut parcel: Parcel) -> (Parcel, Option<MailEnd>) {
+        if parcel.is_closed() {
+            // The disk does not know yet, and may not even have the mail. What has no bytes cannot be put there.
+            self.stage(&mut parcel).await;
+            self.record(&mut parcel).await;
+            if parcel.message.is_none() {
+                parcel.note_recorded(true, self.way.now());
             }
+            return (parcel, None);
+        }
+        if parcel.is_expired(self.way.now()) {
+            parcel.address(&self.post.who.to);
+            return self.ended(parcel).await;
+        }
+        if parcel.message.is_none() {
+            if alertmanager_has_it(&parcel.mail, &self.holds).await {
+                parcel.close(Standing::NotNeeded);
+                self.record(&mut parcel).await;
+                return (parcel, Some(MailEnd::NotNeeded));
+            }
+            parcel.address(&self.post.who.to);
+            if let Err(words) = self.write(&mut parcel).await {
+                // A letter that cannot be written cannot be sent by anybody: that is for a person.
+                tracing::error!(
+                    mail = parcel.id().0,
+                    words,
+                    "a mail could not be written, which is a bug; please report it"
+                );
+                parcel.close(Standing::Dead);
+                self.record(&mut parcel).await;
+                return (parcel, Some(MailEnd::Dead { words, reached: false }));
+            }
+        } else {
+            self.stage(&mut parcel).await;
+        }
+        parcel.begin_round();
+        for relay in &self.post.relays {
+            self.attempt(relay, &mut parcel).await;
+        }
+        self.ended(parcel).await
+    }
+
+    /// Hands it to `relay`, for those for whom it is to be tried there.
+    async fn attempt(&self, relay: &Relay, parcel: &mut Parcel) {
+        let wanting = parcel.wanting(&relay.name);
+        let Some(message) = parcel.message.clone().filter(|_| !wanting.is_empty()) else { return };
+        let envelope = match Envelope::new(&message.sender, &wanting) {
+            Ok(envelope) => envelope,
             // The settings check addresses; a row of an older version may hold anything.
             Err(error) => {
-                tracing::warn!(mail = parcel.id().0, error = %chain(&error), "an address that is none")
+                tracing::warn!(mail = parcel.id().0, error = %chain(&error), "an address that is none");
+                return;
             }
+        };
+        let attempt = self.way.deliver(relay, &envelope, &message.bytes, &self.post.deadlines).await;
+        parcel.note(&relay.name, &attempt);
+        // Before the next relay, which may be silent for minutes: what is accepted must outlive a stop meanwhile.
+        if parcel.has_reached_somebody() && !parcel.is_finished() {
+            self.record(parcel).await;
         }
     }
-    ended(&post, &ledger, parcel).await
-}
 
-/// Ends a round, and keeps how it stands.
-async fn ended<L: Ledger>(post: &Post, ledger: &L, mut parcel: Parcel) -> (Parcel, Option<MailEnd>) {
-    let names: Vec<String> = post.relays.iter().map(|relay| relay.name.clone()).collect();
-    let end = parcel.end_round(&names, wall_now());
-    record(ledger, &mut parcel).await;
-    (parcel, end)
-}
+    /// Ends a round, and keeps how it stands.
+    async fn ended(&self, mut parcel: Parcel) -> (Parcel, Option<MailEnd>) {
+        let names: Vec<String> = self.post.relays.iter().map(|relay| relay.name.clone()).collect();
+        let end = parcel.end_round(&names, self.way.now());
+        self.record(&mut parcel).await;
+        (parcel, end)
+    }
 
-/// Keeps how it stands.
-async fn record<L: Ledger>(ledger: &L, parcel: &mut Parcel) {
-    let now = wall_now();
-    let recorded = ledger.record(&parcel.mail, parcel.recorded(now)).await;
-    parcel.note_recorded(recorded, now);
-}
+    /// Keeps how it stands.
+    async fn record(&self, parcel: &mut Parcel) {
+        let now = self.way.now();
+        let recorded = self.ledger.record(&parcel.mail, parcel.recorded(now)).await;
+        parcel.note_recorded(recorded, now);
+    }
 
-/// Keeps the bytes, if the disk does not have them yet.
-async fn stage<L: Ledger>(ledger: &L, parcel: &mut Parcel) {
-    let recipients: Vec<String> = parcel.recipients.keys().cloned().collect();
-    let Some(message) = parcel.message.as_mut().filter(|message| !message.staged) else { return };
-    let staged = Staged {
-        message_id: message.id.clone(),
-        sender: message.sender.clone(),
-        bytes: message.bytes.clone(),
-        recipients,
-    };
-    message.staged = ledger.stage(&parcel.mail, staged).await;
+    /// Keeps the bytes, if the disk does not have them yet.
+    async fn stage(&self, parcel: &mut Parcel) {
+        let recipients: Vec<String> = parcel.recipients.keys().cloned().collect();
+        let Some(message) = parcel.message.as_mut().filter(|message| !message.staged) else { return };
+        let staged = Staged {
+            message_id: message.id.clone(),
+            sender: message.sender.clone(),
+            bytes: message.bytes.clone(),
+            recipients,
+        };
+        message.staged = self.ledger.stage(&parcel.mail, staged).await;
+    }
+
+    /// Writes the message and keeps it. Where the disk does not take it in time, it says that it may come twice.
+    async fn write(&self, parcel: &mut Parcel) -> Result<(), String> {
+        let who = &self.post.who;
+        let stamp = letter::stamp(&parcel.mail, who).map_err(|error| chain(&error))?;
+        let written = |parcel: &Parcel, durable: bool| -> Result<Message, String> {
+            let letter = letter::letter(&parcel.mail, who, !durable);
+            let bytes = compose(&letter, &stamp).map_err(|error| chain(&error))?;
+            Ok(Message { id: stamp.message_id.to_string(), sender: who.from.clone(), bytes, staged: false })
+        };
+        parcel.message = Some(written(parcel, parcel.durable)?);
+        self.stage(parcel).await;
+        let staged = parcel.message.as_ref().is_some_and(|message| message.staged);
+        if parcel.durable && !staged {
+            parcel.message = Some(written(parcel, false)?);
+        }
+        Ok(())
+    }
 }
 
 /// Whether an Alertmanager has every incident of `mail` now: then it tells of them, and the mail would be the second.
@@ -360,24 +435,6 @@ async fn alertmanager_has_it(mail: &Mail, holds: &Holds) -> bool {
     let fingerprints: BTreeSet<String> =
         mail.incidents.iter().map(|told| fingerprint(&told.trouble.labels())).collect();
     holds(fingerprints.clone()).await == fingerprints
-}
-
-/// Writes the message and keeps it. Where the disk does not take it in time, it says that it may come twice.
-async fn write<L: Ledger>(post: &Post, ledger: &L, parcel: &mut Parcel) -> Result<(), String> {
-    let stamp = letter::stamp(&parcel.mail, &post.who).map_err(|error| chain(&error))?;
-    let written = |parcel: &Parcel, durable: bool| -> Result<Message, String> {
-        let letter = letter::letter(&parcel.mail, &post.who, !durable);
-        let bytes = compose(&letter, &stamp).map_err(|error| chain(&error))?;
-        let sender = post.who.from.clone();
-        Ok(Message { id: stamp.message_id.to_string(), sender, bytes, staged: false })
-    };
-    parcel.message = Some(written(parcel, parcel.durable)?);
-    stage(ledger, parcel).await;
-    let staged = parcel.message.as_ref().is_some_and(|message| message.staged);
-    if parcel.durable && !staged {
-        parcel.message = Some(written(parcel, false)?);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -24,11 +24,12 @@ pub(super) struct Session {
 }
 
 /// What a round brought.
-pub(super) struct Round {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
     /// Its word on each incident that it was told of.
-    pub(super) words: BTreeMap<IncidentId, Word>,
+    pub words: BTreeMap<IncidentId, Word>,
     /// It has what fires and no longer has what ended. If not, the next round comes sooner.
-    pub(super) complete: bool,
+    pub complete: bool,
 }
 
 impl Session {
@@ -121,12 +122,7 @@ impl Session {
     ) -> Result<BTreeMap<String, Word>, Failure> {
         let posted = Instant::now();
         let stored = self.client.stored().await?;
-        let missing = |alert: &&&Alert| {
-            alert.ended.is_none()
-                && !refused.contains_key(&alert.incident)
-                && !stored.contains_key(&fingerprint(&alert.labels))
-        };
-        if !sent.iter().any(|alert| missing(&alert)) {
+        if !misses_one(sent, refused, &stored) {
             return Ok(stored);
         }
         sleep_until(posted + self.timing.second_look).await;
@@ -134,8 +130,22 @@ impl Session {
     }
 }
 
-/// Its word on each alert that was sent.
-fn judge(
+/// Whether it lacks an alert that fires and that it took: that is worth a second look.
+pub fn misses_one(
+    sent: &[&Alert],
+    refused: &BTreeMap<IncidentId, String>,
+    stored: &BTreeMap<String, Word>,
+) -> bool {
+    let missing = |alert: &&Alert| {
+        alert.ended.is_none()
+            && !refused.contains_key(&alert.incident)
+            && !stored.contains_key(&fingerprint(&alert.labels))
+    };
+    sent.iter().any(|alert| missing(&alert))
+}
+
+/// Its word on each alert that was sent: those that it refused, in its words, and what it has, by fingerprint.
+pub fn judge(
     sent: &[&Alert],
     mut refused: BTreeMap<IncidentId, String>,
     stored: &BTreeMap<String, Word>,

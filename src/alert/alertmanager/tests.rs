@@ -6,10 +6,12 @@ mod fake;
 mod faults;
 mod tls;
 
+use super::pacing::pause;
 use super::*;
 use crate::clock::wall_now;
 use crate::domain::delivery::Word;
 use crate::domain::incident::{IncidentId, fingerprint};
+use crate::domain::jitter;
 use crate::domain::time::Wall;
 use fake::{Fake, Mood, time_of};
 use std::collections::BTreeMap;

@@ -48,7 +48,7 @@ pub(super) fn post_body(alerts: &[&Alert], now: Wall, ahead_ms: i64) -> Result<V
 
 /// From when to when an alert lasts as it is posted at `now`. Alertmanager refuses one that ends before it begins, and
 /// takes one for firing that ends in its future; after our clock was set back, the recorded times alone would be both.
-pub(super) fn lasts(alert: &Alert, now: Wall) -> (Wall, Wall) {
+pub fn lasts(alert: &Alert, now: Wall) -> (Wall, Wall) {
     match alert.ended {
         None => {
             let horizon = i64::try_from(HORIZON.as_millis()).unwrap_or(i64::MAX);
@@ -62,7 +62,7 @@ pub(super) fn lasts(alert: &Alert, now: Wall) -> (Wall, Wall) {
 }
 
 /// Whether an alert is posted at `now`: while it fires, and after its end for as long as Prometheus would.
-pub(super) fn is_sent(alert: &Alert, now: Wall) -> bool {
+pub fn is_sent(alert: &Alert, now: Wall) -> bool {
     let sent_for = i64::try_from(RESOLVED_SENT_FOR.0).unwrap_or(i64::MAX);
     alert.ended.is_none_or(|ended| now.0.saturating_sub(ended.0) < sent_for)
 }

@@ -13,7 +13,7 @@ const UNRECORDED_MAX: usize = 64;
 
 /// The mails that wait and those on their way.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub struct Desk {
     waiting: BTreeMap<MailKey, Parcel>,
     /// Those on their way, as they were when they left.
     away: BTreeMap<MailKey, Parcel>,
@@ -23,7 +23,7 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Takes a mail in, unless it was here before.
-    pub(super) fn take(&mut self, parcel: Parcel, now: Wall) {
+    pub fn take(&mut self, parcel: Parcel, now: Wall) {
         self.known.retain(|key| since(key.at, now) < KNOWN_FOR);
         if self.known.insert(parcel.key()) {
             self.waiting.insert(parcel.key(), parcel);
@@ -31,13 +31,13 @@ impl Desk {
     }
 
     /// How many are on their way.
-    pub(super) fn away(&self) -> usize {
+    pub fn away(&self) -> usize {
         self.away.len()
     }
 
     /// The mail that has waited longest of those that are due; it is on its way from then on. `to`: who gets what is not
     /// addressed yet. `unread`: there may be mails that it does not have, so no end is told.
-    pub(super) fn next(&mut self, now: Wall, to: &[String], unread: bool) -> Option<Parcel> {
+    pub fn next(&mut self, now: Wall, to: &[String], unread: bool) -> Option<Parcel> {
         let free = |parcel: &&Parcel| {
             let held = self.held(parcel, to);
             let early = unread && parcel.mail.kind == MailKind::Resolved;
@@ -53,7 +53,7 @@ impl Desk {
     }
 
     /// A mail comes back from a round. Gives back one for which no room is left: it is finished, and the disk does not know.
-    pub(super) fn back(&mut self, parcel: Parcel) -> Option<Parcel> {
+    pub fn back(&mut self, parcel: Parcel) -> Option<Parcel> {
         self.away.remove(&parcel.key());
         if !parcel.is_closed() {
             self.waiting.insert(parcel.key(), parcel);
@@ -71,7 +71,7 @@ impl Desk {
     }
 
     /// When the next one is due of those that wait for nothing but time.
-    pub(super) fn next_due(&self, now: Wall) -> Option<Wall> {
+    pub fn next_due(&self, now: Wall) -> Option<Wall> {
         self.waiting.values().map(|parcel| parcel.next).filter(|next| *next > now).min()
     }
 

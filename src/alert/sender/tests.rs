@@ -317,10 +317,11 @@ async fn the_disk_gets_in_a_later_round_what_it_did_not_take_in_the_first() {
     let post = Arc::new(post(vec![nobody("main")]));
     let holds: Holds = Arc::new(|_| Box::pin(async { BTreeSet::new() }));
     let (parcel, end) =
-        round(Arc::clone(&post), ledger.clone(), Arc::clone(&holds), Parcel::new(mail(7), true)).await;
+        round(Arc::clone(&post), ledger.clone(), Arc::clone(&holds), Network, Parcel::new(mail(7), true))
+            .await;
     assert!(matches!(end, Some(MailEnd::Deferred { .. })), "{end:?}");
     let ledger = ledger.broken(false);
-    round(post, ledger.clone(), holds, parcel).await;
+    round(post, ledger.clone(), holds, Network, parcel).await;
     let [_, second] = ledger.staged().try_into().unwrap();
     let text = String::from_utf8(second.bytes).unwrap();
     assert!(text.contains("twice") || text.to_lowercase().contains("duplicate"), "the same bytes as before");
@@ -333,10 +334,11 @@ async fn the_disk_is_told_again_of_a_mail_that_is_sent() {
     let post = Arc::new(post(vec![relay("main", &peer)]));
     let holds: Holds = Arc::new(|_| Box::pin(async { BTreeSet::new() }));
     let (parcel, end) =
-        round(Arc::clone(&post), ledger.clone(), Arc::clone(&holds), Parcel::new(mail(7), true)).await;
+        round(Arc::clone(&post), ledger.clone(), Arc::clone(&holds), Network, Parcel::new(mail(7), true))
+            .await;
     assert_eq!(end, Some(MailEnd::Accepted { recipients: 2 }));
     assert!(!parcel.is_recorded());
-    let (parcel, end) = round(post, ledger.clone().broken(false), holds, parcel).await;
+    let (parcel, end) = round(post, ledger.clone().broken(false), holds, Network, parcel).await;
     assert!(parcel.is_recorded() && end.is_none(), "told once");
     assert_eq!(ledger.last().unwrap().standing, Standing::Done);
     assert_eq!(ledger.staged().len(), 2, "it may not have the mail at all");
