@@ -28,6 +28,7 @@ mod resolve;
 mod spec;
 mod watchdog;
 
+pub use cadence::{Cadence, Last};
 pub use connect::Client;
 pub use plan::{ready, specs};
 pub use prober::probe_once;

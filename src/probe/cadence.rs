@@ -4,14 +4,16 @@
 //! over the interval, and keeps its place across restarts of ours. At the fast pace the next probe starts a fast interval
 //! after the end of the last, so that two never overlap and a slow answer is not asked for twice.
 
-use super::spec::Spec;
+use super::spec::{Purpose, Spec};
 use crate::domain::action::Pace;
+use crate::domain::id::ServerId;
 use crate::domain::jitter;
 use crate::domain::time::{Boot, Span};
+use std::time::Duration;
 
 /// One server's plan.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cadence {
+pub struct Cadence {
     seed: u64,
     interval: i64,
     fast: i64,
@@ -20,7 +22,7 @@ pub(super) struct Cadence {
 
 /// The last probe.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Last {
+pub struct Last {
     /// How many came before it.
     pub attempt: u64,
     /// When the plan wanted it.
@@ -30,25 +32,37 @@ pub(super) struct Last {
 }
 
 impl Cadence {
+    /// The plan that `spec` asks for.
     pub(super) fn new(spec: &Spec) -> Cadence {
-        let interval = milliseconds(spec.interval).max(1);
-        let jitter = u64::try_from(spec.jitter.as_millis()).unwrap_or(u64::MAX);
+        Cadence::of(spec.server, spec.purpose, spec.interval, spec.fast_interval, spec.jitter)
+    }
+
+    /// One probe each `interval`, or `fast` after the last one when something is unsettled; `jitter`: at most so much later.
+    pub fn of(
+        server: ServerId,
+        purpose: Purpose,
+        interval: Duration,
+        fast: Duration,
+        jitter: Duration,
+    ) -> Cadence {
+        let interval = milliseconds(interval).max(1);
+        let jitter = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX);
         Cadence {
-            seed: jitter::seed(&format!("{} {:?}", spec.server, spec.purpose)),
+            seed: jitter::seed(&format!("{server} {purpose:?}")),
             interval,
-            fast: milliseconds(spec.fast_interval).max(1),
+            fast: milliseconds(fast).max(1),
             // More than half an interval would let two probes change places.
             jitter: jitter.min(interval.unsigned_abs() / 2),
         }
     }
 
     /// The first probe: soon, but not all servers at the same moment.
-    pub(super) fn first(&self, now: Boot) -> Boot {
+    pub fn first(&self, now: Boot) -> Boot {
         now + Span(self.seed % self.fast.unsigned_abs())
     }
 
     /// The probe after `last`. It may lie in the past: then it starts at once, and is that late.
-    pub(super) fn next(&self, last: Last, pace: Pace, now: Boot) -> Boot {
+    pub fn next(&self, last: Last, pace: Pace, now: Boot) -> Boot {
         match pace {
             Pace::Fast => Boot(last.ended.0.saturating_add(self.fast)),
             Pace::Normal => {
