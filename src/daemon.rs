@@ -25,27 +25,32 @@ mod edges;
 mod hands;
 mod journal;
 mod listeners;
+pub mod mailroom;
 mod once;
+mod outgoing;
 mod reload;
 pub mod replay;
 mod snapshots;
 mod start;
 mod systemd;
+mod turn;
 mod window;
 
-pub use self::core::{Core, Step, rehearse};
+pub use self::core::{Core, Step, rehearse, restored};
 pub use crate::actuator::haproxy::history::History;
 pub use configs::{ConfigError, Difference, configure_alone, difference, history};
 pub use doctor::examine;
 pub use edges::Edges;
 pub use once::{Findings, Move, MoveKind, PrintError, look, render};
+pub use outgoing::{DURABLE_WITHIN, Disk, Outgoing, Published, Unsure, is_durable};
 pub use start::{Options, StartError, run};
+pub use turn::{BATCH_MAX, HARD_LANE, Inbox, Loop, Next, OBSERVED_LANE, ORDER_LANE, TICK, pause, turn};
 
 use crate::clock;
 use crate::control;
 use crate::domain::action::Action;
 use crate::domain::event::{Event, StoreHealth};
-use crate::domain::{Now, Span};
+use crate::domain::{Boot, Now};
 use crate::settings::Settings;
 use crate::store::{Record, Store};
 use desk::Desk;
@@ -57,24 +62,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use window::Window;
 
-/// How many hard events and orders may wait. A site of 1,000 containers that dies at once makes about as many; beyond
-/// that the Docker edge waits, and lists everything again.
-const HARD_LANE: usize = 1024;
-
-/// How many observations may wait: four seconds of 1,000 servers at the default interval. More would be too late to mean
-/// anything.
-const OBSERVED_LANE: usize = 4096;
-
-/// How many orders may wait: more people than this do not act at once.
-const ORDER_LANE: usize = 32;
-
-/// How many events are taken before their effects go out. Large enough to share one commit among a burst, small enough
-/// that the first of them is not kept waiting: a step takes a few microseconds.
-const BATCH_MAX: usize = 256;
-
-/// The longest sleep: the view shows ages and must be seen to be alive.
-const TICK: Span = Span(1_000);
-
 /// The time of this moment, on both clocks.
 fn now() -> Now {
     Now { boot: clock::boot_now(), wall: clock::wall_now() }
@@ -83,10 +70,8 @@ fn now() -> Now {
 /// Where edges and people put what they have.
 #[derive(Debug)]
 struct Lanes {
-    orders: mpsc::Receiver<control::Request>,
+    inbox: Inbox<control::Request>,
     configs: mpsc::Receiver<control::ConfigRequest>,
-    hard: mpsc::Receiver<Event>,
-    observed: mpsc::Receiver<Event>,
     settings: mpsc::Receiver<Arc<Settings>>,
     problems: board::Posted,
     store: watch::Receiver<StoreHealth>,
@@ -121,9 +106,9 @@ impl Daemon {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(request) = self.lanes.orders.recv() => self.order(request),
+                Some(request) = self.lanes.inbox.orders.recv() => self.order(request),
                 Some(request) = self.lanes.configs.recv() => self.hands.configure(request),
-                Some(event) = self.lanes.hard.recv() => self.take(event),
+                Some(event) = self.lanes.inbox.hard.recv() => self.take(event),
                 Some(settings) = self.lanes.settings.recv() => self.resettle(&settings),
                 Ok(()) = self.lanes.store.changed() => {
                     let health = *self.lanes.store.borrow_and_update();
@@ -134,15 +119,11 @@ impl Daemon {
                     let problems = self.lanes.problems.read();
                     self.window.set_problems(problems);
                 }
-                Some(event) = self.lanes.observed.recv() => self.take(event),
+                Some(event) = self.lanes.inbox.observed.recv() => self.take(event),
                 () = self.hands.sure() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            self.drain();
-            if self.core.state().next_deadline().is_some_and(|at| at <= clock::boot_now()) {
-                self.take(Event::Woke);
-            }
-            self.flush();
+            turn(&mut self);
         }
         self.hands.close().await;
         self.store
@@ -150,22 +131,42 @@ impl Daemon {
 
     /// How long nothing has to be done if nothing happens.
     fn pause(&self) -> Duration {
-        let tick = self.window.next_view(clock::boot_now()).min(TICK);
-        let deadline = self.core.state().next_deadline().map(|at| at.since(clock::boot_now()));
-        deadline.map_or(tick, |left| left.min(tick)).duration()
+        let now = clock::boot_now();
+        pause(self.core.state().next_deadline(), self.window.next_view(now).min(TICK), now).duration()
     }
 
-    /// Takes what else is there already: orders and hard events before observations.
-    fn drain(&mut self) {
-        for _ in 0..BATCH_MAX {
-            if let Ok(request) = self.lanes.orders.try_recv() {
-                self.order(request);
-            } else if let Ok(event) = self.lanes.hard.try_recv().or_else(|_| self.lanes.observed.try_recv()) {
-                self.take(event);
-            } else {
-                return;
-            }
+    fn snapshot(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        if !batch.is_empty() {
+            let _ = self.store.submit(batch);
         }
+        let state = Arc::new(self.core.state().clone());
+        let _ = self.store.snapshot(state, now(), self.core.last_seq());
+        self.snapshots.taken(clock::boot_now());
+    }
+
+    /// New settings: first the edges, so that what the core decides on them finds its hands.
+    fn resettle(&mut self, settings: &Settings) {
+        self.hands.resettle(settings);
+        self.store.set_retention(start::retention(settings));
+        self.take(Event::PolicyChanged(Box::new(settings.policy.clone())));
+        self.snapshot();
+    }
+}
+
+impl Loop for Daemon {
+    type Order = control::Request;
+
+    fn next(&mut self) -> Option<Next<control::Request>> {
+        self.lanes.inbox.pop()
+    }
+
+    fn deadline(&self) -> Option<Boot> {
+        self.core.state().next_deadline()
+    }
+
+    fn now(&self) -> Boot {
+        clock::boot_now()
     }
 
     /// One event: decided, applied, dispatched.
@@ -188,7 +189,7 @@ impl Daemon {
                 Action::Answer { command, .. } => self.desk.answer(*command, &step.record),
             }
         }
-        self.hands.note_changes(step.record.seq, &step.record.decision.changes);
+        self.hands.note_changes(&step.record);
         self.batch.push(step.record);
         // People hear of it as of any other trouble. Such an event moves nothing, so it cannot lead to another one.
         for breach in step.breaches {
@@ -202,14 +203,6 @@ impl Daemon {
         if let Some(command) = self.desk.open(request, self.core.state(), now) {
             self.take(Event::Commanded(command));
         }
-    }
-
-    /// New settings: first the edges, so that what the core decides on them finds its hands.
-    fn resettle(&mut self, settings: &Settings) {
-        self.hands.resettle(settings);
-        self.store.set_retention(start::retention(settings));
-        self.take(Event::PolicyChanged(Box::new(settings.policy.clone())));
-        self.snapshot();
     }
 
     /// Sends out what the batch led to. Routes go first: the commit runs beside them and is not waited for.
@@ -229,15 +222,5 @@ impl Daemon {
         }
         self.desk.deliver(&self.committed);
         self.window.refresh(&self.core, now());
-    }
-
-    fn snapshot(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        if !batch.is_empty() {
-            let _ = self.store.submit(batch);
-        }
-        let state = Arc::new(self.core.state().clone());
-        let _ = self.store.snapshot(state, now(), self.core.last_seq());
-        self.snapshots.taken(clock::boot_now());
     }
 }

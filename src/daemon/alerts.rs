@@ -2,16 +2,13 @@
 
 use crate::alert::alertmanager::{self, Alert, Peer};
 use crate::alert::email::{Deadlines, Helo, Login, Relay, RelayTls};
-use crate::alert::{
-    Backlog, Correspondents, Fated, Holds, Kept, Ledger, Left, Means, Order, Parcel, Post, Recorded, Staged,
-    Standing, run,
-};
+use crate::alert::{Backlog, Correspondents, Holds, Ledger, Left, Means, Order, Post, Recorded, Staged, run};
 use crate::chain::chain;
-use crate::domain::delivery::{Mail, MailKey, Telling};
-use crate::domain::event::{MailEnd, Mailed};
+use crate::daemon::mailroom;
+use crate::domain::delivery::{Mail, MailKey};
 use crate::domain::{Event, PeerId, State};
 use crate::settings::{AlertmanagerAuth, AlertmanagerSettings, MailSettings, RelaySettings, Settings};
-use crate::store::{self, MailState, OutboxRow, Reader, RecipientOutcome, RecipientState, Staging};
+use crate::store::{self, Reader};
 use crate::task;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
@@ -78,7 +75,7 @@ impl Alerts {
             post_seen,
             ordered,
             outbox,
-            backlog(settings.state_dir.clone(), on_their_way(state)),
+            backlog(settings.state_dir.clone(), mailroom::on_their_way(state)),
             last_look(known_seen),
             hard.clone(),
             stop.clone(),
@@ -256,19 +253,6 @@ fn sender(
     AbortOnDropHandle::new(tokio::spawn(keep))
 }
 
-/// The mails of which the core does not know what became.
-fn on_their_way(state: &State) -> BTreeSet<MailKey> {
-    let mails = state.incidents.values().filter_map(|incident| match incident.telling {
-        Telling::ByMail { mail, again: None, .. } => Some(mail),
-        Telling::ByMail { again: Some(_), .. }
-        | Telling::Pending { .. }
-        | Telling::Stored { .. }
-        | Telling::ByAlertmanager
-        | Telling::Over { .. } => None,
-    });
-    mails.collect()
-}
-
 fn backlog(dir: PathBuf, on_their_way: BTreeSet<MailKey>) -> Backlog {
     Arc::new(move || left(dir.clone(), on_their_way.clone()).boxed())
 }
@@ -284,56 +268,7 @@ async fn left(dir: PathBuf, on_their_way: BTreeSet<MailKey>) -> Result<Left, Str
     });
     let rows: Result<_, store::ReadError> = read.await.map_err(|error| error.to_string())?;
     let (open, all) = rows.map_err(|error| chain(&error))?;
-    let is_open = |mail: &MailKey| open.iter().any(|row| row.key == *mail);
-    let ended = on_their_way.into_iter().filter(|mail| !is_open(mail)).map(|mail| {
-        let row = all.iter().find(|row| row.key == mail);
-        Mailed { mail, end: row.map_or_else(lost, ended) }
-    });
-    let ended = ended.collect();
-    Ok(Left { open: open.into_iter().filter_map(resumed).collect(), ended })
-}
-
-fn lost() -> MailEnd {
-    MailEnd::Dead { words: "the outbox no longer has it".to_owned(), reached: false }
-}
-
-/// What a finished row says.
-fn ended(row: &OutboxRow) -> MailEnd {
-    let accepted = row.recipients.iter().filter(|to| to.outcome.state == RecipientState::Accepted).count();
-    match row.state {
-        MailState::Done => MailEnd::Accepted { recipients: u16::try_from(accepted).unwrap_or(u16::MAX) },
-        MailState::NotNeeded => MailEnd::NotNeeded,
-        MailState::Dead | MailState::Pending | MailState::Staged => {
-            let reply = row.recipients.iter().find_map(|to| to.outcome.reply.clone());
-            MailEnd::Dead { words: reply.unwrap_or_else(|| "given up".to_owned()), reached: accepted > 0 }
-        }
-    }
-}
-
-fn resumed(row: OutboxRow) -> Option<Parcel> {
-    let recipients: Vec<String> = row.recipients.iter().map(|row| row.outcome.address.clone()).collect();
-    let staged = row.staged.map(|staged| Staged {
-        message_id: staged.message_id,
-        sender: staged.sender,
-        bytes: staged.message,
-        recipients,
-    });
-    let kept = row.recipients.into_iter().map(|row| {
-        let RecipientOutcome { address, state, relay, reply: words, attempts, next } = row.outcome;
-        let state = match state {
-            RecipientState::Pending | RecipientState::Deferred => Fated::Pending,
-            RecipientState::Accepted => Fated::Accepted,
-            RecipientState::Ambiguous => Fated::Ambiguous,
-            RecipientState::Dead => Fated::Dead,
-        };
-        Kept { address, state, relay, words, next, attempts }
-    });
-    let Some(mail) = row.mail else {
-        let id = row.key.id.0;
-        tracing::error!(mail = id, "a mail in the outbox cannot be read and is not sent: supervisor outbox");
-        return None;
-    };
-    Some(Parcel::resumed(mail, staged, kept.collect()))
+    Ok(mailroom::left(open, &all, on_their_way))
 }
 
 /// The outbox on the disk, as the sender writes it.
@@ -344,26 +279,14 @@ impl Ledger for Book {
     fn stage(&self, mail: &Mail, staged: Staged) -> BoxFuture<'static, bool> {
         let (outbox, mail) = (self.0.clone(), mail.clone());
         Box::pin(async move {
-            let Staged { message_id, sender, bytes: message, recipients } = staged;
-            let at = crate::clock::wall_now();
             let id = mail.id.0;
-            let staging = Staging { mail, at, message_id, sender, message, recipients };
-            told(id, outbox.stage(staging).await)
+            told(id, outbox.stage(mailroom::staging(mail, staged, crate::clock::wall_now())).await)
         })
     }
 
     fn record(&self, mail: &Mail, recorded: Recorded) -> BoxFuture<'static, bool> {
         let (outbox, id) = (self.0.clone(), mail.id.0);
-        let mail = MailKey::of(mail);
-        let state = match recorded.standing {
-            // Which of the two open ones it is, the store knows.
-            Standing::Open => MailState::Staged,
-            Standing::Done => MailState::Done,
-            Standing::Dead => MailState::Dead,
-            Standing::NotNeeded => MailState::NotNeeded,
-        };
-        let recipients = recorded.recipients.into_iter().map(outcome).collect();
-        let outcome = store::Outcome { mail, at: recorded.at, recipients, state };
+        let outcome = mailroom::outcome(mail, recorded);
         Box::pin(async move {
             let stored = outbox.record(outcome).await;
             // It is in the store's queue, and is stored when the disk is back.
@@ -378,16 +301,4 @@ fn told(mail: u64, stored: Result<(), store::NotStored>) -> bool {
         tracing::warn!(mail, error = %chain(error), "the outbox does not have this yet: the mail may come twice");
     }
     stored.is_ok()
-}
-
-fn outcome(kept: Kept) -> RecipientOutcome {
-    let Kept { address, state, relay, words: reply, next, attempts } = kept;
-    let state = match state {
-        Fated::Pending if attempts == 0 => RecipientState::Pending,
-        Fated::Pending => RecipientState::Deferred,
-        Fated::Accepted => RecipientState::Accepted,
-        Fated::Ambiguous => RecipientState::Ambiguous,
-        Fated::Dead => RecipientState::Dead,
-    };
-    RecipientOutcome { address, state, relay, reply, attempts, next }
 }

@@ -2,12 +2,13 @@
 //! of an order call the same functions.
 
 use crate::domain::action::{Action, Finished, Outcome, Target};
+use crate::domain::change::Change;
 use crate::domain::command::Command;
 use crate::domain::event::{Event, Routed};
 use crate::domain::invariants::{self, Before, Breach};
 use crate::domain::state::ProxyLink;
-use crate::domain::{Decision, Now, ProxyId, ServiceId, Span, State, decide};
-use crate::store::Record;
+use crate::domain::{Decision, Now, Policy, ProxyId, ServiceId, Span, State, decide};
+use crate::store::{Record, Stored};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The state, and the number of the next record.
@@ -63,6 +64,16 @@ impl Core {
         self.next_seq += 1;
         Ok(Step { record, breaches })
     }
+}
+
+/// What was stored, on the clock of the boot `boot_id` and under today's policy; or nothing but the policy.
+pub fn restored(stored: Option<Stored>, policy: &Policy, boot_id: &str, now: Now) -> State {
+    let Some(stored) = stored else { return State::new(policy.clone()) };
+    let mut state = stored.on_boot(boot_id, now);
+    if state.policy != *policy {
+        state.apply(&[Change::Policy(Box::new(policy.clone()))]);
+    }
+    state
 }
 
 /// Carries an order out on a copy of the state: its actions are taken as done, at once, and what follows from that is

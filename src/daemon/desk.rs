@@ -1,18 +1,14 @@
 //! The desk for people: an order comes in, its answer goes out when it is on the disk, or with a note that it is not.
 
 use super::core::rehearse;
+use super::outgoing::{DURABLE_WITHIN, is_durable};
 use crate::control::{Reply, Request};
 use crate::domain::command::{Command, CommandId};
 use crate::domain::{Now, Order, State};
 use crate::status;
 use crate::store::Record;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-
-/// How long an accepted order waits for its record to be on the disk before the answer says "not durable". As long as the
-/// store's own patience with a commit.
-const DURABLE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Orders that are being decided, and answers that wait for their commit.
 #[derive(Debug, Default)]
@@ -68,9 +64,11 @@ impl Desk {
             let mut committed = committed.clone();
             tokio::spawn(async move {
                 if reply.durable == Some(true) {
-                    let wait = committed.wait_for(|last| *last >= seq);
-                    reply.durable =
-                        Some(matches!(tokio::time::timeout(DURABLE_DEADLINE, wait).await, Ok(Ok(_))));
+                    let wait = committed.wait_for(|last| is_durable(seq, *last));
+                    reply.durable = Some(matches!(
+                        tokio::time::timeout(DURABLE_WITHIN.duration(), wait).await,
+                        Ok(Ok(_))
+                    ));
                 }
                 let _ = to.send(reply);
             });

@@ -10,13 +10,12 @@ use super::listeners::keep_open;
 use super::reload::{self, Reloads};
 use super::snapshots::Snapshots;
 use super::systemd::Systemd;
+use super::turn::{HARD_LANE, Inbox, OBSERVED_LANE, ORDER_LANE};
 use super::window::Window;
-use super::{Daemon, HARD_LANE, Lanes, OBSERVED_LANE, ORDER_LANE, now};
+use super::{Daemon, Lanes, now};
 use crate::chain::chain;
 use crate::control::{self, BindError, ControlSocket};
-use crate::daemon::core::Core;
-use crate::domain::State;
-use crate::domain::change::Change;
+use crate::daemon::core::{Core, restored};
 use crate::settings::watch::Reload;
 use crate::settings::{Fingerprint, Problems, Settings};
 use crate::status::{self, Meta, Metrics, Sources, View};
@@ -94,17 +93,15 @@ pub async fn run(options: Options, settings: Settings, loaded_from: Fingerprint)
     let (new_settings, settings_lane) = mpsc::channel(1);
     let (board, posted) = Board::new();
     let lanes = Lanes {
-        orders: order_lane,
+        inbox: Inbox { orders: order_lane, hard: hard_lane, observed: observed_lane },
         configs: config_lane,
-        hard: hard_lane,
-        observed: observed_lane,
         settings: settings_lane,
         problems: posted,
         store: store.health(),
         wants_snapshot: store.wants_snapshot(),
     };
 
-    let core = Core::new(restored(&settings, loaded.stored, &boot_id), loaded.next_seq);
+    let core = Core::new(restored(loaded.stored, &settings.policy, &boot_id, now()), loaded.next_seq);
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: hostname(),
@@ -251,16 +248,6 @@ fn open_store(settings: &Settings, boot_id: &str) -> Result<Opened, StartError> 
 pub(super) fn retention(settings: &Settings) -> Retention {
     let kept = settings.journal;
     Retention { max_age: kept.max_age.duration(), max_bytes: kept.max_bytes }
-}
-
-/// What was stored, on this boot's clock and under today's policy; or nothing but the policy.
-fn restored(settings: &Settings, stored: Option<crate::store::Stored>, boot_id: &str) -> State {
-    let Some(stored) = stored else { return State::new(settings.policy.clone()) };
-    let mut state = stored.on_boot(boot_id, now());
-    if state.policy != settings.policy {
-        state.apply(&[Change::Policy(Box::new(settings.policy.clone()))]);
-    }
-    state
 }
 
 /// What the system tells the process.
