@@ -256,6 +256,8 @@ fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
     // What people have taken out is not where they look first.
     let first = group.order().find(|site| group.standing(*site) != Standing::Out);
     match (group.policy().all_down, first) {
+        // Of a group some are served here still, and would be nowhere then.
+        (AllDown::First, Some(_)) if group.is_served_in_part(serving) => Plan::Stay(Stay::Divided { cause }),
         (AllDown::First, Some(first)) if first != serving => {
             Plan::Move { to: first, why: Why::AllDown(cause) }
         }

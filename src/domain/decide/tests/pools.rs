@@ -545,3 +545,18 @@ fn what_is_out_already_is_no_longer_the_last_that_serves() {
         "it serves nobody any more"
     );
 }
+
+#[test]
+fn a_group_of_which_some_are_served_does_not_go_where_nothing_serves() {
+    let mut policy = grouped();
+    policy.services.values_mut().for_each(|service| service.all_down = AllDown::First);
+    let mut world = running(policy);
+    crash(&mut world, "web/web-onprem");
+    assert_eq!(both(&world), [Some("cloud".into()), Some("cloud".into())]);
+    crash(&mut world, "api/api-onprem");
+    let told = codes(&crash(&mut world, "api/api-cloud"));
+    assert_eq!(told, ["server_down", "stays"], "web is served at cloud, and nothing is at onprem");
+    assert_eq!(both(&world), [Some("cloud".into()), Some("cloud".into())]);
+    crash(&mut world, "web/web-cloud");
+    assert_eq!(both(&world), [Some("onprem".into()), Some("onprem".into())], "nothing is served anywhere");
+}
