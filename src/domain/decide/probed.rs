@@ -3,7 +3,7 @@
 use super::Draft;
 use super::leaving::is_leaving;
 use super::repair;
-use super::verdict::{judge, judge_all};
+use super::verdict::{News, follow, judge, learn_all};
 use crate::domain::change::Change;
 use crate::domain::event::{Event, Probed};
 use crate::domain::health::{Bar, CONTRARY_HOLDS, Health, PathView};
@@ -50,10 +50,10 @@ pub(super) fn probed(draft: &mut Draft<'_>, probed: &Probed) {
     }
     let reached = !matches!(evidence, Evidence::Path(_) | Evidence::Void);
     let was_asked = reached && answered(draft, server, probed.started);
-    if reached {
-        end_cut_off(draft);
-    }
+    let news = if reached { end_cut_off(draft) } else { Vec::new() };
     believe(draft, probed, evidence, late_by);
+    // Only now: what this probe says counts, before anything moves to where it was.
+    follow(draft, &news);
     // An escape may have waited for the answer; what it said counts first.
     if was_asked {
         draft.settle(server.service);
@@ -187,9 +187,10 @@ fn lateness(state: &State, probed: &Probed, now: Now) -> Option<Span> {
     (late > state.policy.lateness).then_some(late)
 }
 
-fn end_cut_off(draft: &mut Draft<'_>) {
+/// We reach something again. Gives the news of that, for [`follow`].
+fn end_cut_off(draft: &mut Draft<'_>) -> Vec<News> {
     if !draft.state.cut_off {
-        return;
+        return Vec::new();
     }
     draft.push(Change::CutOff(false));
     draft.tell(Reason::Reconnected);
@@ -212,7 +213,7 @@ fn end_cut_off(draft: &mut Draft<'_>) {
     };
     // A move may have waited for the end of a doubt.
     let voided: Vec<(ServerId, Health)> = counted.into_iter().map(voided).collect();
-    judge_all(draft, &voided);
+    learn_all(draft, &voided)
 }
 
 /// What it takes for evidence about `server` to become a verdict.

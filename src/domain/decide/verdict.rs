@@ -18,8 +18,18 @@ pub(super) fn judge(draft: &mut Draft<'_>, server: ServerId, after: Health) {
 /// The same for all that one event tells of: routes are decided when all of it is known, or traffic might escape to a
 /// server that the same event shows dead.
 pub(super) fn judge_all(draft: &mut Draft<'_>, found: &[(ServerId, Health)]) {
-    let news: Vec<News> = found.iter().filter_map(|(server, after)| learn(draft, *server, *after)).collect();
-    for News { server, site, fell } in &news {
+    let news = learn_all(draft, found);
+    follow(draft, &news);
+}
+
+/// Makes what was found the servers' health. What follows for their services waits for [`follow`].
+pub(super) fn learn_all(draft: &mut Draft<'_>, found: &[(ServerId, Health)]) -> Vec<News> {
+    found.iter().filter_map(|(server, after)| learn(draft, *server, *after)).collect()
+}
+
+/// Sees to what follows for services, now that all is known.
+pub(super) fn follow(draft: &mut Draft<'_>, news: &[News]) {
+    for News { server, site, fell } in news {
         if let Some(cause) = fell {
             draft.evacuate_within_pool(*server, *site, *cause);
         }
@@ -27,7 +37,7 @@ pub(super) fn judge_all(draft: &mut Draft<'_>, found: &[(ServerId, Health)]) {
     // Of a service, whether one of its servers went down, and what its route was before.
     let mut services: BTreeMap<ServiceId, (bool, Option<u64>)> = BTreeMap::new();
     let generation = |draft: &Draft<'_>, id| draft.service(id).map(|(service, _)| service.generation);
-    for News { server, fell, .. } in &news {
+    for News { server, fell, .. } in news {
         let before = (false, generation(draft, server.service));
         services.entry(server.service).or_insert(before).0 |= fell.is_some();
     }
@@ -42,7 +52,7 @@ pub(super) fn judge_all(draft: &mut Draft<'_>, found: &[(ServerId, Health)]) {
 }
 
 /// What was learnt of a server that may move traffic.
-struct News {
+pub(super) struct News {
     server: ServerId,
     site: SiteId,
     /// It went down, for this.

@@ -24,6 +24,27 @@ fn everything_failing_on_the_way_means_that_we_are_cut_off() {
 }
 
 #[test]
+fn what_ends_a_cut_off_is_heard_before_traffic_returns_to_it() {
+    let mut world = World::running();
+    world.fail(ONPREM, ProbeFault::Refused);
+    assert_eq!(world.serving().as_deref(), Some("cloud"));
+    world.route_all();
+    for _ in 0..2 {
+        world.pass(100);
+        world.ok(ONPREM);
+    }
+    world.fail(ONPREM, ProbeFault::ConnectTimeout);
+    world.fail(CLOUD, ProbeFault::ConnectTimeout);
+    assert!(world.state.cut_off);
+    // Meanwhile the hold-down ends; only the doubt keeps traffic away.
+    world.pass(3_600_000);
+    world.fail(ONPREM, ProbeFault::ConnectTimeout);
+    let decision = world.fail(ONPREM, ProbeFault::Refused);
+    assert_eq!(codes(&decision), ["reconnected", "server_down"]);
+    assert_eq!(world.serving().as_deref(), Some("cloud"));
+}
+
+#[test]
 fn haproxy_reaching_the_server_outweighs_our_path_errors() {
     let mut world = World::running();
     let check = |layer7_ok| {
