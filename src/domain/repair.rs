@@ -105,6 +105,9 @@ pub struct Repair {
     /// start of that one is a reason for one restart of this one.
     #[serde(default)]
     pub rejoined: Option<i64>,
+    /// How it ended while a restart of ours was under way. That was the restart, unless it turns out to have done nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meanwhile: Option<Ending>,
 }
 
 /// Why a container is not healed although it is due.
@@ -534,7 +537,14 @@ impl Repair {
             starts.remove(0);
         }
         let phase = Phase::Acting { action, deed, since: rules.now };
-        Repair { phase, starts, waits: None, attempt: self.attempt.saturating_add(1), ..self.clone() }
+        Repair {
+            phase,
+            starts,
+            waits: None,
+            meanwhile: None,
+            attempt: self.attempt.saturating_add(1),
+            ..self.clone()
+        }
     }
 
     /// Our starts within the budget's window.
@@ -575,8 +585,8 @@ impl Repair {
             moved(&mut signal.at);
             moved(&mut signal.first);
         }
-        if let Some(last) = &mut self.last {
-            moved(&mut last.at);
+        for ending in self.last.iter_mut().chain(&mut self.meanwhile) {
+            moved(&mut ending.at);
         }
         match &mut self.phase {
             Phase::Runs { since } | Phase::Held { since } | Phase::Acting { since, .. } => moved(since),

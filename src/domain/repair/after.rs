@@ -58,7 +58,7 @@ impl Repair {
     }
 
     fn with(&self, phase: Phase) -> Repair {
-        Repair { phase, waits: None, ..self.clone() }
+        Repair { phase, waits: None, meanwhile: None, ..self.clone() }
     }
 
     fn heard(&self, rules: Rules<'_>) -> Repair {
@@ -95,8 +95,12 @@ impl Repair {
 
     fn died(&self, exit: Option<i32>, oom: bool, rules: Rules<'_>) -> Repair {
         match self.phase {
-            // Our own restart: it dies before it starts.
-            Phase::Acting { deed: Deed::Restart { .. }, .. } => self.clone(),
+            // Our own restart: it dies before it starts. Or somebody else's doing, if ours does nothing.
+            Phase::Acting { deed: Deed::Restart { .. }, .. } => {
+                let who = if self.was_signalled(rules) { Ender::Kill } else { Ender::Crash };
+                let ending = Ending { who, exit, oom, at: rules.at, wall: rules.wall };
+                Repair { meanwhile: Some(ending), ..self.clone() }
+            }
             // It ended by a person already. Told twice, or in another order, that is no crash; and if a start of it was
             // missed, the next list finds it running or leaves it theirs. What a person stopped is not started on a guess.
             Phase::Stopping { .. } | Phase::Held { .. } => self.clone(),
@@ -147,9 +151,11 @@ impl Repair {
         };
         match self.phase {
             Phase::Judging { ending, .. } => heard(ending),
-            Phase::Acting { deed: Deed::Restart { .. }, .. }
-            | Phase::Stopping { .. }
-            | Phase::Held { .. } => self.clone(),
+            Phase::Acting { deed: Deed::Restart { .. }, .. } => {
+                let meanwhile = self.meanwhile.map(|ending| Ending { who: Ender::Stop, ..ending });
+                Repair { meanwhile, ..self.clone() }
+            }
+            Phase::Stopping { .. } | Phase::Held { .. } => self.clone(),
             // Between two starts of Docker's own policy, `stop` comes alone; and a person may stop what we are about to
             // start.
             Phase::Unseen
@@ -333,6 +339,16 @@ impl Repair {
         // What did not work is a reason still.
         let rejoined = self.rejoined.filter(|_| end == End::Done);
         let ended = Repair { rejoined, ..self.clone() };
+        // It did nothing, since it did not run any more: what was heard meanwhile was somebody else's doing, or its own.
+        if let (End::Superseded, Some(ending)) = (end, self.meanwhile) {
+            return match ending.who {
+                Ender::Stop => ended.with(Phase::Stopping { ending, until: rules.now + STOP_CERTAIN }),
+                Ender::Kill => ended.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
+                Ender::Crash | Ender::Engine | Ender::Unseen => {
+                    ended.with(Phase::Unseen).ended(ending, rules)
+                }
+            };
+        }
         ended.with(match end {
             End::Done => Phase::Runs { since: rules.now },
             End::Failed => Phase::Due { at: rules.now + rules.pause(self.attempt.max(1)) },

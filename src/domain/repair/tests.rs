@@ -661,6 +661,29 @@ fn a_restart_that_did_not_work_is_no_answer_to_a_lost_network() {
 }
 
 #[test]
+fn what_ended_during_a_restart_that_did_nothing_was_not_ours() {
+    let given = Given::default();
+    let deed = Deed::Restart { stop_timeout: Span::seconds(10) };
+    let acting = in_phase(Phase::Acting { action: ActionId(7), deed, since: NOW });
+    let heard = |inputs: &[Input]| {
+        inputs.iter().fold(acting.clone(), |repair, input| repair.after(*input, given.rules()))
+    };
+    let died = Input::Died { exit: Some(143), oom: false };
+    for (inputs, superseded) in [
+        (vec![Input::Signal(15), died, Input::Stop], "stopping"),
+        (vec![Input::Signal(9), died], "judging"),
+        (vec![died], "due"),
+        (Vec::new(), "docker"),
+    ] {
+        let after = |end| heard(&inputs).after(Input::Finished(end), given.rules());
+        assert_eq!(after(End::Superseded).phase.word(), superseded, "{inputs:?}");
+        assert_eq!(after(End::Done).phase.word(), "runs", "it was our own restart");
+        assert_eq!(after(End::Failed).phase.word(), "due", "ours may have ended it");
+        assert_eq!(after(End::Superseded).meanwhile, None);
+    }
+}
+
+#[test]
 fn every_moment_moves_with_the_clock() {
     for phase in phases() {
         let mut repair = in_phase(phase);
