@@ -7,10 +7,10 @@ use super::action::Action;
 use super::change::Change;
 use super::decide::Decision;
 use super::delivery::{RESOLVED_SENT_FOR, Telling};
-use super::event::{Event, ProxySeen};
+use super::event::{ContainerSeen, ContainerSign, ContainerStatus, Event, ProxySeen};
 use super::failover::{Plan, standing};
 use super::id::{ProxyId, ServiceId, SiteId};
-use super::incident::{Incident, IncidentId};
+use super::incident::{Incident, IncidentId, Trouble};
 use super::policy::{ContainerRef, HealLimits};
 use super::reason::Reason;
 use super::repair::{Phase, Repair, depends};
@@ -158,7 +158,9 @@ pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State,
                 check_route(before, event, decision, after, *service, now, &mut breaches);
             }
             Action::Heal(heal) => {
-                breaches.extend(check_heal(before, &after.policy.heal, &heal.container, now));
+                if !was_started(event, &heal.container) {
+                    breaches.extend(check_heal(before, &after.policy.heal, &heal.container, now));
+                }
                 breaches.extend(check_site(after, &heal.container, now));
                 if depends::obstacle(after, &heal.container).is_some() {
                     let container = heal.container.clone();
@@ -218,7 +220,10 @@ fn check_forgotten(before: &Before, decision: &Decision, mails: bool, now: Now) 
             let tried = incident.ended.is_some_and(|ended| ended.at + RESOLVED_SENT_FOR <= now.boot);
             tried && !mails
         };
-        now_over || before.incidents.get(id).is_none_or(|incident| over(incident) || nobody(incident))
+        // A newer test takes the place of a test, under the same labels.
+        let again = |incident: &Incident| incident.trouble == Trouble::Test && incident.ended.is_some();
+        let need_not = |incident: &Incident| over(incident) || nobody(incident) || again(incident);
+        now_over || before.incidents.get(id).is_none_or(need_not)
     };
     forgotten(decision).filter(|id| !told(id)).map(|incident| Breach::ForgottenUntold { incident }).collect()
 }
@@ -247,6 +252,20 @@ fn check_followed(after: &State, seen: &ProxySeen) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// Whether the event itself tells that somebody has started `container` meanwhile: what was known of it is about an earlier
+/// life. (What an engine remembers comes with its list.)
+fn was_started(event: &Event, container: &ContainerRef) -> bool {
+    let Event::Containers(list) = event else { return false };
+    let runs = |seen: &ContainerSeen| seen.status == ContainerStatus::Running;
+    list.engine == container.engine
+        && (list.containers.get(&container.name).is_some_and(runs)
+            || list
+                .past
+                .events
+                .iter()
+                .any(|past| past.name == container.name && past.sign == ContainerSign::Started))
 }
 
 /// A start or restart, against the state that it was decided on.

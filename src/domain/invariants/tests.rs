@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::domain::action::{ActionId, Deed, Heal};
-use crate::domain::event::{ContainerSeen, ContainerStatus, Facts};
+use crate::domain::event::{
+    ContainerEvent, ContainerList, ContainerSeen, ContainerSign, ContainerStatus, Facts, Past,
+};
 use crate::domain::failover::Override;
 use crate::domain::health::Health;
 use crate::domain::id::ContainerName;
@@ -185,6 +187,83 @@ fn a_start_of_what_a_person_stopped_or_beyond_the_budget_is_found() {
     assert_eq!(found(&world, &Event::Woke, &second), []);
     world.state.policy.heal.site_restarts = 1;
     assert_eq!(found(&world, &Event::Woke, &second), [Breach::TooManyStartsAtSite { site }]);
+}
+
+#[test]
+fn what_a_list_shows_to_have_been_started_since_is_about_another_life() {
+    let mut world = world();
+    let container = world.state.repairs.keys().next().unwrap().clone();
+    let starts = vec![world.now.boot; 5];
+    for phase in [Phase::Held { since: world.now.boot }, Phase::Due { at: world.now.boot }] {
+        with_repair(&mut world, Repair { phase, starts: starts.clone(), ..Repair::default() });
+        let list = |status, events| {
+            let seen = ContainerSeen { id: "c1".into(), status, facts: Facts::default() };
+            let containers = [(container.name.clone(), seen)].into();
+            let past = Past { events, ..Past::default() };
+            Event::Containers(ContainerList {
+                engine: container.engine,
+                at: world.now.boot,
+                containers,
+                past,
+            })
+        };
+        let event = |sign| ContainerEvent {
+            engine: container.engine,
+            name: container.name.clone(),
+            id: "c1".into(),
+            at: world.now.boot,
+            nanoseconds: 1,
+            sign,
+        };
+        let ended = ContainerStatus::Exited { exit: Some(1), oom: false };
+        let decision = heal(&world, true);
+        assert_eq!(found(&world, &list(ContainerStatus::Running, Vec::new()), &decision), []);
+        let started = vec![event(ContainerSign::Started), event(ContainerSign::Died { exit: Some(1) })];
+        assert_eq!(found(&world, &list(ended, started), &decision), []);
+        let died = vec![event(ContainerSign::Died { exit: Some(1) })];
+        assert_eq!(found(&world, &list(ended, died), &decision).len(), 1, "nobody started it");
+    }
+}
+
+#[test]
+fn a_member_of_a_group_may_leave_what_a_person_prefers_with_the_others() {
+    for (group, breaches) in [(None, vec!["I9"]), (Some("pair"), Vec::new())] {
+        let mut policy = policy(&[("api", &["onprem", "cloud"]), ("web", &["onprem", "cloud"])]);
+        let group = group.map(|group: &str| group.parse().unwrap());
+        policy.services.values_mut().for_each(|service| service.group = group);
+        let mut world = World::with(policy);
+        world.start();
+        world.failover("cloud", false);
+        world.route_all();
+        world.pass(3_600_000);
+        let health = Health::Down { since: world.now.boot, cause: REFUSED, good: 0 };
+        world.state.apply(&[Change::Health { server: server("web/web-cloud"), health }]);
+        let decision = moved(&world, "onprem", Vec::new(), failover("cloud", "onprem"));
+        assert_eq!(names(&found(&world, &Event::Woke, &decision)), breaches, "{group:?}");
+    }
+}
+
+#[test]
+fn a_test_makes_room_for_the_next_one_when_it_is_over() {
+    let mut world = world();
+    world.state.policy.alerts.direct = true;
+    let id = IncidentId(5);
+    let forget = Decision { changes: vec![Change::Incident { id, incident: None }], ..Decision::default() };
+    for (ended, breaches) in [(None, 1), (Some(Ended { at: Boot(0), wall: world.now.wall }), 0)] {
+        let incident = Incident {
+            trouble: Trouble::Test,
+            opened: world.now.boot,
+            opened_wall: world.now.wall,
+            ended,
+            part_of: None,
+            trusted_from: None,
+            story: Vec::new(),
+            telling: Telling::default(),
+            wake: None,
+        };
+        world.state.apply(&[Change::Incident { id, incident: Some(Box::new(incident)) }]);
+        assert_eq!(found(&world, &Event::Woke, &forget).len(), breaches);
+    }
 }
 
 #[test]
