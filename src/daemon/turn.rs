@@ -36,6 +36,10 @@ pub struct Inbox<Order> {
 
 /// What is taken next.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would be an allocation for each event"
+)]
 pub enum Next<Order> {
     /// This order.
     Order(Order),

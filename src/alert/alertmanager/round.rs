@@ -141,7 +141,7 @@ pub fn misses_one(
             && !refused.contains_key(&alert.incident)
             && !stored.contains_key(&fingerprint(&alert.labels))
     };
-    sent.iter().any(|alert| missing(&alert))
+    sent.iter().any(missing)
 }
 
 /// Its word on each alert that was sent: those that it refused, in its words, and what it has, by fingerprint.
