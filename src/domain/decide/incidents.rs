@@ -2,7 +2,7 @@
 
 use super::Draft;
 use super::telling::tell;
-use super::troubles::{Is, is, is_gone, is_late};
+use super::troubles::{Is, is, is_gone};
 use crate::domain::change::Change;
 use crate::domain::delivery::Telling;
 use crate::domain::health::Health;
@@ -31,50 +31,28 @@ pub(super) fn review(draft: &mut Draft<'_>) {
 fn dependents(draft: &mut Draft<'_>, suspects: &BTreeSet<Trouble>) -> BTreeSet<IncidentId> {
     let mut touched = BTreeSet::new();
     for trouble in suspects {
-        if !matches!(trouble, Trouble::SiteDown { .. } | Trouble::RouteLags { .. }) {
-            continue;
-        }
+        let Trouble::SiteDown { site } = trouble else { continue };
         let open = |incident: Option<&Incident>| incident.is_some_and(|incident| incident.ended.is_none());
         let before = draft.state.incident_of(trouble).and_then(|id| draft.state.incidents.get(&id));
         let after = draft.incident_of(trouble).and_then(|id| draft.incident(id));
         if open(before) == open(after) {
             continue;
         }
-        for trouble in covered_by(draft, trouble) {
-            touched.extend(look(draft, &trouble));
+        let of_site: Vec<ServiceId> = draft
+            .state
+            .policy
+            .services
+            .iter()
+            .filter(|(_, policy)| policy.has_site(*site))
+            .map(|(service, _)| *service)
+            .collect();
+        for service in of_site {
+            for trouble in of_service(draft, service) {
+                touched.extend(look(draft, &trouble));
+            }
         }
     }
     touched
-}
-
-/// What a larger trouble may tell of in the stead of others.
-fn covered_by(draft: &Draft<'_>, larger: &Trouble) -> Vec<Trouble> {
-    let services = draft.state.policy.services.iter();
-    match *larger {
-        Trouble::SiteDown { site } => {
-            let of_site = services.filter(|(_, policy)| policy.has_site(site));
-            of_site.flat_map(|(service, _)| of_service(draft, *service)).collect()
-        }
-        Trouble::RouteLags { service: first, proxy } => {
-            let others = services.map(|(service, _)| *service).filter(|service| *service > first);
-            let late = others.filter(|service| is_late(draft, *service, proxy));
-            late.map(|service| Trouble::RouteLags { service, proxy }).collect()
-        }
-        Trouble::ServiceDown { .. }
-        | Trouble::PoolDown { .. }
-        | Trouble::ServerDown { .. }
-        | Trouble::ServerDegraded { .. }
-        | Trouble::FailbackLocked { .. }
-        | Trouble::InvariantBroken
-        | Trouble::OwnResources
-        | Trouble::ContainerDown { .. }
-        | Trouble::ProxyLost { .. }
-        | Trouble::ConfigRefused { .. }
-        | Trouble::EngineLost { .. }
-        | Trouble::StoreDegraded
-        | Trouble::CutOff
-        | Trouble::Test => Vec::new(),
-    }
 }
 
 /// The same after new settings: everything may be about something else.

@@ -50,12 +50,7 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
         },
         Trouble::FailbackLocked { service } => {
             let locked = draft.group(*service).is_some_and(|group| failback_is_locked(&group, draft.now));
-            // What moves together is locked together.
-            match draft.group_of(*service).first().filter(|first| *first != service) {
-                Some(first) if locked => Is::PartOf(Trouble::FailbackLocked { service: *first }),
-                Some(_) | None if locked => Is::Wrong,
-                Some(_) | None => Is::Right,
-            }
+            if locked { Is::Wrong } else { Is::Right }
         }
         Trouble::InvariantBroken => {
             told_until(draft, trouble, draft.breached().map(|at| at + BREACH_TOLD_FOR))
@@ -71,15 +66,9 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
             Some(ProxyLink::Unseen) => Is::Open,
         },
         Trouble::RouteLags { service, proxy } => {
-            if !is_late(draft, *service, *proxy) {
-                return Is::Right;
-            }
-            // An HAProxy that takes no routes takes those of no service: the first of them says so for all.
-            let mut all = draft.state.services.keys().take_while(|other| *other != service);
-            match all.find(|other| is_late(draft, **other, *proxy)) {
-                Some(first) => Is::PartOf(Trouble::RouteLags { service: *first, proxy: *proxy }),
-                None => Is::Wrong,
-            }
+            let route = draft.service(*service).and_then(|(service, _)| service.placement.route().cloned());
+            let late = route.is_some_and(|route| route.late().any(|late| late == *proxy));
+            if late { Is::Wrong } else { Is::Right }
         }
         Trouble::ConfigRefused { proxy } => match draft.config(*proxy) {
             None | Some(ConfigSeen::InForce { .. } | ConfigSeen::Held { .. }) => Is::Right,
@@ -114,12 +103,6 @@ fn told_until(draft: &Draft<'_>, trouble: &Trouble, end: Option<Boot>) -> Is {
         Some(_) => Is::Wrong,
         None => Is::Right,
     }
-}
-
-/// Whether an HAProxy has not taken the route of a service for so long that it is told.
-pub(super) fn is_late(draft: &Draft<'_>, service: ServiceId, proxy: ProxyId) -> bool {
-    let route = draft.service(service).and_then(|(service, _)| service.placement.route());
-    route.is_some_and(|route| route.late().any(|late| late == proxy))
 }
 
 fn standings(draft: &Draft<'_>, id: ServiceId) -> Option<BTreeMap<SiteId, Standing>> {
