@@ -268,11 +268,11 @@ fn escape(group: &Group<'_>, serving: SiteId, cause: Cause, now: Boot) -> Plan {
 /// Why traffic stays at a site that is down for `cause`, or was taken out, whatever there is elsewhere: a person's word, or
 /// state.
 fn kept_there(group: &Group<'_>, serving: SiteId, cause: Option<Cause>) -> Option<Stay> {
-    let mut wishes = group.members().filter_map(|(service, _)| service.preference.as_ref());
-    match wishes.find(|over| over.site == serving) {
-        Some(over) if over.forced => Some(Stay::Forced),
-        Some(over) if over.pin => Some(Stay::Pinned { cause }),
-        Some(_) | None => group.is_stateful().then_some(Stay::Stateful { cause }),
+    let wished = |kept: fn(&Override) -> bool| group.wishes().any(|over| over.site == serving && kept(over));
+    match () {
+        () if wished(|over| over.forced) => Some(Stay::Forced),
+        () if wished(|over| over.pin) => Some(Stay::Pinned { cause }),
+        () => group.is_stateful().then_some(Stay::Stateful { cause }),
     }
 }
 
@@ -291,8 +291,7 @@ fn leave(group: &Group<'_>, serving: SiteId, now: Boot) -> Plan {
 /// with enough takes over. If there is none, a few servers are better than nothing.
 fn relieve(group: &Group<'_>, serving: SiteId, (up, of, since): (u16, u16, Boot), now: Now) -> Plan {
     let thin = |until| Plan::Stay(Stay::Thin { up, of, until });
-    let mut wishes = group.members().filter_map(|(service, _)| service.preference.as_ref());
-    if group.is_stateful() || wishes.any(|over| over.site == serving && (over.forced || over.pin)) {
+    if group.is_stateful() || group.wishes().any(|over| over.site == serving && (over.forced || over.pin)) {
         return thin(None);
     }
     let sound = |site: &SiteId| group.worth(*site, now.boot, false) == Some(Worth::Sound);
@@ -316,7 +315,7 @@ fn better(group: &Group<'_>, serving: SiteId, now: Now) -> Plan {
     if group.members().any(|(service, _)| service.placement.site() != Some(serving)) {
         // A member is elsewhere: it was found there.
         return match group.standing(serving) {
-            Standing::Healthy { .. } if !group.is_stateful() => {
+            Standing::Healthy { .. } if !group.is_stateful() && !group.is_held_apart(serving) => {
                 Plan::Move { to: serving, why: Why::Together }
             }
             Standing::Healthy { .. }

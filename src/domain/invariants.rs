@@ -8,10 +8,10 @@ use super::change::Change;
 use super::decide::Decision;
 use super::delivery::{RESOLVED_SENT_FOR, Telling};
 use super::event::{ContainerSeen, ContainerSign, ContainerStatus, Event, ProxySeen};
-use super::failover::{Plan, standing};
+use super::failover::{Plan, Why, standing};
 use super::id::{ProxyId, ServiceId, SiteId};
 use super::incident::{Incident, IncidentId, Trouble};
-use super::policy::{ContainerRef, HealLimits};
+use super::policy::{ContainerRef, FailbackMode, HealLimits};
 use super::reason::Reason;
 use super::repair::{Phase, Repair, depends};
 use super::state::{Placement, ProxyLink, Service, State};
@@ -292,7 +292,18 @@ fn check_site(after: &State, container: &ContainerRef, now: Now) -> Option<Breac
 /// I5: whatever a step touches is where it belongs when it ends; what waits has a deadline or a reason.
 fn check_settled(decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
     let touched: BTreeSet<ServiceId> = decision.changes.iter().filter_map(Change::service).collect();
-    let undone = |service: &ServiceId| matches!(after.plan(*service, now), Some(Plan::Move { .. }));
+    let undone = |id: &ServiceId| {
+        let Some((service, policy)) = after.service(*id) else { return false };
+        match after.plan(*id, now) {
+            // Its deadline is due and comes next; and hours are those of a wall clock, which may jump.
+            Some(Plan::Move { why: Why::Return, .. }) => {
+                service.wake.is_some_and(|at| at > now.boot)
+                    && !matches!(policy.failback.mode, FailbackMode::Hours(_))
+            }
+            Some(Plan::Move { .. }) => service.wake.is_none_or(|at| at > now.boot),
+            Some(Plan::Stay(_)) | None => false,
+        }
+    };
     touched.into_iter().filter(undone).map(|service| Breach::MoveUndone { service }).collect()
 }
 

@@ -15,7 +15,7 @@ use super::command::{Operator, Pause, Scope};
 use super::damping::Damped;
 use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ContainerStatus, ProxyIdentity, StoreHealth};
-use super::failover::{Group, Member, Override, Plan, plan};
+use super::failover::{Group, Override, Plan, plan};
 use super::health::Health;
 use super::id::{ContainerName, EngineId, Name, PeerId, ProxyId, ServerId, ServiceId, SiteId};
 use super::incident::{Incident, IncidentId};
@@ -394,9 +394,9 @@ impl State {
 
     /// A service and those that move with it.
     pub fn group(&self, id: ServiceId) -> Option<Group<'_>> {
-        let others = self.moving_with(id).iter().filter(|other| **other != id);
-        let rest: Vec<Member<'_>> = others.filter_map(|other| self.service(*other)).collect();
-        Some(Group::of(self.service(id)?, rest))
+        let alone = self.service(id)?;
+        let mut all = self.moving_with(id).iter().filter_map(|member| self.service(*member));
+        Some(Group::of(all.next().unwrap_or(alone), all.collect()))
     }
 
     /// Where their traffic belongs.

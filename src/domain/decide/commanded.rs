@@ -5,7 +5,7 @@ use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::command::{Command, Denial, Operator, Order, Pause, Scope, Verdict};
 use crate::domain::event::StoreHealth;
-use crate::domain::failover::{Override, Standing};
+use crate::domain::failover::{Override, Standing, standing};
 use crate::domain::id::{Name, ServerId, ServiceId, SiteId};
 use crate::domain::incident::Trouble;
 use crate::domain::maintenance::{Admin, Maintenance};
@@ -189,7 +189,11 @@ fn maintain(
     // The last server that serves is not taken away by mistake: of its pool, where nobody else could take over. One that
     // is not known yet may be it. What is stateful goes to no other site, not even by HAProxy's own safety net.
     let known = service.servers.get(&server.server);
-    let served_there = service.placement.site().is_none_or(|site| site == wanted.site)
+    // Where its traffic goes to a site that does not serve, HAProxy's own safety net may be at work anywhere.
+    let served_there = service
+        .placement
+        .site()
+        .is_none_or(|site| site == wanted.site || !standing(service, policy, site).serves())
         || service.served_from.values().any(|site| *site == wanted.site);
     let may_serve =
         known.is_some_and(|known| known.admin == Admin::Ready && !known.health.is_down()) && served_there;

@@ -4,7 +4,7 @@ use super::Draft;
 use crate::domain::action::{Action, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::Operator;
-use crate::domain::failover::{Group, Member, Override, Plan, Standing, Stay, Why, plan, standing};
+use crate::domain::failover::{Group, Override, Plan, Standing, Stay, Why, plan, standing};
 use crate::domain::health::Health;
 use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::maintenance::{Admin, Maintenance, Out};
@@ -14,6 +14,9 @@ use crate::domain::state::{Pending, Placement, ProxyLink, Route, Server, Service
 use crate::domain::time::Span;
 use crate::domain::witness::Cause;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A group that is brought together may be due to return as one; more moves than these follow from nothing.
+const MOVES_MAX: usize = 3;
 
 impl<'a> Draft<'a> {
     /// The services that move with `id`, itself included.
@@ -33,9 +36,9 @@ impl<'a> Draft<'a> {
     /// The service and those that move with it, as they will be.
     pub(super) fn group(&self, id: ServiceId) -> Option<Group<'_>> {
         let alone = self.service(id)?;
-        let others = self.group_of(id).iter().filter(|other| **other != id);
-        let rest: Vec<Member<'_>> = others.filter_map(|other| self.service(*other)).collect();
-        Some(Group::of(alone, rest))
+        // In the order of their names, whichever of them is asked for: all of them have one plan.
+        let mut all = self.group_of(id).iter().filter_map(|member| self.service(*member));
+        Some(Group::of(all.next().unwrap_or(alone), all.collect()))
     }
 
     /// Where their traffic belongs.
@@ -50,12 +53,16 @@ impl<'a> Draft<'a> {
             self.attend_preference(*member);
             self.attend_servers(*member);
         }
+        for member in &group {
+            self.end_force(*member);
+        }
         let mut planned = self.plan(id);
-        if let Some(Plan::Move { to, why }) = planned {
+        for _ in 0..MOVES_MAX {
+            let Some(Plan::Move { to, why }) = planned else { break };
             for member in &group {
                 self.relocate(*member, to, why);
             }
-            // The new place may have something to wait for, too: a return.
+            // The new place may have something to wait for, too: a return, which may be due already.
             planned = self.plan(id);
         }
         let stay = match planned {
@@ -126,7 +133,6 @@ impl<'a> Draft<'a> {
 
     /// A preference ends when its time is over; one that has no end is brought to mind once a day.
     fn attend_preference(&mut self, id: ServiceId) {
-        self.end_force(id);
         let Some((service, _)) = self.service(id) else { return };
         let Some(over) = service.preference.clone().filter(|over| over.wake() <= self.now.boot) else {
             return;

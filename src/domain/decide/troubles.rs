@@ -156,7 +156,13 @@ fn service_is(draft: &Draft<'_>, id: ServiceId) -> Is {
         };
     }
     let serving = service.placement.site();
-    let dead = |site: &SiteId| matches!(sites.get(site), Some(Standing::Down { .. } | Standing::Out));
+    // Where all was taken out, HAProxy's own safety net serves from another site, if there is one that may stand in.
+    let stands_in = !policy.stateful && sites.values().any(|site| site.serves());
+    let dead = |site: &SiteId| match sites.get(site) {
+        Some(Standing::Down { .. }) => true,
+        Some(Standing::Out) => !stands_in,
+        Some(Standing::Healthy { .. } | Standing::Thin { .. } | Standing::Unproven) | None => false,
+    };
     let unserved = serving.filter(dead).filter(|_| !service.is_served_elsewhere(policy));
     let kept = || matches!(draft.plan(id), Some(Plan::Stay(stay)) if stay.is_kept());
     if let Some(site) = unserved.filter(|_| kept()) {

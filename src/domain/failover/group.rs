@@ -1,6 +1,6 @@
 //! The services that move as one, and how each site stands for them.
 
-use super::order;
+use super::{Override, order};
 use crate::domain::health::Health;
 use crate::domain::id::SiteId;
 use crate::domain::maintenance::Admin;
@@ -105,6 +105,20 @@ impl<'a> Group<'a> {
     /// Whether a pause is about one of them.
     pub(super) fn is_paused(&self) -> bool {
         self.members().any(|(service, _)| service.paused)
+    }
+
+    /// What people prefer for its members.
+    pub(super) fn wishes(&self) -> impl Iterator<Item = &'a Override> + '_ {
+        self.members().filter_map(|(service, _)| service.preference.as_ref())
+    }
+
+    /// Whether a person keeps a member at another site than `serving`.
+    pub(super) fn is_held_apart(&self, serving: SiteId) -> bool {
+        self.members().any(|(service, _)| {
+            let there = service.placement.site();
+            let kept = |over: &Override| (over.pin || over.forced) && Some(over.site) == there;
+            there != Some(serving) && service.preference.as_ref().is_some_and(kept)
+        })
     }
 
     /// Whether only a person moves it.

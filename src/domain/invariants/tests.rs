@@ -227,7 +227,7 @@ fn what_a_list_shows_to_have_been_started_since_is_about_another_life() {
 
 #[test]
 fn a_member_of_a_group_may_leave_what_a_person_prefers_with_the_others() {
-    for (group, breaches) in [(None, vec!["I9"]), (Some("pair"), Vec::new())] {
+    for (group, breaches) in [(None, vec!["I9", "I5"]), (Some("pair"), vec!["I5"])] {
         let mut policy = policy(&[("api", &["onprem", "cloud"]), ("web", &["onprem", "cloud"])]);
         let group = group.map(|group: &str| group.parse().unwrap());
         policy.services.values_mut().for_each(|service| service.group = group);
