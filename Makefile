@@ -66,6 +66,10 @@ unit: ## Run the tests that need no engine: library, program and demo API
 fuzz: ## Fuzz the readers of HAProxy's replies, 60 s each (SECONDS= TARGETS= select)
 	@bash fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
+.PHONY: simulate
+simulate: ## Play HOURS (default 100) of the simulated world; SEED= plays one seed and tells it
+	@HOURS=$(if $(SEED),,$(or $(HOURS),100)) SEED=$(SEED) cargo test --release --locked --quiet --test simulation -- --nocapture
+
 bench-failover: up ## Measure the gap of each fault beside other ways (PEERS= FAULTS= RUNS= select)
 	@cargo bench --locked --bench failover
 
