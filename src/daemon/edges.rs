@@ -145,7 +145,9 @@ impl Edges {
     /// for. At most as many at once as containers: the core has one action for each. The outcome is an event.
     pub fn heal(&self, heal: Heal, durable: impl Future<Output = ()> + Send + 'static) {
         let of = Target::Container { container: heal.container.clone(), deed: heal.deed };
-        let engine = self.engines.get(&heal.container.engine).map(|edge| edge.engine.clone());
+        let edge = self.engines.get(&heal.container.engine);
+        let engine = edge.map(|edge| edge.engine.clone());
+        let watched = edge.map(|edge| edge.watched.clone());
         let (hard, heals) = (self.lanes.hard.clone(), self.heals.subscribe());
         tokio::spawn(async move {
             let outcome = match engine {
@@ -153,10 +155,15 @@ impl Edges {
                     durable.await;
                     engine.heal(&heal, || heals.borrow().contains(&heal.id)).await
                 }
-                None => Outcome::Failed("the settings no longer have its engine".to_owned()),
+                None => Outcome::NotBegun("the settings no longer have its engine".to_owned()),
             };
+            let others = outcome == Outcome::Superseded;
             // Nobody listens: the process ends.
             let _ = hard.send(Event::Finished(Finished { action: heal.id, of, outcome })).await;
+            // What others made of it is not waited for until the next regular list.
+            if let Some(watched) = watched.filter(|_| others) {
+                watched.send_modify(|_| ());
+            }
         });
     }
 

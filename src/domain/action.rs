@@ -144,6 +144,8 @@ pub enum Outcome {
     Done,
     /// It was tried, and this is why it failed.
     Failed(String),
+    /// It could not even be begun, and this is why: nothing was done.
+    NotBegun(String),
     /// Its precondition no longer held: nothing was done.
     Superseded,
     /// It was begun, and nobody knows whether it was finished.
@@ -155,7 +157,9 @@ impl Outcome {
     pub fn failed(&self) -> Option<String> {
         match self {
             Outcome::Done | Outcome::Superseded => None,
-            Outcome::Failed(words) | Outcome::Unknown(words) => Some(words.clone()),
+            Outcome::Failed(words) | Outcome::NotBegun(words) | Outcome::Unknown(words) => {
+                Some(words.clone())
+            }
         }
     }
 }

@@ -54,6 +54,10 @@ const FACTS_ARRIVE: Span = Span::seconds(1);
 /// After an engine is back, its own restart policies go first for this long; they start everything at once.
 const ENGINE_STARTS: Span = Span::seconds(5);
 
+/// `kill` may be told after the death that it led to: the engine announces a signal when it has sent it, and a death as it
+/// notices it. (moby, `daemon/kill.go`: `killWithSignal` logs last)
+const KILL_TOLD_WITHIN: Span = Span::seconds(2);
+
 /// `oom` comes just before the `die` that it causes, or, on a busy engine, just after it.
 const OOM_ENDS_WITHIN: Span = Span::seconds(2);
 
@@ -132,6 +136,8 @@ pub enum HealWait {
     LastServing,
     /// It answers, and its traffic is on the way elsewhere: that leaves first.
     TrafficLeaves,
+    /// Somebody else is ending it, which may take as long as its stop timeout.
+    BeingEnded,
     /// A person has paused it.
     Paused {
         /// As part of this.
@@ -182,6 +188,7 @@ impl HealWait {
             | HealWait::Together { .. }
             | HealWait::LastServing
             | HealWait::TrafficLeaves
+            | HealWait::BeingEnded
             | HealWait::Paused { .. } => false,
         }
     }
@@ -201,6 +208,7 @@ impl HealWait {
             | HealWait::Spent
             | HealWait::LastServing
             | HealWait::TrafficLeaves
+            | HealWait::BeingEnded
             | HealWait::Paused { .. } => false,
         }
     }
@@ -404,6 +412,8 @@ pub enum End {
     Done,
     /// The engine refused, or failed.
     Failed,
+    /// The engine could not be asked: nothing was done.
+    NotBegun,
     /// The container was no longer as it had been when it was decided.
     Superseded,
     /// Begun, and nobody knows.
@@ -562,6 +572,12 @@ impl Repair {
     pub fn explained_by_memory(&self, at: Boot) -> Option<Ending> {
         let sudden = |ending: &Ending| matches!(ending.who, Ender::Crash) && !ending.oom;
         self.last.filter(|ending| sudden(ending) && at.since(ending.at) <= OOM_ENDS_WITHIN)
+    }
+
+    /// Until when it may still end of a signal that somebody sent it: a restart of ours would undo what they are doing.
+    pub fn being_ended_until(&self, rules: Rules<'_>) -> Option<Boot> {
+        let signal = self.signal.filter(|signal| signal.is_at_work(rules))?;
+        Some(signal.at + rules.facts.stop_timeout + SIGNAL_WORKS)
     }
 
     /// Whether the container's budget is spent.

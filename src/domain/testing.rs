@@ -329,7 +329,8 @@ pub(crate) fn forgotten(state: &State) -> Vec<&ContainerRef> {
         | HealWait::Together { .. }
         | HealWait::Spent
         | HealWait::LastServing
-        | HealWait::TrafficLeaves => true,
+        | HealWait::TrafficLeaves
+        | HealWait::BeingEnded => true,
     };
     let woken = state.repairs.iter().filter(|(_, repair)| repair.phase.deadline().is_some());
     let forgotten =

@@ -147,6 +147,9 @@ fn waits_for(name: &ContainerName, why: &HealWait, left: Option<Span>) -> String
             "is not restarted although it seems dead: it answers, and nothing else can take over from it"
                 .to_owned()
         }
+        HealWait::BeingEnded => {
+            format!("runs but is dead, and is not restarted: somebody is ending it; looked at again {when}")
+        }
         HealWait::TrafficLeaves => {
             format!("is restarted when its traffic has left it, {when} at the earliest")
         }

@@ -465,6 +465,15 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api-onprem is restarted when its traffic has left it, in 2 s at the earliest",
         ),
         (
+            Reason::HealWaits {
+                container: the_container(),
+                why: HealWait::BeingEnded,
+                left: Some(Span::seconds(14)),
+            },
+            Level::Warn,
+            "api-onprem runs but is dead, and is not restarted: somebody is ending it; looked at again in 14 s",
+        ),
+        (
             Reason::GaveUp {
                 container: the_container(),
                 starts: 5,

@@ -199,6 +199,7 @@ fn finished(end: &Finished) -> String {
     match &end.outcome {
         Outcome::Done => format!("{what} {done}"),
         Outcome::Failed(words) => format!("{what} failed: {words}"),
+        Outcome::NotBegun(words) => format!("{what} could not be asked for: {words}"),
         Outcome::Superseded => format!("{what} was no longer wanted"),
         Outcome::Unknown(words) => format!("{what} ended nobody knows how: {words}"),
     }

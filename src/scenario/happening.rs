@@ -175,8 +175,9 @@ fn outcome(end: &str, words: &mut Words<'_>) -> Result<Outcome, Wrong> {
     };
     Ok(match end {
         "failed" => Outcome::Failed(text(words)),
+        "unasked" => Outcome::NotBegun(text(words)),
         "unknown" => Outcome::Unknown(text(words)),
         "superseded" => Outcome::Superseded,
-        end => return Err(Wrong::new(end, "known here: failed, unknown, superseded")),
+        end => return Err(Wrong::new(end, "known here: failed, unasked, unknown, superseded")),
     })
 }

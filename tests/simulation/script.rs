@@ -185,7 +185,7 @@ impl Writing<'_> {
                     vec![match outcome {
                         Outcome::Done => format!("evacuated {server}"),
                         Outcome::Superseded => format!("evacuation superseded {server}"),
-                        Outcome::Failed(words) | Outcome::Unknown(words) => {
+                        Outcome::Failed(words) | Outcome::NotBegun(words) | Outcome::Unknown(words) => {
                             format!("evacuation failed {server} {words}")
                         }
                     }]
@@ -196,6 +196,7 @@ impl Writing<'_> {
                         Outcome::Done => format!("healed {container}"),
                         Outcome::Superseded => format!("heal superseded {container}"),
                         Outcome::Failed(words) => format!("heal failed {container} {words}"),
+                        Outcome::NotBegun(words) => format!("heal unasked {container} {words}"),
                         Outcome::Unknown(_) => format!("heal unknown {container}"),
                     }]
                 }

@@ -194,12 +194,14 @@ impl World {
 
     /// New settings may name other containers.
     pub(crate) fn rewatch(&mut self) {
-        for engine in 0..self.engines.len() {
-            if let Some(watcher) = self.watcher(engine) {
-                watcher.wanted = true;
-                let session = watcher.session;
-                self.list_if_wanted(engine, session);
-            }
+        (0..self.engines.len()).for_each(|engine| self.list_soon(engine));
+    }
+
+    fn list_soon(&mut self, engine: usize) {
+        if let Some(watcher) = self.watcher(engine) {
+            watcher.wanted = true;
+            let session = watcher.session;
+            self.list_if_wanted(engine, session);
         }
     }
 
@@ -316,19 +318,19 @@ impl World {
         let engine = self.containers[number].engine;
         let now = self.clock.now();
         let finish = move |world: &mut World, of, action, outcome| {
+            let others = outcome == Outcome::Superseded;
             world.put_hard(Event::Finished(Finished { action, of, outcome }));
+            if others {
+                world.list_soon(engine);
+            }
         };
         let action = heal.id;
         if !self.we_reach_engine(engine) || !self.engines[engine].up {
-            let words = Outcome::Failed("connection refused".to_owned());
+            let words = Outcome::NotBegun("connection refused".to_owned());
             return self.at_edge(1, move |world| finish(world, of, action, words));
         }
         if now < self.engines[engine].hangs_until {
-            // Whether a restart that failed has ended it nobody knows, so that it is taken to be ours to start.
-            if matches!(heal.deed, Deed::Restart { .. }) {
-                self.containers[number].lost_an_event();
-            }
-            let words = Outcome::Failed("no answer to an inspect within 4 s".to_owned());
+            let words = Outcome::NotBegun("no answer to an inspect within 4 s".to_owned());
             return self.at_edge(CALL_WITHIN, move |world| finish(world, of, action, words));
         }
         self.at_edge(2, move |world| {

@@ -29,7 +29,7 @@ impl Engine {
         match self.precondition(heal).await {
             Ok(true) if wanted() => {}
             Ok(_) => return Outcome::Superseded,
-            Err(error) => return Outcome::Failed(chain(&error)),
+            Err(error) => return Outcome::NotBegun(chain(&error)),
         }
         let began = async {
             // bollard counts whole seconds and covers the answer's head only; ours comes first.

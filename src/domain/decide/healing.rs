@@ -60,6 +60,10 @@ pub(super) fn act(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repai
     if let Some(why) = depends::obstacle(draft, container) {
         return wait(draft, container, repair, why);
     }
+    let is_restart = matches!(deed, Deed::Restart { .. });
+    if let Some(until) = repair.being_ended_until(rules).filter(|_| is_restart) {
+        return put_off(draft, container, repair, until, Some(HealWait::BeingEnded));
+    }
     let loss = depends::network_loss(draft, container);
     if let (Deed::Restart { .. }, Some(why)) = (deed, why_not_restart(draft, container, loss.is_some())) {
         return put_off(draft, container, repair, now + LOOK_AGAIN, Some(why));
@@ -72,7 +76,7 @@ pub(super) fn act(draft: &mut Draft<'_>, container: &ContainerRef, repair: Repai
         return put_off(draft, container, repair, until, Some(why));
     }
     // What has lost its network has nothing under way that could be answered.
-    if matches!(deed, Deed::Restart { .. })
+    if is_restart
         && loss.is_none()
         && let Some(until) = leave(draft, container)
     {

@@ -140,7 +140,7 @@ pub(super) fn finished(
     match outcome {
         Outcome::Superseded => {}
         Outcome::Done => draft.tell(Reason::Healed { container: name, deed, failed: None }),
-        Outcome::Failed(words) => {
+        Outcome::Failed(words) | Outcome::NotBegun(words) => {
             draft.tell(Reason::Healed { container: name, deed, failed: Some(words.clone()) });
         }
         Outcome::Unknown(words) => {
@@ -154,6 +154,7 @@ pub(super) fn finished(
         let end = match outcome {
             Outcome::Done => End::Done,
             Outcome::Failed(_) => End::Failed,
+            Outcome::NotBegun(_) => End::NotBegun,
             Outcome::Superseded => End::Superseded,
             Outcome::Unknown(_) => End::Unknown,
         };

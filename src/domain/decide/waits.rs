@@ -76,7 +76,8 @@ fn holds(draft: &Draft<'_>, container: &ContainerRef, why: &HealWait) -> bool {
         | HealWait::Together { .. }
         | HealWait::Spent
         | HealWait::LastServing
-        | HealWait::TrafficLeaves => true,
+        | HealWait::TrafficLeaves
+        | HealWait::BeingEnded => true,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a container's repair is after something was heard of it: a table of phases and inputs, written out.
 
 use super::{
-    AMBIGUOUS_EXITS, ENGINE_STARTS, End, Ender, Ending, FACTS_ARRIVE, Input, PAST_ARRIVES, Phase, Repair,
-    Rules, SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
+    AMBIGUOUS_EXITS, ENGINE_STARTS, End, Ender, Ending, FACTS_ARRIVE, Input, KILL_TOLD_WITHIN, PAST_ARRIVES,
+    Phase, Repair, Rules, SIGNAL_WORKS, STOP_CERTAIN, STOP_FOLLOWS, Signal,
 };
 use crate::domain::action::Deed;
 use crate::domain::policy::{HealMode, OnKill};
@@ -10,11 +10,15 @@ use crate::domain::time::{Boot, Span};
 
 impl Signal {
     /// Whether it is one that ends containers, and came shortly before what happens now.
-    fn is_at_work(self, rules: Rules<'_>) -> bool {
-        const SIGKILL: i32 = 9;
-        let ends = self.number == SIGKILL || self.number == rules.facts.stop_signal;
-        ends && rules.at.since(self.at) <= rules.facts.stop_timeout + SIGNAL_WORKS
+    pub(super) fn is_at_work(self, rules: Rules<'_>) -> bool {
+        ends(self.number, rules) && rules.at.since(self.at) <= rules.facts.stop_timeout + SIGNAL_WORKS
     }
+}
+
+/// Whether a signal is one that ends containers.
+fn ends(signal: i32, rules: Rules<'_>) -> bool {
+    const SIGKILL: i32 = 9;
+    signal == SIGKILL || signal == rules.facts.stop_signal
 }
 
 impl Repair {
@@ -23,7 +27,7 @@ impl Repair {
     pub fn after(&self, input: Input, rules: Rules<'_>) -> Repair {
         match input {
             Input::Began => self.began(),
-            Input::Signal(number) => Repair { signal: Some(self.signal(number, rules)), ..self.heard(rules) },
+            Input::Signal(number) => self.heard(rules).signalled(number, rules),
             Input::OutOfMemory => match self.explained_by_memory(rules.at) {
                 Some(last) => Repair { last: Some(Ending { oom: true, ..last }), ..self.heard(rules) },
                 None => Repair { oom: Some(rules.at), ..self.heard(rules) },
@@ -65,9 +69,25 @@ impl Repair {
         Repair { heard: rules.at, ..self.clone() }
     }
 
-    fn signal(&self, number: i32, rules: Rules<'_>) -> Signal {
+    fn signalled(&self, number: i32, rules: Rules<'_>) -> Repair {
         let before = self.signal.filter(|before| before.is_at_work(rules));
-        Signal { number, at: rules.at, first: before.map_or(rules.at, |before| before.first) }
+        let first = before.map_or(rules.at, |before| before.first);
+        let signalled = Repair { signal: Some(Signal { number, at: rules.at, first }), ..self.clone() };
+        match self.explained_by(number, rules) {
+            Some(ending) => signalled.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
+            None => signalled,
+        }
+    }
+
+    /// The death that seemed to be its own, and was the work of this signal, which is told only now.
+    fn explained_by(&self, signal: i32, rules: Rules<'_>) -> Option<Ending> {
+        let last = self.last.filter(|last| last.who == Ender::Crash && last.exit == Some(128 + signal))?;
+        let is_open = matches!(
+            self.phase,
+            Phase::Docker { .. } | Phase::Due { .. } | Phase::Acting { deed: Deed::Start, .. } | Phase::Left
+        );
+        let explains = is_open && ends(signal, rules) && rules.at.since(last.at) <= KILL_TOLD_WITHIN;
+        explains.then_some(Ending { who: Ender::Kill, ..last })
     }
 
     /// A person's hold and what was decided outlive a start of ours; what was being found out begins anew with the list. What
@@ -335,12 +355,12 @@ impl Repair {
     }
 
     fn finished(&self, end: End, rules: Rules<'_>) -> Repair {
-        let Phase::Acting { .. } = self.phase else { return self.clone() };
+        let Phase::Acting { deed, since, .. } = self.phase else { return self.clone() };
         // What did not work is a reason still.
         let rejoined = self.rejoined.filter(|_| end == End::Done);
         let ended = Repair { rejoined, ..self.clone() };
-        // It did nothing, since it did not run any more: what was heard meanwhile was somebody else's doing, or its own.
-        if let (End::Superseded, Some(ending)) = (end, self.meanwhile) {
+        // Nothing was done: what was heard meanwhile was somebody else's doing, or its own.
+        if let (End::Superseded | End::NotBegun, Some(ending)) = (end, self.meanwhile) {
             return match ending.who {
                 Ender::Stop => ended.with(Phase::Stopping { ending, until: rules.now + STOP_CERTAIN }),
                 Ender::Kill => ended.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
@@ -349,11 +369,16 @@ impl Repair {
                 }
             };
         }
-        ended.with(match end {
-            End::Done => Phase::Runs { since: rules.now },
-            End::Failed => Phase::Due { at: rules.now + rules.pause(self.attempt.max(1)) },
-            // Somebody else is at it: Docker, or a person. What becomes of it is seen; if nothing does, it is our turn.
-            End::Superseded | End::Unknown => Phase::Docker { until: rules.now + rules.dockers_time() },
+        let again = rules.now + rules.pause(self.attempt.max(1));
+        ended.with(match (end, deed) {
+            (End::Done, _) => Phase::Runs { since: rules.now },
+            // It runs on, as far as anybody knows.
+            (End::NotBegun, Deed::Restart { .. }) => Phase::Ailing { since, at: again, spent: false },
+            (End::NotBegun, Deed::Start) | (End::Failed, _) => Phase::Due { at: again },
+            // Somebody else is at it: Docker, or a person. The list that follows says what became of it.
+            (End::Superseded, _) => Phase::Unseen,
+            // The engine may be at it still; if nothing comes of it, it is our turn.
+            (End::Unknown, _) => Phase::Docker { until: rules.now + rules.dockers_time() },
         })
     }
 

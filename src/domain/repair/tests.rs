@@ -69,7 +69,7 @@ fn phases() -> [Phase; 14] {
 }
 
 /// Every input, and the phase after it for each of [`phases`], in that order.
-const TABLE: [(&str, Input, [&str; 14]); 24] = {
+const TABLE: [(&str, Input, [&str; 14]); 25] = {
     const AT: Boot = NOW;
     const CODE: Option<i32> = Some(1);
     [
@@ -373,6 +373,26 @@ const TABLE: [(&str, Input, [&str; 14]); 24] = {
             ],
         ),
         (
+            "not begun",
+            Input::Finished(End::NotBegun),
+            [
+                "unseen",
+                "runs",
+                "ailing",
+                "judging",
+                "stopping",
+                "held",
+                "with_engine",
+                "docker",
+                "due",
+                "due",
+                "ailing",
+                "given_up",
+                "left",
+                "gone",
+            ],
+        ),
+        (
             "superseded",
             Input::Finished(End::Superseded),
             [
@@ -385,8 +405,8 @@ const TABLE: [(&str, Input, [&str; 14]); 24] = {
                 "with_engine",
                 "docker",
                 "due",
-                "docker",
-                "docker",
+                "unseen",
+                "unseen",
                 "given_up",
                 "left",
                 "gone",
@@ -653,9 +673,13 @@ fn a_restart_that_did_not_work_is_no_answer_to_a_lost_network() {
     let deed = Deed::Restart { stop_timeout: Span::seconds(10) };
     let acting = in_phase(Phase::Acting { action: ActionId(7), deed, since: NOW });
     let acting = Repair { rejoined: Some(5), ..acting };
-    for (end, rejoined) in
-        [(End::Done, Some(5)), (End::Failed, None), (End::Superseded, None), (End::Unknown, None)]
-    {
+    for (end, rejoined) in [
+        (End::Done, Some(5)),
+        (End::Failed, None),
+        (End::NotBegun, None),
+        (End::Superseded, None),
+        (End::Unknown, None),
+    ] {
         assert_eq!(acting.after(Input::Finished(end), given.rules()).rejoined, rejoined, "{end:?}");
     }
 }
@@ -669,17 +693,40 @@ fn what_ended_during_a_restart_that_did_nothing_was_not_ours() {
         inputs.iter().fold(acting.clone(), |repair, input| repair.after(*input, given.rules()))
     };
     let died = Input::Died { exit: Some(143), oom: false };
-    for (inputs, superseded) in [
-        (vec![Input::Signal(15), died, Input::Stop], "stopping"),
-        (vec![Input::Signal(9), died], "judging"),
-        (vec![died], "due"),
-        (Vec::new(), "docker"),
+    for (inputs, superseded, not_begun) in [
+        (vec![Input::Signal(15), died, Input::Stop], "stopping", "stopping"),
+        (vec![Input::Signal(9), died], "judging", "judging"),
+        (vec![died], "due", "due"),
+        (Vec::new(), "unseen", "ailing"),
     ] {
         let after = |end| heard(&inputs).after(Input::Finished(end), given.rules());
         assert_eq!(after(End::Superseded).phase.word(), superseded, "{inputs:?}");
+        assert_eq!(after(End::NotBegun).phase.word(), not_begun, "{inputs:?}");
         assert_eq!(after(End::Done).phase.word(), "runs", "it was our own restart");
         assert_eq!(after(End::Failed).phase.word(), "due", "ours may have ended it");
         assert_eq!(after(End::Superseded).meanwhile, None);
+    }
+}
+
+#[test]
+fn a_kill_that_is_told_after_the_death_was_its_cause() {
+    let died = |exit| Input::Died { exit: Some(exit), oom: false };
+    // Docker's own policy goes first, so that there is time to hear of it.
+    let given =
+        Given { facts: Facts { restart: DockersPolicy::Always, ..Facts::default() }, ..Given::default() };
+    let runs = in_phase(Phase::Runs { since: Boot(0) });
+    let after = |exit, signal, later| {
+        let died = runs.after(died(exit), given.rules());
+        assert_eq!(died.phase.word(), "docker");
+        died.after(Input::Signal(signal), Rules { at: NOW + later, now: NOW + later, ..given.rules() })
+    };
+    let told = after(137, 9, Span(40));
+    let Phase::Judging { ending, .. } = told.phase else { panic!("{:?}", told.phase) };
+    assert_eq!((ending.who, ending.at), (Ender::Kill, NOW));
+    assert_eq!(after(143, 15, Span(40)).phase.word(), "judging");
+    // It ended otherwise; the signal ends nothing; that was long ago.
+    for (exit, signal, later) in [(1, 9, Span(40)), (129, 1, Span(40)), (137, 9, Span::seconds(3))] {
+        assert_eq!(after(exit, signal, later).phase.word(), "docker", "{exit} {signal}");
     }
 }
 

@@ -634,6 +634,21 @@ fn a_start_that_docker_refuses_is_tried_again_with_a_pause() {
 }
 
 #[test]
+fn what_others_were_quicker_with_is_found_out_before_anything_is_done() {
+    let mut world = world();
+    let decision = world.container("api-onprem", died(1));
+    end(&mut world, &heals(&decision)[0], Outcome::Superseded);
+    assert_eq!(phase(&world), "unseen");
+    // Nobody saw who ended it, and it may have been a person.
+    list(&mut world, |all| {
+        let seen = all.get_mut(&onprem().name).expect("it is listed");
+        seen.status = ContainerStatus::Exited { exit: Some(143), oom: false };
+    });
+    assert_eq!(wait(&mut world, 600_000), []);
+    assert_eq!(phase(&world), "left");
+}
+
+#[test]
 fn a_person_who_stops_what_is_being_started_withdraws_the_start() {
     let mut world = world();
     let decision = world.container("api-onprem", died(1));
