@@ -431,10 +431,13 @@ impl World {
 
     pub(crate) fn begin_postman(&mut self) {
         let takes = self.disk_rng.i64(2..60);
-        self.at_edge(takes, |world| {
+        // Of those that it begins with: what is decided meanwhile is not in the outbox yet.
+        let Some(asked) = self.supervisor.as_ref().map(|of| mailroom::on_their_way(of.state())) else {
+            return;
+        };
+        self.at_edge(takes, move |world| {
             let now = world.now().wall;
             let Some(supervisor) = &mut world.supervisor else { return };
-            let asked = mailroom::on_their_way(supervisor.core.state());
             let left = mailroom::left(world.disk.open_mails(), &world.disk.outbox, asked);
             for parcel in left.open {
                 supervisor.postman.desk.take(parcel, now);

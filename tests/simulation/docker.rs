@@ -415,10 +415,11 @@ impl World {
         }
         let life = self.containers[number].life;
         self.containers[number].disarmed = true;
+        let signalled = self.is_listened_to(number);
         self.signal(number, 9);
         self.clock.after(3, move |world| {
             if world.containers[number].life == life {
-                let (at, unheard) = (world.clock.now(), !world.is_listened_to(number));
+                let (at, unheard) = (world.clock.now(), !signalled || !world.is_listened_to(number));
                 world.died(number, 137, false, Ended::Person { at, kill: true, unheard });
             }
         });

@@ -85,7 +85,12 @@ impl World {
             Kind::ProxyEdit => {
                 let service = whom % self.plan.cast.services.len();
                 let to = much as usize % self.plan.cast.services[service].len();
-                self.proxies[proxy].map.insert(service_id(service), site_id(to));
+                let (id, to) = (service_id(service), site_id(to));
+                let of = &mut self.proxies[proxy];
+                if of.map.insert(id, to) != Some(to) {
+                    // It may have been right until now.
+                    of.strays_since.remove(&id);
+                }
             }
             Kind::ProxyAdmin => {
                 let (server, _, _) = self.some_server(whom);
