@@ -577,7 +577,7 @@ impl Repair {
     /// Until when it may still end of a signal that somebody sent it: a restart of ours would undo what they are doing.
     pub fn being_ended_until(&self, rules: Rules<'_>) -> Option<Boot> {
         let signal = self.signal.filter(|signal| signal.is_at_work(rules))?;
-        Some(signal.at + rules.facts.stop_timeout + SIGNAL_WORKS)
+        Some(signal.at + rules.facts.stop_timeout + SIGNAL_WORKS).filter(|until| *until > rules.now)
     }
 
     /// Whether the container's budget is spent.

@@ -49,6 +49,14 @@ pub(crate) struct Cast {
     pub(crate) quirks: BTreeSet<Quirk>,
     /// From a failover to the next failback, at least, in seconds; and the other times of failback.
     pub(crate) failback: [u64; 4],
+    /// How often a server is probed that is well, in milliseconds.
+    #[serde(default = "usual_interval")]
+    pub(crate) interval: u64,
+}
+
+/// As the settings have it by default.
+fn usual_interval() -> u64 {
+    1_000
 }
 
 /// How the settings differ from the usual ones.
@@ -180,6 +188,7 @@ impl Cast {
             restart: (0..rng.usize(1..4)).map(|_| policies[rng.usize(..4)]).collect(),
             quirks: QUIRKS.iter().filter(|(_, percent)| rng.u32(..100) < *percent).map(|(q, _)| *q).collect(),
             failback,
+            interval: [1_000, 1_000, 2_000, 5_000][rng.usize(..4)],
         }
     }
 

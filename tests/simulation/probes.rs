@@ -11,8 +11,8 @@ use supervisor::domain::witness::{ProbeFault, ProbeOutcome};
 use supervisor::domain::{Boot, Event, ServerId, Span};
 use supervisor::probe::{Cadence, Last, Purpose};
 
-/// As the settings have them by default.
-const READY: (u64, u64, Ms) = (1_000, 250, 1_000);
+/// As the settings have them by default; the interval is the cast's.
+const READY: (u64, Ms) = (250, 1_000);
 const LIVE: (u64, u64, Ms) = (10_000, 250, 2_000);
 
 /// A tenth of the interval, as the settings have it by default.
@@ -52,6 +52,7 @@ impl World {
                 wanted.push((server, container));
             }
         }
+        let interval = self.plan.cast.interval;
         let Some(supervisor) = &mut self.supervisor else { return };
         supervisor.probers.retain(|prober| wanted.iter().any(|(server, _)| *server == prober.server));
         let first = supervisor.probers.len();
@@ -59,7 +60,8 @@ impl World {
             if supervisor.probers.iter().any(|prober| prober.server == server) {
                 continue;
             }
-            for (purpose, (interval, fast, timeout)) in [(Purpose::Ready, READY), (Purpose::Live, LIVE)] {
+            let ready = (interval, READY.0, READY.1);
+            for (purpose, (interval, fast, timeout)) in [(Purpose::Ready, ready), (Purpose::Live, LIVE)] {
                 let ms = Duration::from_millis;
                 let cadence = Cadence::of(server, purpose, ms(interval), ms(fast), ms(interval / JITTER));
                 supervisor.probers.push(Prober {

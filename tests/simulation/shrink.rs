@@ -78,6 +78,7 @@ impl Shrinking {
             |plan| plan.cast.services.iter_mut().flatten().for_each(|count| *count = 1),
             |plan| plan.cast.restart = vec![supervisor::domain::event::DockersPolicy::No],
             |plan| plan.cast.failback = [60, 300, 2, 600],
+            |plan| plan.cast.interval = 1_000,
         ] {
             let mut plan = self.best.clone();
             less(&mut plan);

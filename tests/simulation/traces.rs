@@ -28,6 +28,7 @@ fn world(restart: DockersPolicy) -> World {
         restart: vec![restart],
         quirks: BTreeSet::new(),
         failback: [60, 300, 2, 600],
+        interval: 1_000,
     };
     let mut world = World::new(Plan { seed: 1, cast, faults: Vec::new(), ends: 0 });
     world.engines[0].events.clear();

@@ -634,6 +634,18 @@ fn a_start_that_docker_refuses_is_tried_again_with_a_pause() {
 }
 
 #[test]
+fn what_somebody_is_ending_is_not_restarted_before_they_had_their_time() {
+    let mut world = world();
+    world.container("api-onprem", signal(15));
+    for _ in 0..3 {
+        world.live("api/api-onprem", ProbeOutcome::Failed(ProbeFault::Silent));
+    }
+    // Ten seconds until Docker kills it, and five until that must have worked.
+    assert_eq!(wait(&mut world, 14_000), []);
+    assert_eq!(wait(&mut world, 10_000).len(), 1, "they did not mean it, and it is dead still");
+}
+
+#[test]
 fn what_others_were_quicker_with_is_found_out_before_anything_is_done() {
     let mut world = world();
     let decision = world.container("api-onprem", died(1));
