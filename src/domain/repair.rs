@@ -297,6 +297,9 @@ pub struct Signal {
     /// When the first one was heard of those that belong together: `docker stop` sends KILL to what ignores TERM.
     #[serde(default)]
     pub first: Boot,
+    /// When it was sent, by its engine's own clock: nanoseconds since the Unix epoch; 0: not known.
+    #[serde(default)]
+    pub engine_time: i64,
 }
 
 /// How a container ended.
@@ -435,6 +438,8 @@ pub struct Rules<'a> {
     pub now: Boot,
     /// When it happened; before `now`, if it is told late.
     pub at: Boot,
+    /// When it happened, by its engine's own clock, if that announced it: nanoseconds since the Unix epoch; 0: it did not.
+    pub engine_time: i64,
     /// The same for people.
     pub wall: Wall,
 }

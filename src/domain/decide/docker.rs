@@ -117,7 +117,7 @@ pub(super) fn listed(draft: &mut Draft<'_>, list: &ContainerList) {
         // What led to what the list shows: it says who ended it.
         repair::recall(draft, container, &id, &list.past);
         if let Some(input) = input {
-            repair::note(draft, container, &id, input, draft.now.boot);
+            repair::note(draft, container, &id, input, (draft.now.boot, 0));
         }
     }
     // When all of it is known: one may wait for another.

@@ -16,7 +16,7 @@ use crate::domain::time::{Boot, Span, Wall};
 
 /// Something happened to `container`, whose id is `id` (empty: not known).
 pub(super) fn hear(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input) {
-    note(draft, container, id, input, draft.now.boot);
+    note(draft, container, id, input, (draft.now.boot, 0));
     advance(draft, container);
 }
 
@@ -88,7 +88,7 @@ fn input_of(sign: ContainerSign, oom: bool) -> Option<Input> {
 }
 
 fn note_event(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent, input: Input) {
-    note(draft, container, &event.id, input, event.at);
+    note(draft, container, &event.id, input, (event.at, event.nanoseconds));
     pass(draft, container, event);
 }
 
@@ -100,8 +100,15 @@ fn pass(draft: &mut Draft<'_>, container: &ContainerRef, event: &ContainerEvent)
     }
 }
 
-/// Moves the container's repair by `input`, which happened at `at`.
-pub(super) fn note(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, input: Input, at: Boot) {
+/// Moves the container's repair by `input`, which happened at `at`, and by its engine's own clock at `engine_time` (0: it did not
+/// announce it).
+pub(super) fn note(
+    draft: &mut Draft<'_>,
+    container: &ContainerRef,
+    id: &str,
+    input: Input,
+    (at, engine_time): (Boot, i64),
+) {
     let Some(mut before) = draft.repair(container).cloned() else { return };
     if !id.is_empty() && before.id != id {
         // Another container of the same name: what the old one did is not its doing.
@@ -115,7 +122,7 @@ pub(super) fn note(draft: &mut Draft<'_>, container: &ContainerRef, id: &str, in
     let facts = facts(draft, container);
     let Some(rules) = rules(draft, container, &facts) else { return };
     let late = i64::try_from(rules.now.since(at).0).unwrap_or(i64::MAX);
-    let rules = Rules { at, wall: Wall(rules.wall.0.saturating_sub(late)), ..rules };
+    let rules = Rules { at, engine_time, wall: Wall(rules.wall.0.saturating_sub(late)), ..rules };
     let after = before.after(input, rules);
     tell(draft, container, &before, &after);
     draft.set_repair(container, after);
@@ -272,6 +279,7 @@ pub(super) fn rules<'r, 'a: 'r>(
         seed: jitter::seed(&container.name.0),
         now: draft.now.boot,
         at: draft.now.boot,
+        engine_time: 0,
         wall: draft.now.wall,
     })
 }

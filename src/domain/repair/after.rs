@@ -11,7 +11,18 @@ use crate::domain::time::{Boot, Span};
 impl Signal {
     /// Whether it is one that ends containers, and came shortly before what happens now.
     pub(super) fn is_at_work(self, rules: Rules<'_>) -> bool {
-        ends(self.number, rules) && rules.at.since(self.at) <= rules.facts.stop_timeout + SIGNAL_WORKS
+        ends(self.number, rules) && self.ago(rules) <= rules.facts.stop_timeout + SIGNAL_WORKS
+    }
+
+    /// How long before what happens now it was sent. We may have been frozen between the two and heard of the second late: that
+    /// is known by the engine's clock; or that one was set: that is known by ours.
+    fn ago(self, rules: Rules<'_>) -> Span {
+        let ours = rules.at.since(self.at);
+        if self.engine_time == 0 || rules.engine_time == 0 {
+            return ours;
+        }
+        let engines = u64::try_from(rules.engine_time.saturating_sub(self.engine_time) / 1_000_000);
+        engines.map_or(ours, |engines| ours.min(Span(engines)))
     }
 }
 
@@ -72,7 +83,8 @@ impl Repair {
     fn signalled(&self, number: i32, rules: Rules<'_>) -> Repair {
         let before = self.signal.filter(|before| before.is_at_work(rules));
         let first = before.map_or(rules.at, |before| before.first);
-        let signalled = Repair { signal: Some(Signal { number, at: rules.at, first }), ..self.clone() };
+        let signal = Signal { number, at: rules.at, first, engine_time: rules.engine_time };
+        let signalled = Repair { signal: Some(signal), ..self.clone() };
         match self.explained_by(number, rules) {
             Some(ending) => signalled.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),
             None => signalled,

@@ -29,7 +29,7 @@ impl Default for Given {
 impl Given {
     fn rules(&self) -> Rules<'_> {
         let Given { policy, limits, facts, now } = self;
-        Rules { policy, limits, facts, seed: 1, now: *now, at: *now, wall: Wall(0) }
+        Rules { policy, limits, facts, seed: 1, now: *now, at: *now, engine_time: 0, wall: Wall(0) }
     }
 
     fn later(&mut self, span: Span) {
@@ -709,6 +709,24 @@ fn what_ended_during_a_restart_that_did_nothing_was_not_ours() {
 }
 
 #[test]
+fn what_is_heard_late_was_not_long_ago_by_the_engines_clock() {
+    let given = Given::default();
+    let runs = in_phase(Phase::Runs { since: Boot(0) });
+    let second = 1_000_000_000;
+    let signalled = runs.after(Input::Signal(9), Rules { engine_time: 50 * second, ..given.rules() });
+    // We were frozen for half a minute between the two.
+    let later = NOW + Span::seconds(30);
+    let after = |engine_time| {
+        let rules = Rules { at: later, now: later, engine_time, ..given.rules() };
+        signalled.after(Input::Died { exit: Some(137), oom: false }, rules).phase.word()
+    };
+    assert_eq!(after(50 * second + 3_000_000), "judging", "a person killed it");
+    assert_eq!(after(80 * second), "due", "it was long ago by both clocks");
+    assert_eq!(after(0), "due", "nobody knows when it happened");
+    assert_eq!(after(second), "due", "that clock was set");
+}
+
+#[test]
 fn a_kill_that_is_told_after_the_death_was_its_cause() {
     let died = |exit| Input::Died { exit: Some(exit), oom: false };
     // Docker's own policy goes first, so that there is time to hear of it.
@@ -735,14 +753,14 @@ fn every_moment_moves_with_the_clock() {
     for phase in phases() {
         let mut repair = in_phase(phase);
         repair.starts = vec![Boot(5)];
-        repair.signal = Some(Signal { number: 9, at: Boot(6), first: Boot(4) });
+        repair.signal = Some(Signal { number: 9, at: Boot(6), first: Boot(4), engine_time: 7 });
         repair.oom = Some(Boot(7));
         repair.last = Some(ending(Ender::Crash));
         let before = repair.phase.deadline();
         repair.shift(1_000);
         assert_eq!(repair.phase.deadline(), before.map(|at| at.shift(1_000)));
         assert_eq!(repair.starts, [Boot(1_005)]);
-        let moved = Signal { number: 9, at: Boot(1_006), first: Boot(1_004) };
+        let moved = Signal { number: 9, at: Boot(1_006), first: Boot(1_004), engine_time: 7 };
         assert_eq!(repair.signal, Some(moved));
         assert_eq!((repair.oom, repair.heard), (Some(Boot(1_007)), Boot(NOW.0 + 900)));
         assert_eq!(repair.last.map(|last| last.at), Some(Boot(NOW.0 + 900)));
@@ -812,7 +830,7 @@ fn a_list_from_before_what_was_heard_says_nothing() {
 fn a_signal_from_before_a_start_explains_no_later_death() {
     let given = Given::default();
     for phase in phases() {
-        let signal = Some(Signal { number: 9, at: NOW, first: NOW });
+        let signal = Some(Signal { number: 9, at: NOW, first: NOW, engine_time: 0 });
         let started = Repair { signal, ..in_phase(phase.clone()) }.after(Input::Start, given.rules());
         assert_eq!(started.signal, None, "{}", phase.word());
     }
@@ -870,7 +888,7 @@ fn a_list_that_finds_it_restarting_leaves_docker_its_time() {
 #[test]
 fn a_stop_under_way_when_the_engine_was_killed_is_how_it_ended() {
     let given = Given::default();
-    let signal = Some(Signal { number: 15, at: NOW, first: NOW });
+    let signal = Some(Signal { number: 15, at: NOW, first: NOW, engine_time: 0 });
     let stopped = Repair { signal, ..in_phase(Phase::Runs { since: Boot(0) }) };
     let held = stopped.after(Input::EndedWithEngine { exit: Some(137), oom: false }, given.rules());
     assert_eq!(held.phase, Phase::Held { since: NOW });
