@@ -215,6 +215,16 @@ pub fn reason(reason: &Reason) -> String {
         Reason::RouteLags { service, site, proxy } => {
             format!("{service}: {proxy} has not taken the route to {site}, and goes on as before; it is told again every second")
         }
+        Reason::RouteContested { service, site, proxy, found, rests } => {
+            let agree = match found {
+                Some(found) => format!(", or agree with it: `supervisor failover {service} --to {found}`"),
+                None => String::new(),
+            };
+            format!(
+                "{service}: somebody or something else takes its route in HAProxy {proxy} from {site} again and again: it is left so \
+                 for {rests}; end what does that{agree}"
+            )
+        }
         Reason::RouteWaits { service, site, proxy } => format!(
             "{service}: HAProxy {proxy} does not answer and goes on as before; it is sent to {site} when it answers again"
         ),
@@ -392,6 +402,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::Mailed { end: MailEnd::Deferred { .. } | MailEnd::Dead { .. }, .. }
         | Reason::ServedElsewhere { .. }
         | Reason::RouteLags { .. }
+        | Reason::RouteContested { .. }
         | Reason::RouteWaits { .. }
         | Reason::ProberSilent { .. }
         | Reason::ProxyLost { .. }

@@ -117,7 +117,7 @@ impl Outgoing {
                     self.touched.insert(server.service);
                     self.unsure = Some(Unsure { seq, until: now + DURABLE_WITHIN });
                 }
-                Change::Placed { service, .. } => {
+                Change::Placed { service, .. } | Change::Contested { service, .. } => {
                     self.touched.insert(*service);
                 }
                 Change::Proxy { .. } => self.all = true,

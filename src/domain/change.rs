@@ -1,6 +1,7 @@
 //! The delta of one decision: what [`State::apply`](super::State::apply) does, and what the journal keeps.
 
 use super::command::{Pause, Scope};
+use super::contest::Contest;
 use super::damping::Damped;
 use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ProxyIdentity, StoreHealth};
@@ -140,6 +141,15 @@ pub enum Change {
         /// Where answers come from.
         elsewhere: Option<super::id::SiteId>,
     },
+    /// Somebody else changes a service's route in an HAProxy; none: nobody does any more.
+    Contested {
+        /// Whose.
+        service: ServiceId,
+        /// Where.
+        proxy: ProxyId,
+        /// How often lately.
+        contest: Option<Contest>,
+    },
     /// How an HAProxy is reached.
     Proxy {
         /// Which.
@@ -252,7 +262,8 @@ impl Change {
             | Change::FailedBack { service, .. }
             | Change::Preference { service, .. }
             | Change::Wake { service, .. }
-            | Change::ServedFrom { service, .. } => Some(*service),
+            | Change::ServedFrom { service, .. }
+            | Change::Contested { service, .. } => Some(*service),
             Change::Began { .. }
             | Change::Proxy { .. }
             | Change::ProxyConfig { .. }

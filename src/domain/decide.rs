@@ -123,6 +123,9 @@ fn started(draft: &mut Draft<'_>) {
         for proxy in service.served_from.keys() {
             draft.push(Change::ServedFrom { service: *id, proxy: *proxy, elsewhere: None });
         }
+        for proxy in service.contests.keys() {
+            draft.push(Change::Contested { service: *id, proxy: *proxy, contest: None });
+        }
         draft.settle(*id);
     }
     // Before the repairs: what was due is not done before its engine has been heard.

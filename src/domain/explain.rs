@@ -34,6 +34,13 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
             let (proxy, serving) = (*proxy, *serving);
             reasons.push(Reason::ServedElsewhere { service: id, proxy, site: route.site, serving });
         }
+        for (proxy, contest) in &service.contests {
+            if let Some(until) = contest.rests_until.filter(|until| *until > now.boot) {
+                let (proxy, site, found) = (*proxy, route.site, None);
+                let rests = until.since(now.boot);
+                reasons.push(Reason::RouteContested { service: id, site, proxy, found, rests });
+            }
+        }
         for proxy in route.late() {
             reasons.push(Reason::RouteLags { service: id, site: route.site, proxy });
         }

@@ -111,6 +111,13 @@ pub enum Trouble {
         /// Which HAProxy.
         proxy: ProxyId,
     },
+    /// Somebody else changes a route in an HAProxy again and again.
+    RouteContested {
+        /// Whose.
+        service: ServiceId,
+        /// Which HAProxy.
+        proxy: ProxyId,
+    },
     /// An HAProxy goes on with an old configuration.
     ConfigRefused {
         /// Which.
@@ -166,6 +173,7 @@ impl Trouble {
             Trouble::ContainerDown { .. } => "ContainerDown",
             Trouble::ProxyLost { .. } => "ProxyLost",
             Trouble::RouteLags { .. } => "RouteLags",
+            Trouble::RouteContested { .. } => "RouteContested",
             Trouble::ConfigRefused { .. } => "ConfigRefused",
             Trouble::EngineLost { .. } => "EngineLost",
             Trouble::StoreDegraded => "StoreDegraded",
@@ -189,6 +197,7 @@ impl Trouble {
             | Trouble::FailbackLocked { .. }
             | Trouble::ContainerDown { .. }
             | Trouble::RouteLags { .. }
+            | Trouble::RouteContested { .. }
             | Trouble::ConfigRefused { .. }
             | Trouble::EngineLost { .. }
             | Trouble::StoreDegraded
@@ -205,7 +214,8 @@ impl Trouble {
             Trouble::ServiceDown { service }
             | Trouble::PoolDown { service, .. }
             | Trouble::FailbackLocked { service }
-            | Trouble::RouteLags { service, .. } => Some(*service),
+            | Trouble::RouteLags { service, .. }
+            | Trouble::RouteContested { service, .. } => Some(*service),
             Trouble::ServerDown { server } | Trouble::ServerDegraded { server } => Some(server.service),
             Trouble::SiteDown { .. }
             | Trouble::InvariantBroken
@@ -251,7 +261,7 @@ impl Trouble {
             Trouble::ProxyLost { proxy } | Trouble::ConfigRefused { proxy } => {
                 add("proxy", proxy.to_string())
             }
-            Trouble::RouteLags { service, proxy } => {
+            Trouble::RouteLags { service, proxy } | Trouble::RouteContested { service, proxy } => {
                 add("service", service.to_string());
                 add("proxy", proxy.to_string());
             }
@@ -315,6 +325,7 @@ mod tests {
             Trouble::ServerDegraded { server: server("api/api-onprem") },
             Trouble::FailbackLocked { service: api },
             Trouble::RouteLags { service: api, proxy: proxy() },
+            Trouble::RouteContested { service: api, proxy: proxy() },
         ] {
             assert_eq!(about.service(), Some(api), "{about:?}");
         }
@@ -370,6 +381,7 @@ mod tests {
             Trouble::ContainerDown { container },
             Trouble::ProxyLost { proxy },
             Trouble::RouteLags { service, proxy },
+            Trouble::RouteContested { service, proxy },
             Trouble::ConfigRefused { proxy },
             Trouble::EngineLost { engine },
             Trouble::StoreDegraded,

@@ -243,6 +243,11 @@ fn check_followed(after: &State, seen: &ProxySeen) -> Vec<Breach> {
         if seen.at < route.since || seen.routes.get(id) == Some(&route.site) {
             continue;
         }
+        let service = after.services.get(id);
+        let contested = service.and_then(|service| service.contests.get(&seen.proxy));
+        if contested.is_some_and(|contest| contest.rests_until.is_some()) {
+            continue;
+        }
         let watched = route
             .pending
             .get(&seen.proxy)

@@ -22,6 +22,7 @@ pub mod action;
 pub mod by_name;
 pub mod change;
 pub mod command;
+pub mod contest;
 pub mod damping;
 pub mod decide;
 pub mod delivery;

@@ -404,6 +404,19 @@ pub enum Reason {
         /// In which HAProxy.
         proxy: ProxyId,
     },
+    /// Somebody else changes a route in an HAProxy again and again: it is left as it is for a while.
+    RouteContested {
+        /// Whose.
+        service: ServiceId,
+        /// Where it should go.
+        site: SiteId,
+        /// In which HAProxy.
+        proxy: ProxyId,
+        /// Where HAProxy sends it; none: it has no route for it.
+        found: Option<SiteId>,
+        /// For so long.
+        rests: Span,
+    },
     /// An HAProxy that does not answer hears of a route when it does again; until then it goes on as before.
     RouteWaits {
         /// Whose.
@@ -867,6 +880,7 @@ impl Reason {
             Reason::Reasserted { .. } => "reasserted",
             Reason::RouteInForce { .. } => "route_in_force",
             Reason::RouteLags { .. } => "route_lags",
+            Reason::RouteContested { .. } => "route_contested",
             Reason::RouteWaits { .. } => "route_waits",
             Reason::ContainerEnded { .. } => "container_ended",
             Reason::ContainerGone { .. } => "container_gone",
@@ -957,6 +971,7 @@ impl Reason {
             | Reason::Reasserted { service, .. }
             | Reason::RouteInForce { service, .. }
             | Reason::RouteLags { service, .. }
+            | Reason::RouteContested { service, .. }
             | Reason::RouteWaits { service, .. }
             | Reason::Stays { service, .. }
             | Reason::ComesNext { service, .. }

@@ -12,6 +12,7 @@ use super::action::{ActionId, Desired, DesiredRoute, DesiredServer, Pace};
 use super::by_name::ByName;
 use super::change::Change;
 use super::command::{Operator, Pause, Scope};
+use super::contest::Contest;
 use super::damping::Damped;
 use super::delivery::Peer;
 use super::event::{ConfigSeen, ContainerSeen, ContainerStatus, ProxyIdentity, StoreHealth};
@@ -111,6 +112,9 @@ pub struct Service {
     /// The HAProxy instances that answer from another site than the route's, and from which: their own safety net at work.
     #[serde(default)]
     pub served_from: BTreeMap<ProxyId, SiteId>,
+    /// The HAProxy instances in which somebody else has changed its route lately.
+    #[serde(default)]
+    pub contests: BTreeMap<ProxyId, Contest>,
 }
 
 /// One server.
@@ -439,8 +443,11 @@ impl State {
         for (id, wanted) in self.policy.services.iter().filter(|(_, wanted)| wanted.proxies.contains(&proxy))
         {
             let Some(service) = self.services.get(id) else { continue };
+            // A route that others change again and again is left as it is.
+            let contested = service.contests.get(&proxy).is_some_and(|contest| contest.rests_until.is_some());
             if let Placement::On(route) = &service.placement
                 && wanted.has_site(route.site)
+                && !contested
             {
                 let route = DesiredRoute { site: route.site, generation: route.generation };
                 desired.routes.insert(*id, route);

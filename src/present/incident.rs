@@ -31,6 +31,11 @@ pub fn trouble(trouble: &Trouble) -> String {
         Trouble::RouteLags { service, proxy } => {
             format!("HAProxy {proxy} does not take the route of {service}")
         }
+        Trouble::RouteContested { service, proxy } => {
+            format!(
+                "somebody else changes the route of {service} in HAProxy {proxy}: supervisor no longer sets it right"
+            )
+        }
         Trouble::ConfigRefused { proxy } => {
             format!("HAProxy {proxy} goes on with an old configuration: the new one was refused")
         }

@@ -245,6 +245,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::Reconnected
         | Reason::RouteInForce { .. }
         | Reason::RouteLags { .. }
+        | Reason::RouteContested { .. }
         | Reason::ContainerGone { .. }
         | Reason::HealUnknown { .. }
         | Reason::PreferenceVoid { .. }

@@ -1032,6 +1032,18 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "api: edge has not taken the route to cloud, and goes on as before; it is told again every second",
         ),
         (
+            Reason::RouteContested {
+                service,
+                site: cloud(),
+                proxy,
+                found: Some(onprem()),
+                rests: Span::seconds(600),
+            },
+            Level::Warn,
+            "api: somebody or something else takes its route in HAProxy edge from cloud again and again: it is left so for 10 min; \
+             end what does that, or agree with it: `supervisor failover api --to onprem`",
+        ),
+        (
             Reason::RouteWaits { service, site: cloud(), proxy },
             Level::Warn,
             "api: HAProxy edge does not answer and goes on as before; it is sent to cloud when it answers again",

@@ -60,12 +60,13 @@ pub(super) fn round(words: &mut Words<'_>) -> Result<Round, Wrong> {
 
 /// `PoolDown`, `PoolDown/api/onprem`, `all`.
 fn alerts(word: &str) -> Result<About, Wrong> {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "ServiceDown",
         "PoolDown",
         "ContainerDown",
         "ProxyLost",
         "RouteLags",
+        "RouteContested",
         "ConfigRefused",
         "EngineLost",
         "StoreDegraded",

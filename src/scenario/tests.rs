@@ -77,6 +77,7 @@ fn every_alert_can_be_called_by_its_name() {
         Trouble::ContainerDown { container },
         Trouble::ProxyLost { proxy },
         Trouble::RouteLags { service, proxy },
+        Trouble::RouteContested { service, proxy },
         Trouble::ConfigRefused { proxy },
         Trouble::EngineLost { engine },
         Trouble::StoreDegraded,

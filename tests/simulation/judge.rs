@@ -335,10 +335,13 @@ impl World {
         if now - strays.max(decided_at) <= STRAYS_AT_MOST {
             return;
         }
-        let trouble = Trouble::RouteLags { service: id, proxy: proxy.id };
+        let proxy = proxy.id;
+        let troubles =
+            [Trouble::RouteLags { service: id, proxy }, Trouble::RouteContested { service: id, proxy }];
         let told = self.supervisor.as_ref().is_some_and(|of| {
-            let open = of.state().incident_of(&trouble).and_then(|id| of.state().incidents.get(&id));
-            open.is_some_and(|incident| incident.ended.is_none())
+            let all = troubles.iter().filter_map(|trouble| of.state().incident_of(trouble));
+            let mut open = all.filter_map(|id| of.state().incidents.get(&id));
+            open.any(|incident| incident.ended.is_none())
         });
         if !told {
             let (proxy, shown) = (self.proxies[number].id, self.proxies[number].map.get(&id).copied());
@@ -399,7 +402,13 @@ impl World {
             for number in 0..self.proxies.len() {
                 let proxy = &self.proxies[number];
                 let (name, shown) = (proxy.id, proxy.map.get(&id).copied());
-                if proxy.up && shown != Some(route.site) && route.since.0 + self.booted + 5_000 < now {
+                let contested =
+                    known.contests.get(&name).is_some_and(|contest| contest.rests_until.is_some());
+                if proxy.up
+                    && !contested
+                    && shown != Some(route.site)
+                    && route.since.0 + self.booted + 5_000 < now
+                {
                     let words = format!("I5: {name} routes {id} to {shown:?}, {} is decided", route.site);
                     return self.violate(words);
                 }

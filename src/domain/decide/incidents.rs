@@ -152,6 +152,9 @@ fn suspects(draft: &Draft<'_>) -> BTreeSet<Trouble> {
                 let proxies = policy.flat_map(|(_, policy)| policy.proxies.iter());
                 found.extend(proxies.map(|proxy| Trouble::RouteLags { service: *service, proxy: *proxy }));
             }
+            Change::Contested { service, proxy, .. } => {
+                found.insert(Trouble::RouteContested { service: *service, proxy: *proxy });
+            }
             Change::Preference { service, .. } | Change::ServedFrom { service, .. } => {
                 services.insert(*service);
             }
@@ -425,6 +428,9 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
         | Reason::NetworkLost { container, .. }
         | Reason::GaveUp { container, .. }
         | Reason::HoldLifted { container } => of_container(container),
+        Reason::RouteContested { service, proxy, .. } => {
+            vec![Trouble::RouteContested { service: *service, proxy: *proxy }]
+        }
         Reason::RouteLags { service, proxy, .. } => {
             vec![Trouble::RouteLags { service: *service, proxy: *proxy }]
         }

@@ -4,6 +4,7 @@ use super::Draft;
 use crate::domain::action::{Action, Evacuation};
 use crate::domain::change::Change;
 use crate::domain::command::Operator;
+use crate::domain::contest::Contest;
 use crate::domain::failover::{Group, Override, Plan, Standing, Stay, Why, plan, standing};
 use crate::domain::health::Health;
 use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
@@ -202,7 +203,12 @@ impl<'a> Draft<'a> {
             by,
             pending: self.pending(policy),
         };
+        let rests = service.contests.iter().filter(|(_, contest)| contest.rests_until.is_some());
+        let over: Vec<(ProxyId, Contest)> = rests.map(|(proxy, contest)| (*proxy, contest.over())).collect();
         self.push(Change::Placed { service: id, placement: Placement::On(route) });
+        for (proxy, contest) in over {
+            self.push(Change::Contested { service: id, proxy, contest: Some(contest) });
+        }
         self.act(Action::Route { service: id, site: to, generation });
     }
 

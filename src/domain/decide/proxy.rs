@@ -5,7 +5,9 @@ use super::probed::plain_bar;
 use super::verdict::judge_all;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
+use crate::domain::contest::WITHIN;
 use crate::domain::event::{BackStep, ConfigSeen, Configured, ProxySeen, Routed, WentBack};
+use crate::domain::failover::standing;
 use crate::domain::health::PathView;
 use crate::domain::id::{Name, ProxyId, ServerId, ServiceId, SiteId};
 use crate::domain::maintenance::{Admin, Agreement, Out, agreement};
@@ -43,6 +45,8 @@ pub(super) fn seen(draft: &mut Draft<'_>, seen: &ProxySeen) {
             draft.tell(Reason::ProxyReplaced { proxy: seen.proxy, pid: seen.identity.pid });
         }
         draft.push(Change::ProxyIdentity { proxy: seen.proxy, identity: seen.identity });
+        // What was changed at run time is gone with the worker that it was changed in.
+        forget_contests(draft, seen.proxy);
     }
     hear_checks(draft, seen);
     let routed =
@@ -92,9 +96,18 @@ fn confirmed(draft: &mut Draft<'_>, proxy: ProxyId, id: ServiceId, site: SiteId,
     }
 }
 
+fn forget_contests(draft: &mut Draft<'_>, proxy: ProxyId) {
+    let contested = draft.state.services.iter().filter(|(_, service)| service.contests.contains_key(&proxy));
+    let contested: Vec<ServiceId> = contested.map(|(id, _)| *id).collect();
+    for service in contested {
+        draft.push(Change::Contested { service, proxy, contest: None });
+    }
+}
+
 /// It belongs to another supervisor: its routes are none of our business. What we decided of them before is forgotten, so that
 /// nothing of it is imposed when the HAProxy is ours again: then its live routes are found as at a start.
 fn give_away(draft: &mut Draft<'_>, proxy: ProxyId) {
+    forget_contests(draft, proxy);
     let routed = draft.state.policy.services.iter().filter(|(_, policy)| policy.proxies.contains(&proxy));
     let services: Vec<ServiceId> = routed.map(|(id, _)| *id).collect();
     for id in services {
@@ -257,13 +270,11 @@ fn reconcile(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
             let site = route.site;
             if let Some(pending) = pending.filter(|_| live == Some(site)) {
                 confirmed(draft, seen.proxy, id, site, pending);
-            } else if live != Some(site) {
+            } else if live == Some(site) {
+                rest_is_over(draft, seen.proxy, id);
+            } else {
                 match pending {
-                    None => {
-                        let pending = Pending::since(draft.now.boot);
-                        draft.push(Change::Pending { service: id, proxy: seen.proxy, pending });
-                        draft.tell(Reason::Reasserted { service: id, site, found: live });
-                    }
+                    None => set_right(draft, seen, id, site, live),
                     Some(pending)
                         if !pending.late && seen.at.since(pending.runs_from()) >= ROUTE_LAGS_AFTER =>
                     {
@@ -277,6 +288,43 @@ fn reconcile(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId) {
         }
     }
     compare_serving(draft, seen, id);
+}
+
+/// Somebody else has changed the route in HAProxy, or it was lost there: it is set right. When that has happened too often, it is
+/// left so, unless nobody is served then.
+fn set_right(draft: &mut Draft<'_>, seen: &ProxySeen, id: ServiceId, site: SiteId, found: Option<SiteId>) {
+    let (proxy, now) = (seen.proxy, draft.now.boot);
+    let Some((service, policy)) = draft.service(id) else { return };
+    let known = service.contests.get(&proxy).cloned().unwrap_or_default();
+    let serves = |site: SiteId| standing(service, policy, site).serves();
+    // Without an entry, the default backend is the preferred site's.
+    let shown = found.or(policy.prefer.first().copied());
+    let dead_end = serves(site) && !shown.is_some_and(serves);
+    if known.rests(now) && !dead_end {
+        return;
+    }
+    // A worker that has just begun has what its file says: nobody is at odds with us.
+    let same_worker =
+        draft.state.proxies.get(&proxy).is_some_and(|known| known.identity == Some(seen.identity));
+    let contest = if dead_end { known.over() } else { known.again(now) };
+    if same_worker {
+        draft.push(Change::Contested { service: id, proxy, contest: Some(contest.clone()) });
+        if contest.rests(now) {
+            return draft.tell(Reason::RouteContested { service: id, site, proxy, found, rests: WITHIN });
+        }
+    }
+    draft.push(Change::Pending { service: id, proxy, pending: Pending::since(now) });
+    draft.tell(Reason::Reasserted { service: id, site, found });
+}
+
+/// A route that was left to somebody else is as decided; when its rest is over, it is kept so again.
+fn rest_is_over(draft: &mut Draft<'_>, proxy: ProxyId, id: ServiceId) {
+    let Some((service, _)) = draft.service(id) else { return };
+    let Some(contest) = service.contests.get(&proxy) else { return };
+    if contest.rests_until.is_some() && !contest.rests(draft.now.boot) {
+        let contest = Some(contest.over());
+        draft.push(Change::Contested { service: id, proxy, contest });
+    }
 }
 
 /// What HAProxy makes of the servers that are to be out of service, or put back.

@@ -70,6 +70,15 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
             let late = route.is_some_and(|route| route.late().any(|late| late == *proxy));
             if late { Is::Wrong } else { Is::Right }
         }
+        Trouble::RouteContested { service, proxy } => {
+            let known = draft.service(*service).filter(|(_, policy)| policy.proxies.contains(proxy));
+            let contest = known.and_then(|(service, _)| service.contests.get(proxy));
+            match contest {
+                Some(contest) if contest.rests_until.is_some() => Is::Wrong,
+                Some(contest) => trusted(draft, trouble, || contest.calm_from()),
+                None => Is::Right,
+            }
+        }
         Trouble::ConfigRefused { proxy } => match draft.config(*proxy) {
             None | Some(ConfigSeen::InForce { .. } | ConfigSeen::Held { .. }) => Is::Right,
             Some(ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. }) => Is::Wrong,

@@ -108,7 +108,8 @@ impl State {
             | Change::FailedBack { .. }
             | Change::Preference { .. }
             | Change::Wake { .. }
-            | Change::ServedFrom { .. } => {}
+            | Change::ServedFrom { .. }
+            | Change::Contested { .. } => {}
         }
     }
 
@@ -224,6 +225,12 @@ impl Service {
             }
             Change::Preference { preference, .. } => self.preference.clone_from(preference),
             Change::Wake { at, .. } => self.wake = *at,
+            Change::Contested { proxy, contest, .. } => {
+                match contest {
+                    Some(contest) => self.contests.insert(*proxy, contest.clone()),
+                    None => self.contests.remove(proxy),
+                };
+            }
             Change::ServedFrom { proxy, elsewhere, .. } => {
                 match elsewhere {
                     Some(site) => self.served_from.insert(*proxy, *site),

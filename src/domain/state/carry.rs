@@ -84,6 +84,7 @@ impl State {
             service.last_failover = service.last_failover.map(|at| at.shift(by));
             service.wake = service.wake.map(|at| at.shift(by));
             service.failbacks.iter_mut().for_each(|at| *at = at.shift(by));
+            service.contests.values_mut().for_each(|contest| contest.shift(by));
             if let Some(over) = &mut service.preference {
                 over.until = over.until.map(|at| at.shift(by));
                 over.reminded = over.reminded.shift(by);
