@@ -509,14 +509,18 @@ impl World {
                 self.ending(number, true, |_, _| {});
             }
         }
-        self.clock.after(1_200, move |world| world.engine_gone(engine, lasts));
+        let boots = self.engines[engine].boots;
+        self.clock.after(1_200, move |world| world.engine_gone(engine, boots, lasts));
     }
 
-    /// What still runs is waited for; then it is gone.
-    fn engine_gone(&mut self, engine: usize, lasts: Ms) {
+    /// What still runs is waited for; then it is gone, unless it was killed meanwhile.
+    fn engine_gone(&mut self, engine: usize, boots: u64, lasts: Ms) {
+        if self.engines[engine].boots != boots {
+            return;
+        }
         let waits = |container: &Container| container.engine == engine && container.runs();
         if !self.engines[engine].live_restore && self.containers.iter().any(waits) {
-            self.clock.after(300, move |world| world.engine_gone(engine, lasts));
+            self.clock.after(300, move |world| world.engine_gone(engine, boots, lasts));
             return;
         }
         let known = &mut self.engines[engine];

@@ -375,7 +375,7 @@ impl World {
         }
         for number in 0..self.containers.len() {
             if !self.containers[number].runs() {
-                let _ = self.start(number, Starter::Person);
+                self.start_by_hand(number);
             } else if self.containers[number].status == ContainerStatus::Paused {
                 self.containers[number].life += 1;
                 self.unpause(number);
@@ -385,6 +385,16 @@ impl World {
             self.reload(0);
         }
         self.take_back(TAKES_BACK);
+    }
+
+    /// A person starts it, or tries again while its engine is away.
+    fn start_by_hand(&mut self, number: usize) {
+        let container = &self.containers[number];
+        let engine = &self.engines[container.engine];
+        if container.exists && (!engine.up || engine.stopping) {
+            return self.clock.after(1_000, move |world| world.start_by_hand(number));
+        }
+        let _ = self.start(number, Starter::Person);
     }
 
     /// People end what they ordered; what cannot be done yet, they try again.
