@@ -342,6 +342,9 @@ pub fn reason(reason: &Reason) -> String {
             "HAProxy {proxy} goes on with its old configuration, the new one was refused: {}",
             one_line(message)
         ),
+        Reason::ConfigContested { proxy, message } => {
+            format!("HAProxy {proxy}: somebody or something else loads another configuration: {}", one_line(message))
+        }
         Reason::ConfigUnproven { proxy, message } => format!(
             "HAProxy {proxy}: nobody could prove which configuration it runs now: {}",
             one_line(message)
@@ -410,6 +413,7 @@ pub fn log_level(reason: &Reason) -> Level {
         | Reason::ConfigRefused { .. }
         | Reason::RollbackRefused { .. }
         | Reason::ConfigUnproven { .. }
+        | Reason::ConfigContested { .. }
         | Reason::EngineLost { .. }
         | Reason::Store { durable: false } => Level::Warn,
         Reason::Stays { stay, .. } => match stay {

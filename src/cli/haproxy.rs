@@ -195,7 +195,7 @@ async fn shown(
 }
 
 fn is_settled(stands: &ConfigView, wanted: &str) -> bool {
-    runs(stands, wanted) || matches!(stands.state.as_str(), "refused" | "unproven")
+    runs(stands, wanted) || matches!(stands.state.as_str(), "refused" | "unproven" | "contested")
 }
 
 fn runs(stands: &ConfigView, wanted: &str) -> bool {

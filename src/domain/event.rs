@@ -530,6 +530,11 @@ pub enum ConfigSeen {
         /// What was seen last.
         message: String,
     },
+    /// Somebody else loads another one again and again: it is left so for a while.
+    Contested {
+        /// What is loaded, and for how long it is left so.
+        message: String,
+    },
 }
 
 /// Routes as they are after a switch, read back from HAProxy.

@@ -86,6 +86,9 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
             Some(ConfigSeen::Unproven { message }) => {
                 reasons.push(Reason::ConfigUnproven { proxy: *proxy, message: message.clone() });
             }
+            Some(ConfigSeen::Contested { message }) => {
+                reasons.push(Reason::ConfigContested { proxy: *proxy, message: message.clone() });
+            }
             Some(ConfigSeen::Untried | ConfigSeen::InForce { .. }) | None => {}
         }
         match state.proxies.get(proxy).map(|proxy| &proxy.link) {

@@ -118,7 +118,7 @@ pub enum Trouble {
         /// Which HAProxy.
         proxy: ProxyId,
     },
-    /// An HAProxy goes on with an old configuration.
+    /// An HAProxy does not run the configuration of the settings: it was refused, or somebody loads another one.
     ConfigRefused {
         /// Which.
         proxy: ProxyId,

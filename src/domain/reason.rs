@@ -774,6 +774,13 @@ pub enum Reason {
         /// What was seen last.
         message: String,
     },
+    /// Somebody else loads another configuration into an HAProxy again and again.
+    ConfigContested {
+        /// Which HAProxy.
+        proxy: ProxyId,
+        /// What is loaded, and for how long it is left so.
+        message: String,
+    },
     /// A Docker engine answers.
     EngineFound {
         /// Which.
@@ -922,6 +929,7 @@ impl Reason {
             Reason::ConfigResumed { .. } => "config_resumed",
             Reason::ConfigRefused { .. } => "config_refused",
             Reason::ConfigUnproven { .. } => "config_unproven",
+            Reason::ConfigContested { .. } => "config_contested",
             Reason::EngineFound { .. } => "engine_found",
             Reason::EngineLost { .. } => "engine_lost",
             Reason::PolicyChanged { .. } => "policy_changed",
@@ -1018,6 +1026,7 @@ impl Reason {
             | Reason::ConfigResumed { .. }
             | Reason::ConfigRefused { .. }
             | Reason::ConfigUnproven { .. }
+            | Reason::ConfigContested { .. }
             | Reason::EngineFound { .. }
             | Reason::EngineLost { .. }
             | Reason::PolicyChanged { .. }

@@ -37,7 +37,7 @@ pub fn trouble(trouble: &Trouble) -> String {
             )
         }
         Trouble::ConfigRefused { proxy } => {
-            format!("HAProxy {proxy} goes on with an old configuration: the new one was refused")
+            format!("HAProxy {proxy} does not run the configuration of the settings")
         }
         Trouble::EngineLost { engine } => {
             format!("Docker engine {engine} does not answer: its containers are not healed")

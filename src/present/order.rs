@@ -289,6 +289,7 @@ fn step_of_reason(reason: &Reason) -> Option<String> {
         | Reason::ConfigResumed { .. }
         | Reason::ConfigRefused { .. }
         | Reason::ConfigUnproven { .. }
+        | Reason::ConfigContested { .. }
         | Reason::EngineFound { .. }
         | Reason::EngineLost { .. }
         | Reason::PolicyChanged { .. }

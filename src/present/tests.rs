@@ -1144,6 +1144,11 @@ fn golden_reasons() -> Vec<(Reason, Level, &'static str)> {
             "HAProxy edge goes on with its old configuration, the new one was refused: [ALERT] line 3; unknown keyword",
         ),
         (
+            Reason::ConfigContested { proxy, message: "it is left so for 10 min".to_owned() },
+            Level::Warn,
+            "HAProxy edge: somebody or something else loads another configuration: it is left so for 10 min",
+        ),
+        (
             Reason::ConfigUnproven { proxy, message: "no new worker".to_owned() },
             Level::Warn,
             "HAProxy edge: nobody could prove which configuration it runs now: no new worker",

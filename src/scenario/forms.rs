@@ -241,7 +241,7 @@ pub const GROUPS: [Group; 8] = [
             ),
             form(
                 "at TIME haproxy config loaded REVISION",
-                "it runs the configuration of the settings; or `refused WORDS`; or nobody can tell, `unproven WORDS`",
+                "it runs the configuration of the settings; or `refused WORDS`; or others load another one, `contested WORDS`; or nobody can tell, `unproven WORDS`",
                 "at 9s haproxy config refused line 3: unknown keyword",
             ),
             form(
@@ -305,7 +305,7 @@ pub const GROUPS: [Group; 8] = [
             form("at TIME healed CONTAINER", "Docker has started or restarted it", "at 6s healed api-onprem"),
             form(
                 "at TIME heal failed CONTAINER [WORDS]",
-                "it could not; or `unknown`: nobody knows; or `superseded`: somebody else was first",
+                "it could not; or `unasked`: Docker could not be asked, and nothing was done; or `unknown`: nobody knows; or `superseded`: somebody else was first",
                 "at 6s heal failed api-onprem no such image",
             ),
             form(

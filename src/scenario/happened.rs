@@ -36,6 +36,9 @@ pub fn happened(event: &Event, state: &State, now: Now) -> String {
                     format!("{proxy} is held at revision {revision} by {by}, in place of {instead_of}")
                 }
                 ConfigSeen::Refused { message } => format!("{proxy} refuses the configuration: {message}"),
+                ConfigSeen::Contested { message } => {
+                    format!("{proxy}: others load another configuration: {message}")
+                }
                 ConfigSeen::Unproven { message } => {
                     format!("{proxy}: nobody knows which configuration it runs: {message}")
                 }

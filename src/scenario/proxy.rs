@@ -58,11 +58,12 @@ pub(super) fn read(cast: &Cast, words: &mut Words<'_>, proxy: ProxyId) -> Result
             let config = match words.next("how its configuration stands")? {
                 "loaded" => ConfigSeen::InForce { revision: words.next("its revision")?.to_owned() },
                 "refused" => ConfigSeen::Refused { message: words.some_text("why")? },
+                "contested" => ConfigSeen::Contested { message: words.some_text("what is loaded")? },
                 "unproven" => ConfigSeen::Unproven { message: words.some_text("what was seen")? },
                 word => {
                     return Err(Wrong::new(
                         word,
-                        "known here: loaded REVISION, refused WORDS, unproven WORDS",
+                        "known here: loaded REVISION, refused WORDS, contested WORDS, unproven WORDS",
                     ));
                 }
             };

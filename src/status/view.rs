@@ -195,7 +195,7 @@ pub struct ProxyView {
 /// How an HAProxy's configuration stands against the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConfigView {
-    /// `untried`, `in_force`, `held`, `refused` or `unproven`; empty from a daemon that does not tell.
+    /// `untried`, `in_force`, `held`, `refused`, `unproven` or `contested`; empty from a daemon that does not tell.
     pub state: String,
     /// The revision that it runs, where that is known.
     pub revision: Option<String>,
@@ -263,8 +263,12 @@ impl View {
             state.proxies.iter().map(|(id, proxy)| proxy_view(*id, proxy, now)).collect();
         let engines: Vec<EngineView> =
             state.engines.iter().map(|(id, engine)| engine_view(*id, engine)).collect();
-        let refused =
-            |proxy: &Proxy| matches!(proxy.config, ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. });
+        let refused = |proxy: &Proxy| {
+            matches!(
+                proxy.config,
+                ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. } | ConfigSeen::Contested { .. }
+            )
+        };
         let out_of_reach = proxies.iter().any(|proxy| matches!(proxy.link, Link::Lost | Link::Foreign))
             || state.proxies.values().any(refused)
             || engines.iter().any(|engine| engine.up == Some(false))
@@ -407,6 +411,9 @@ impl ConfigView {
             }
             ConfigSeen::Refused { message } => {
                 ("refused", None, Some(Reason::ConfigRefused { proxy, message }))
+            }
+            ConfigSeen::Contested { message } => {
+                ("contested", None, Some(Reason::ConfigContested { proxy, message }))
             }
             ConfigSeen::Unproven { message } => {
                 ("unproven", None, Some(Reason::ConfigUnproven { proxy, message }))

@@ -12,6 +12,7 @@ use super::reply::Info;
 use super::template::{self, Model, Rendered};
 use crate::chain::chain;
 use crate::control::{Answer, ConfigOrder, ConfigRequest, Reply};
+use crate::domain::contest::{self, Contest};
 use crate::domain::event::{BackStep, ConfigSeen, Configured, Event, ReloadSeen, WentBack};
 use crate::domain::{Operator, ProxyId};
 use std::fs::File;
@@ -212,6 +213,11 @@ impl Turn {
 struct Keeper {
     last_reload: Option<Instant>,
     refused: Option<Refused>,
+    /// What it was last seen to run of ours, and under which master: what runs instead under that same master was loaded by somebody
+    /// else.
+    proved: Option<(String, u32)>,
+    /// How often that has happened lately.
+    contest: Contest,
     /// The last good configuration was put back since HAProxy answered last. It is not put back twice: if HAProxy dies of
     /// that one too, whoever mends its file by hand must not have it taken away again.
     restored: bool,
@@ -252,6 +258,9 @@ impl Keeper {
         let in_force = info.description.as_deref() == Some(&rendered.description);
         if !in_force && self.holds_back(&rendered.revision) {
             return Turn::Quiet;
+        }
+        if !in_force && self.is_contested(wanted, &rendered.revision).await {
+            return self.leave_it(&info, rendered.revision);
         }
         if self.last_reload.is_some_and(|at| at.elapsed() < wanted.reload_interval) {
             return Turn::Waits;
@@ -298,7 +307,45 @@ impl Keeper {
             }
         };
         self.refused = None;
+        if reload.is_some() || self.proved.is_none() {
+            self.prove(wanted, &config).await;
+        }
         Turn::Ended(config, reload)
+    }
+
+    /// It runs what is wanted: under which master, as far as that answers.
+    async fn prove(&mut self, wanted: &Wanted, config: &ConfigSeen) {
+        let (ConfigSeen::InForce { revision } | ConfigSeen::Held { revision, .. }) = config else { return };
+        let processes = wanted.target.runtime.processes().await;
+        self.proved = processes.ok().map(|all| (revision.clone(), all.master.pid));
+    }
+
+    /// Whether somebody else has loaded another configuration in place of `revision` once too often. An HAProxy that was started anew
+    /// has what it found then: nobody is at odds with us.
+    async fn is_contested(&mut self, wanted: &Wanted, revision: &str) -> bool {
+        let Some((_, master)) = self.proved.take().filter(|(proved, _)| proved == revision) else {
+            return false;
+        };
+        let processes = wanted.target.runtime.processes().await;
+        if processes.is_ok_and(|all| all.master.pid == master) {
+            self.contest = self.contest.again(crate::clock::boot_now());
+        }
+        self.contest.rests_until.is_some()
+    }
+
+    /// What somebody else has loaded is left for a while.
+    fn leave_it(&mut self, info: &Info, revision: String) -> Turn {
+        self.contest = Contest::default();
+        let pause = contest::WITHIN.duration();
+        self.refused = Some(Refused { revision, until: Instant::now() + pause, pause });
+        let loaded = info.description.as_deref().unwrap_or("one without a description");
+        let message = format!(
+            "{} times within {} ({loaded}); it is left so for as long: end what does that, set config = \"external\" for this \
+             HAProxy, or `supervisor haproxy resume` to try again at once",
+            contest::FIGHTS,
+            contest::WITHIN,
+        );
+        Turn::Ended(ConfigSeen::Contested { message }, None)
     }
 
     /// HAProxy does not take `revision`.

@@ -440,7 +440,9 @@ fn chapters(draft: &Draft<'_>, reason: &Reason) -> Vec<Trouble> {
             all
         }
         Reason::ProxyLost { proxy } => vec![Trouble::ProxyLost { proxy: *proxy }],
-        Reason::ConfigRefused { proxy, .. } | Reason::ConfigUnproven { proxy, .. } => {
+        Reason::ConfigRefused { proxy, .. }
+        | Reason::ConfigUnproven { proxy, .. }
+        | Reason::ConfigContested { proxy, .. } => {
             vec![Trouble::ConfigRefused { proxy: *proxy }]
         }
         Reason::EngineLost { engine } => vec![Trouble::EngineLost { engine: *engine }],

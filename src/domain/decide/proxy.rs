@@ -174,6 +174,9 @@ pub(super) fn configured(draft: &mut Draft<'_>, configured: &Configured) {
         ConfigSeen::Refused { message } => {
             draft.tell(Reason::ConfigRefused { proxy, message: message.clone() })
         }
+        ConfigSeen::Contested { message } => {
+            draft.tell(Reason::ConfigContested { proxy, message: message.clone() });
+        }
         ConfigSeen::Unproven { message } => {
             draft.tell(Reason::ConfigUnproven { proxy, message: message.clone() })
         }

@@ -81,7 +81,9 @@ pub(super) fn is(draft: &Draft<'_>, trouble: &Trouble) -> Is {
         }
         Trouble::ConfigRefused { proxy } => match draft.config(*proxy) {
             None | Some(ConfigSeen::InForce { .. } | ConfigSeen::Held { .. }) => Is::Right,
-            Some(ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. }) => Is::Wrong,
+            Some(ConfigSeen::Refused { .. } | ConfigSeen::Unproven { .. } | ConfigSeen::Contested { .. }) => {
+                Is::Wrong
+            }
             Some(ConfigSeen::Untried) => Is::Open,
         },
         Trouble::EngineLost { engine } => match draft.state.engines.contains_key(engine) {

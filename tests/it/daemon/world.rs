@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
-use supervisor::actuator::haproxy::{Client, Runtime};
+use supervisor::actuator::haproxy::{Client, Command as Order, Recipient, Runtime};
 use supervisor::control;
 use supervisor::domain::explain::Grade;
 use supervisor::status::{ServiceView, View};
@@ -128,6 +128,18 @@ address = "127.0.0.1:{cloud}"
 
     fn runtime(&self) -> Runtime {
         Runtime::new(Client::unix(self.path("admin.sock")), Some(Client::unix(self.path("master.sock"))))
+    }
+
+    /// Its description, which says whose configuration it runs.
+    pub(crate) async fn description(&self) -> Option<String> {
+        self.runtime().info().await.ok()?.description
+    }
+
+    /// Somebody else reloads it.
+    pub(crate) async fn reload(&self) {
+        let runtime = self.runtime();
+        // 2.6 answers nothing.
+        let _ = runtime.master().unwrap().raw(Recipient::Owner, &Order::reload()).await;
     }
 
     /// The process that serves.

@@ -98,6 +98,7 @@ fn configured(world: &mut World, word: &str) -> Decision {
         "held" => ConfigSeen::Held { revision: "0".into(), instead_of: "a".into(), by: ada(), because: None },
         "refused" => ConfigSeen::Refused { message: "line 3".into() },
         "refused_anew" => ConfigSeen::Refused { message: "line 4".into() },
+        "contested" => ConfigSeen::Contested { message: "rev 9".into() },
         _ => ConfigSeen::Unproven { message: "no answer".into() },
     };
     world.step(Event::Configured(Configured { proxy: proxy(), config, reload: None }))
@@ -106,19 +107,29 @@ fn configured(world: &mut World, word: &str) -> Decision {
 #[test]
 fn the_configuration_of_an_haproxy() {
     let table = "
-              untried                                  in_force                                 held                                     refused                                 unproven
-untried       .                                        untried                                  untried                                  untried                                 untried
-in_force      in_force+config_in_force                 .                                        in_force+config_in_force                 in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
-in_force_anew in_force+config_in_force                 in_force+config_in_force                 in_force+config_in_force                 in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
-held          held+config_held                         held+config_held                         .                                        held+config_held+incident_ended         held+config_held+incident_ended
-refused       refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused+incident_opened   .                                       refused+config_refused
-refused_anew  refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused+incident_opened   refused+config_refused                  refused+config_refused
-unproven      unproven+config_unproven+incident_opened unproven+config_unproven+incident_opened unproven+config_unproven+incident_opened unproven+config_unproven                .
-start         .                                        untried                                  untried                                  untried                                 untried
+              untried                                    in_force                                   held                                       refused                                 unproven                                contested
+untried       .                                          untried                                    untried                                    untried                                 untried                                 untried
+in_force      in_force+config_in_force                   .                                          in_force+config_in_force                   in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
+in_force_anew in_force+config_in_force                   in_force+config_in_force                   in_force+config_in_force                   in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended in_force+config_in_force+incident_ended
+held          held+config_held                           held+config_held                           .                                          held+config_held+incident_ended         held+config_held+incident_ended         held+config_held+incident_ended
+refused       refused+config_refused+incident_opened     refused+config_refused+incident_opened     refused+config_refused+incident_opened     .                                       refused+config_refused                  refused+config_refused
+refused_anew  refused+config_refused+incident_opened     refused+config_refused+incident_opened     refused+config_refused+incident_opened     refused+config_refused                  refused+config_refused                  refused+config_refused
+unproven      unproven+config_unproven+incident_opened   unproven+config_unproven+incident_opened   unproven+config_unproven+incident_opened   unproven+config_unproven                .                                       unproven+config_unproven
+contested     contested+config_contested+incident_opened contested+config_contested+incident_opened contested+config_contested+incident_opened contested+config_contested              contested+config_contested              .
+start         .                                          untried                                    untried                                    untried                                 untried                                 untried
 ";
-    let states = ["untried", "in_force", "held", "refused", "unproven"];
-    let inputs =
-        ["untried", "in_force", "in_force_anew", "held", "refused", "refused_anew", "unproven", "start"];
+    let states = ["untried", "in_force", "held", "refused", "unproven", "contested"];
+    let inputs = [
+        "untried",
+        "in_force",
+        "in_force_anew",
+        "held",
+        "refused",
+        "refused_anew",
+        "unproven",
+        "contested",
+        "start",
+    ];
     assert_table(table, &states, &inputs, |state, input| {
         let mut world = World::running();
         configured(&mut world, state);
@@ -132,6 +143,7 @@ start         .                                        untried                  
             ConfigSeen::Held { .. } => "held",
             ConfigSeen::Refused { .. } => "refused",
             ConfigSeen::Unproven { .. } => "unproven",
+            ConfigSeen::Contested { .. } => "contested",
         };
         cell(state, after, told(&decision, &["config_", "incident_"]))
     });
