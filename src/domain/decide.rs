@@ -83,6 +83,9 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
         Event::Store(health) => store(&mut draft, *health),
         Event::Breached { breach } => breached(&mut draft, breach),
         Event::Woke => {
+            // What is to be restarted is out of service: no traffic comes back to it in the same moment.
+            let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();
+            repair::due(&mut draft, due);
             let due: Vec<ServiceId> = state.due(now.boot).take(WOKE_BATCH).collect();
             due.into_iter().for_each(|service| draft.settle(service));
             let due: Vec<Scope> = state.due_pauses(now.boot).collect();
@@ -90,8 +93,6 @@ pub fn decide(state: &State, event: &Event, now: Now) -> Decision {
                 draft.tell(Reason::Resumed { scope, by: None, because: None });
                 repause(&mut draft, scope, None);
             }
-            let due: Vec<ContainerRef> = state.due_repairs(now.boot).take(WOKE_BATCH).cloned().collect();
-            repair::due(&mut draft, due);
             let due: Vec<IncidentId> = state.due_incidents(now.boot).take(WOKE_BATCH).collect();
             incidents::due(&mut draft, &due);
         }

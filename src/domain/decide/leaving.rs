@@ -24,7 +24,8 @@ const TRAFFIC_LEAVES_WITHIN: Span = Span::seconds(2);
 /// An HAProxy that has not taken the route away from it by then is looked at again after this.
 const LOOK_SOON: Span = Span::seconds(1);
 
-/// Lets traffic leave what is about to be restarted. Gives back until when that is waited for; none once it has left.
+/// Takes the servers of what is about to be restarted for down, so that none of them gets traffic now. Gives back until when what has
+/// some is waited for; none once it has left.
 pub(super) fn leave(draft: &mut Draft<'_>, container: &ContainerRef) -> Option<Boot> {
     let now = draft.now.boot;
     let servers = draft.state.servers_in(container);
@@ -32,11 +33,12 @@ pub(super) fn leave(draft: &mut Draft<'_>, container: &ContainerRef) -> Option<B
     let bar = Bar { rise: 1, fall: 1, grace: false, path: PathView::Credible };
     let left: Vec<(ServerId, Health)> = servers
         .iter()
-        .filter(|server| gets_traffic(draft, **server))
+        .filter(|server| is_in_use(draft, **server))
         .filter_map(|server| Some((*server, draft.health(*server)?.after(dead, now, bar))))
         .collect();
-    if !left.is_empty() {
-        judge_all(draft, &left);
+    let has_traffic = left.iter().any(|(server, _)| gets_traffic(draft, *server));
+    judge_all(draft, &left);
+    if has_traffic {
         return Some(now + TRAFFIC_LEAVES_WITHIN);
     }
     let lags = servers.iter().any(|server| is_leaving(draft, *server) && lags(draft, *server));
@@ -108,15 +110,16 @@ pub(super) fn is_served_without(draft: &Draft<'_>, container: &ContainerRef, ser
     }
 }
 
-/// Whether clients reach a server: it is up and in service, where the traffic is.
+/// Whether a server would get traffic that went to its site: it is up and in service.
+fn is_in_use(draft: &Draft<'_>, id: ServerId) -> bool {
+    draft.server(id).is_some_and(|server| server.health.is_up() && server.admin == Admin::Ready)
+}
+
+/// Whether the traffic of a server's service goes to its site, as far as that is known.
 fn gets_traffic(draft: &Draft<'_>, id: ServerId) -> bool {
     let Some((service, policy)) = draft.service(id.service) else { return false };
-    let (Some(server), Some(wanted)) = (service.servers.get(&id.server), policy.servers.get(&id.server))
-    else {
-        return false;
-    };
-    let there = service.placement.site().is_none_or(|site| site == wanted.site);
-    there && server.health.is_up() && server.admin == Admin::Ready
+    let Some(wanted) = policy.servers.get(&id.server) else { return false };
+    service.placement.site().is_none_or(|site| site == wanted.site)
 }
 
 /// Whether an HAProxy of ours has not taken the route away from the server yet. One that is lost cannot be waited for, and one
