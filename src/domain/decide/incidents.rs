@@ -73,10 +73,20 @@ pub(super) fn review_all(draft: &mut Draft<'_>) {
 
 /// Begins an incident about nothing; it ends by itself.
 pub(super) fn test(draft: &mut Draft<'_>) {
-    if let Some(last) = draft.incident_of(&Trouble::Test) {
-        draft.set_incident(last, None);
-    }
-    let id = begin(draft, &Trouble::Test, None);
+    let last = draft.incident_of(&Trouble::Test);
+    let last = last.and_then(|id| Some((id, draft.incident(id)?.clone())));
+    let again = match last {
+        // Somebody was mailed its beginning, and has yet to hear of its end: it is the same one again.
+        Some((id, last)) if matches!(last.telling, Telling::ByMail { .. }) => {
+            Some((id, Incident { opened: draft.now.boot, ..last }))
+        }
+        Some((id, _)) => {
+            draft.set_incident(id, None);
+            None
+        }
+        None => None,
+    };
+    let id = begin(draft, &Trouble::Test, again);
     look(draft, &Trouble::Test);
     tell(draft, [id].into());
 }
