@@ -32,6 +32,7 @@ mod queue;
 mod reader;
 mod retention;
 mod schema;
+mod verdict;
 mod writer;
 
 #[cfg(test)]
@@ -39,7 +40,7 @@ mod tests;
 
 pub use archive::{Archive, ArchiveError, Exporter, FORMAT, LINE_MAX, Why};
 pub use history::{History, Item, StoredRecord, StoredSnapshot};
-pub use load::{Damage, Stored};
+pub use load::{Damage, Reading, Stored};
 pub use lock::{Lock, LockError};
 pub use outbox::{
     MailKey, MailState, NotStored, Outbox, OutboxRow, Outcome, REQUEST_BYTES_MAX, RecipientOutcome,
@@ -50,6 +51,7 @@ pub use queue::Status;
 pub use reader::{Gap, PAGE_MAILS, PAGE_RECORDS, Page, ReadError, Reader, SnapshotInfo};
 pub use retention::Retention;
 pub use schema::{FILE, OpenError};
+pub use verdict::{Backoff, Found, Verdict};
 
 use crate::chain::chain;
 use crate::domain::event::StoreHealth;

@@ -87,6 +87,67 @@ pub enum Damage {
     },
 }
 
+/// A stored state while it is read, record by record, up to the first that cannot be. Pure: what is read from the file goes
+/// through it, and what the simulated world's disk has.
+#[derive(Debug)]
+pub struct Reading {
+    stored: Stored,
+    applied: usize,
+}
+
+impl Reading {
+    /// Begins with a snapshot.
+    pub fn new(snapshot: Stored) -> Reading {
+        Reading { stored: snapshot, applied: 0 }
+    }
+
+    /// Whether the record `seq` is the next one.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing is read behind the last one.
+    pub fn follows(&self, seq: u64) -> Result<(), Damage> {
+        let last_good = self.stored.seq;
+        if seq != last_good + 1 {
+            return Err(Damage::Hole { last_good, next: seq });
+        }
+        if self.applied >= RECORDS_APPLIED {
+            return Err(Damage::TooMany { last_good });
+        }
+        Ok(())
+    }
+
+    /// What follows belongs to the boot `boot_id`, which began at `at`.
+    fn move_to(&mut self, boot_id: String, at: Now) {
+        if boot_id != self.stored.boot_id {
+            self.stored.state.shift_clock(self.stored.at, at);
+            self.stored.boot_id = boot_id;
+        }
+    }
+
+    /// The record `seq`, decided at `at`, is part of it.
+    pub fn go_on(&mut self, seq: u64, at: Now, changes: &[Change]) {
+        self.stored.state.apply(changes);
+        (self.stored.at, self.stored.seq) = (at, seq);
+        self.applied += 1;
+    }
+
+    /// The record `seq` cannot be read: nothing behind it is.
+    pub fn unreadable(&self, seq: u64, source: serde_json::Error) -> Damage {
+        Damage::Record { seq, last_good: self.stored.seq, source }
+    }
+
+    /// What there is so far.
+    pub fn stored(&self) -> &Stored {
+        &self.stored
+    }
+
+    /// What there is in the end.
+    pub fn end(self) -> Stored {
+        self.stored
+    }
+}
+
 /// What was found in the database.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -173,8 +234,10 @@ pub(super) fn read(conn: &Connection, found: &mut Found) -> rusqlite::Result<()>
         match journal::read_state(row, 5, 6)? {
             Ok(state) => {
                 let Boundary { seq, boot_id, at } = boundary;
-                let stored = found.stored.insert(Stored { state, at, boot_id, seq });
-                apply_later(conn, stored, skipped, &mut found.damage)?;
+                let mut reading = Reading::new(Stored { state, at, boot_id, seq });
+                let read = apply_later(conn, &mut reading, skipped, &mut found.damage);
+                found.stored = Some(reading.end());
+                read?;
                 break;
             }
             Err(source) => {
@@ -200,42 +263,62 @@ struct Boundary {
 
 fn apply_later(
     conn: &Connection,
-    stored: &mut Stored,
+    reading: &mut Reading,
     mut skipped: Vec<Boundary>,
     damage: &mut Vec<Damage>,
 ) -> rusqlite::Result<()> {
     let mut later =
         conn.prepare("SELECT seq, boot_ms, wall_ms, changes FROM journal WHERE seq > ? ORDER BY seq")?;
-    let mut rows = later.query([journal::to_sql(stored.seq)])?;
-    let mut applied = 0;
+    let mut rows = later.query([journal::to_sql(reading.stored.seq)])?;
     while let Some(row) = rows.next()? {
-        let (seq, last_good) = (journal::from_sql(row.get(0)?), stored.seq);
-        if seq != last_good + 1 {
-            damage.push(Damage::Hole { last_good, next: seq });
-            break;
-        }
-        if applied >= RECORDS_APPLIED {
-            damage.push(Damage::TooMany { last_good });
+        let seq = journal::from_sql(row.get(0)?);
+        if let Err(ends) = reading.follows(seq) {
+            damage.push(ends);
             break;
         }
         match serde_json::from_slice::<Vec<Change>>(row.get_ref(3)?.as_bytes()?) {
             Ok(changes) => {
                 while let Some(boundary) = skipped.pop_if(|boundary| boundary.seq < seq) {
-                    if boundary.boot_id != stored.boot_id {
-                        stored.state.shift_clock(stored.at, boundary.at);
-                        stored.boot_id = boundary.boot_id;
-                    }
+                    reading.move_to(boundary.boot_id, boundary.at);
                 }
-                stored.state.apply(&changes);
-                stored.at = Now { boot: Boot(row.get(1)?), wall: Wall(row.get(2)?) };
-                stored.seq = seq;
-                applied += 1;
+                let at = Now { boot: Boot(row.get(1)?), wall: Wall(row.get(2)?) };
+                reading.go_on(seq, at, &changes);
             }
             Err(source) => {
-                damage.push(Damage::Record { seq, last_good, source });
+                damage.push(reading.unreadable(seq, source));
                 break;
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::testing::World as Tested;
+
+    fn reading() -> Reading {
+        let state = Tested::running().state;
+        let at = Now { boot: Boot(0), wall: Wall(0) };
+        Reading::new(Stored { state, at, boot_id: "boot-1".to_owned(), seq: 7 })
+    }
+
+    #[test]
+    fn a_record_that_does_not_follow_the_last_one_ends_it() {
+        let mut reading = reading();
+        assert!(reading.follows(8).is_ok());
+        reading.go_on(8, Now { boot: Boot(5), wall: Wall(6) }, &[]);
+        assert_eq!((reading.stored().seq, reading.stored().at.boot), (8, Boot(5)));
+        assert!(matches!(reading.follows(10), Err(Damage::Hole { last_good: 8, next: 10 })));
+        assert!(matches!(reading.follows(8), Err(Damage::Hole { last_good: 8, next: 8 })));
+    }
+
+    #[test]
+    fn too_many_records_end_it() {
+        let mut reading = Reading { applied: RECORDS_APPLIED, ..reading() };
+        assert!(matches!(reading.follows(8), Err(Damage::TooMany { last_good: 7 })));
+        reading.applied -= 1;
+        assert!(reading.follows(8).is_ok());
+    }
 }

@@ -20,6 +20,7 @@
 //! millisecond. Whoever makes a Message-ID must not make it of the number alone either.
 
 pub(super) mod rows;
+mod rules;
 
 use super::queue::Shared;
 use crate::domain::Wall;

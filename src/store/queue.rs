@@ -5,6 +5,7 @@
 
 use super::job::{Job, Snapshot};
 use super::outbox::{NotStored, Request};
+use super::verdict::{Found, Verdict, is_late};
 use super::{Full, Limits, Options, Record, Retention};
 use crate::domain::event::StoreHealth;
 use std::collections::VecDeque;
@@ -57,6 +58,8 @@ pub(super) struct Shared {
     /// There may be something for the watch, or for who waits for the end.
     moved: Condvar,
     pub(super) limits: Limits,
+    /// From here on moments are counted.
+    began: Instant,
     pub(super) health: watch::Sender<StoreHealth>,
     pub(super) committed: watch::Sender<u64>,
     pub(super) wants_snapshot: watch::Sender<bool>,
@@ -64,20 +67,20 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 struct Queue {
-    jobs: VecDeque<(Instant, Job)>,
+    /// Each with its moment.
+    jobs: VecDeque<(Duration, Job)>,
     /// How many records are in `jobs`.
     records: usize,
     /// How many requests of the outbox are in `jobs`.
     requests: usize,
     /// When the oldest of what the writer has in hand was submitted.
-    in_hand: Option<Instant>,
+    in_hand: Option<Duration>,
     /// The highest number that was dropped. Invariant: the journal has a hole as long as it is above `committed`.
     dropped_last: u64,
     committed: u64,
     /// What fails, in words, while it fails.
     failing: Option<String>,
-    /// When the store was last not well.
-    last_bad: Option<Instant>,
+    verdict: Verdict,
     /// What was wrong then: the reason that a gap is recorded with.
     last_trouble: String,
     retention: Retention,
@@ -98,7 +101,7 @@ impl Shared {
             dropped_last: 0,
             committed: 0,
             failing: None,
-            last_bad: None,
+            verdict: Verdict::default(),
             last_trouble: "records came faster than the disk took them".to_owned(),
             retention: options.retention,
             closed: false,
@@ -112,6 +115,7 @@ impl Shared {
             work: Condvar::new(),
             moved: Condvar::new(),
             limits: options.limits,
+            began: Instant::now(),
             health: watch::Sender::new(StoreHealth::Durable),
             committed: watch::Sender::new(0),
             wants_snapshot: watch::Sender::new(true),
@@ -152,7 +156,7 @@ impl Shared {
             return Err(NotStored::Closed);
         }
         if queue.requests >= self.limits.queued_requests {
-            let why = queue.trouble(&self.limits, Instant::now());
+            let why = queue.trouble(&self.limits, self.now());
             return Err(NotStored::Full { why: why.unwrap_or_else(|| "it does not keep up".to_owned()) });
         }
         queue.requests += 1;
@@ -162,7 +166,7 @@ impl Shared {
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
         let idle = queue.oldest().is_none();
-        queue.jobs.push_back((Instant::now(), job));
+        queue.jobs.push_back((self.now(), job));
         drop(queue);
         self.work.notify_one();
         if idle {
@@ -175,7 +179,7 @@ impl Shared {
         let queue = self.lock();
         Status {
             health: *self.health.borrow(),
-            trouble: queue.trouble(&self.limits, Instant::now()),
+            trouble: queue.trouble(&self.limits, self.now()),
             committed: queue.committed,
             queued: queue.records,
             dropped: queue.dropped,
@@ -314,7 +318,7 @@ impl Shared {
             let wake = self.judge(&mut queue);
             let health = *self.health.borrow();
             if health != told {
-                let why = queue.trouble(&self.limits, Instant::now());
+                let why = queue.trouble(&self.limits, self.now());
                 drop(queue);
                 told = health;
                 match health {
@@ -338,24 +342,23 @@ impl Shared {
 
     /// Publishes the verdict; answers when time alone may change it.
     fn judge(&self, queue: &mut Queue) -> Option<Duration> {
-        let now = Instant::now();
+        let now = self.now();
         let cause = queue.cause(&self.limits, now);
-        if cause.is_some() || queue.has_hole() {
-            queue.last_bad = Some(now);
-        }
+        let bad = cause.is_some() || queue.has_hole();
         // A gap is put down to the disk's last failure, if there ever was one.
         if let Some(cause) = cause {
             queue.last_trouble = cause;
         }
-        let left = |until: Instant| Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero());
-        let well_in = queue.last_bad.and_then(|bad| left(bad + self.limits.recovery_after));
-        let health = if well_in.is_some() { StoreHealth::Degraded } else { StoreHealth::Durable };
+        let found = Found { oldest: queue.oldest(), bad };
+        let (health, again) = queue.verdict.judge(found, &self.limits, now);
         if self.health.send_if_modified(|known| std::mem::replace(known, health) != health) {
             self.moved.notify_all();
         }
-        // What is late already is looked at again when the recovery could be over.
-        let late_in = queue.oldest().and_then(|oldest| left(oldest + self.limits.commit_deadline));
-        [late_in, well_in].into_iter().flatten().min()
+        again
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -365,7 +368,7 @@ impl Shared {
 }
 
 impl Queue {
-    fn oldest(&self) -> Option<Instant> {
+    fn oldest(&self) -> Option<Duration> {
         self.in_hand.or_else(|| self.jobs.front().map(|(at, _)| *at))
     }
 
@@ -383,18 +386,17 @@ impl Queue {
     }
 
     /// Why decisions do not reach the disk in time, if so.
-    fn trouble(&self, limits: &Limits, now: Instant) -> Option<String> {
+    fn trouble(&self, limits: &Limits, now: Duration) -> Option<String> {
         self.cause(limits, now)
             .or_else(|| self.has_hole().then(|| "records are not stored; a snapshot is to follow".to_owned()))
     }
 
     /// What is wrong with the disk at this moment.
-    fn cause(&self, limits: &Limits, now: Instant) -> Option<String> {
+    fn cause(&self, limits: &Limits, now: Duration) -> Option<String> {
         if let Some(why) = &self.failing {
             return Some(why.clone());
         }
-        let age = self.oldest().map(|oldest| now.saturating_duration_since(oldest))?;
-        (age >= limits.commit_deadline)
+        is_late(self.oldest(), limits, now)
             .then(|| format!("a commit takes longer than {} ms", limits.commit_deadline.as_millis()))
     }
 }

@@ -10,6 +10,7 @@ use super::lock::Lock;
 use super::outbox::rows;
 use super::queue::{Shared, Taken};
 use super::schema::{self, OpenError};
+use super::verdict::Backoff;
 use super::{CommitStep, Fault, Limits, Loaded, Options, Record, chain, journal, load, owner, retention};
 use rusqlite::Connection;
 use std::io;
@@ -160,20 +161,19 @@ impl Writer {
             }
             Begin::Retry { owner } => self.owner = owner,
         }
-        let mut backoff = self.limits.retry_first;
+        let mut backoff = Backoff::new(&self.limits);
         loop {
             if self.disk.is_none() {
-                if !self.shared.pause(backoff) {
+                if !self.shared.pause(backoff.pause()) {
                     return;
                 }
-                backoff = (backoff * 2).min(self.limits.retry_longest);
                 if let Err(error) = self.open_again() {
                     self.shared.failing(chain(&error));
                     continue;
                 }
             }
             match self.round() {
-                Ok(true) => backoff = self.limits.retry_first,
+                Ok(true) => backoff = Backoff::new(&self.limits),
                 Ok(false) => return,
                 Err(error) => {
                     self.damaged = schema::is_damage(&error);

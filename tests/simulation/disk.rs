@@ -1,4 +1,5 @@
-//! The store in memory: what is committed, what waits, and what a crash leaves of it.
+//! The store in memory: what is committed, what waits, and what a crash leaves of it. When a disk counts as degraded, how a row
+//! of the outbox changes, and what of a journal is read are the store's own rules ([`Verdict`], [`OutboxRow`], [`Reading`]).
 
 use crate::clockwork::Ms;
 use crate::fault::Kind;
@@ -6,21 +7,14 @@ use crate::world::World;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 use supervisor::domain::action::Action;
 use supervisor::domain::delivery::{Mail, MailKey};
 use supervisor::domain::event::StoreHealth;
 use supervisor::domain::{Event, Now, State, decide};
 use supervisor::store::{
-    MailState, OutboxRow, Outcome, RecipientOutcome, RecipientRow, RecipientState, Record, Staged, Staging,
-    Stored,
+    Backoff, Found, Limits, OutboxRow, Outcome, Reading, Record, Staging, Stored, Verdict,
 };
-
-/// As the store has them.
-const COMMIT_DEADLINE: Ms = 500;
-const RECOVERY_AFTER: Ms = 2_000;
-const RETRY_FIRST: Ms = 250;
-const RETRY_LONGEST: Ms = 30_000;
-const MAIL_DEADLINE: Ms = 2_000;
 
 /// What waits for the disk.
 pub(crate) enum Job {
@@ -61,19 +55,20 @@ pub(crate) struct Disk {
     jobs: u64,
     writing: u64,
     failing: bool,
-    backoff: Ms,
-    last_bad: Option<Ms>,
+    limits: Limits,
+    backoff: Option<Backoff>,
+    verdict: Verdict,
     health: StoreHealth,
     told: StoreHealth,
     /// What is read and decided once more goes through JSON, as in the file: in one world of so many, for it is half of the
     /// time that a world takes.
     through_json: bool,
-    /// The state after so many records behind the newest snapshot, as decided once more.
-    replayed: Option<(usize, State)>,
+    /// What was read and decided once more since the newest snapshot.
+    replayed: Option<Reading>,
     /// The last process died while it did not reach the disk in time.
     pub(crate) died_degraded: bool,
-    /// It is looked at again.
-    looks: bool,
+    /// It is looked at again then.
+    looks: Option<Ms>,
     /// How a decision differed that was decided once more.
     pub(crate) differs: Option<String>,
     /// Requests of the sender that wait: by number, what it is told.
@@ -94,7 +89,7 @@ impl World {
     pub(crate) fn disk_request(&mut self, job: Job, then: impl FnOnce(&mut World, bool) + 'static) {
         let number = self.push(job);
         self.disk.waiting.insert(number, Box::new(then));
-        self.at_edge(MAIL_DEADLINE, move |world| {
+        self.at_edge(ms(self.disk.limits.mail_deadline), move |world| {
             if let Some(then) = world.disk.waiting.remove(&number) {
                 then(world, false);
             }
@@ -107,7 +102,7 @@ impl World {
         let number = self.disk.jobs;
         self.disk.queue.push_back((now, number, job));
         self.write(0);
-        self.at_edge(COMMIT_DEADLINE, World::judge_disk);
+        self.judge_disk();
         number
     }
 
@@ -117,7 +112,7 @@ impl World {
             return;
         }
         self.disk.in_hand = self.disk.queue.drain(..).collect();
-        self.disk.backoff = RETRY_FIRST;
+        self.disk.backoff = Some(Backoff::new(&self.disk.limits));
         self.try_commit(after);
     }
 
@@ -148,10 +143,9 @@ impl World {
         if now < self.disk.full_until {
             self.count(Kind::DiskFull);
             self.disk.failing = true;
-            let backoff = self.disk.backoff;
-            self.disk.backoff = (backoff * 2).min(RETRY_LONGEST);
+            let pause = self.disk.backoff.as_mut().map_or(Duration::ZERO, Backoff::pause);
             self.judge_disk();
-            return self.try_commit(backoff);
+            return self.try_commit(ms(pause));
         }
         self.disk.failing = false;
         let in_hand = std::mem::take(&mut self.disk.in_hand);
@@ -174,18 +168,18 @@ impl World {
         let now = self.clock.now();
         let disk = &mut self.disk;
         let oldest = disk.in_hand.iter().chain(&disk.queue).map(|(at, ..)| *at).min();
-        if disk.failing || oldest.is_some_and(|at| now - at >= COMMIT_DEADLINE) {
-            disk.last_bad = Some(now);
-        }
-        let bad = disk.last_bad.is_some_and(|at| now < at + RECOVERY_AFTER);
-        disk.health = if bad { StoreHealth::Degraded } else { StoreHealth::Durable };
-        let news = disk.health != disk.told;
-        disk.told = disk.health;
-        let health = disk.health;
-        if bad && !std::mem::replace(&mut self.disk.looks, true) {
-            self.at_edge(RECOVERY_AFTER, |world| {
-                world.disk.looks = false;
-                world.judge_disk();
+        let found = Found { oldest: oldest.map(since_began), bad: disk.failing };
+        let (health, again) = disk.verdict.judge(found, &disk.limits, since_began(now));
+        disk.health = health;
+        let news = std::mem::replace(&mut disk.told, health) != health;
+        // One look at a time: it finds out when the next one is due.
+        if let Some(again) = again.map(ms).filter(|after| disk.looks.is_none_or(|at| now + after < at)) {
+            disk.looks = Some(now + again);
+            self.at_edge(again, move |world| {
+                if world.disk.looks == Some(now + again) {
+                    world.disk.looks = None;
+                    world.judge_disk();
+                }
             });
         }
         if news {
@@ -205,9 +199,18 @@ impl World {
         disk.queue.clear();
         disk.waiting.clear();
         disk.writing += 1;
-        (disk.failing, disk.last_bad, disk.looks) = (false, None, false);
+        (disk.failing, disk.verdict, disk.looks) = (false, Verdict::default(), None);
         (disk.health, disk.told) = (StoreHealth::Durable, StoreHealth::Durable);
     }
+}
+
+/// As the store counts moments.
+fn since_began(at: Ms) -> Duration {
+    Duration::from_millis(at.unsigned_abs())
+}
+
+fn ms(duration: Duration) -> Ms {
+    Ms::try_from(duration.as_millis()).unwrap_or(Ms::MAX)
 }
 
 impl Disk {
@@ -256,53 +259,22 @@ impl Disk {
     fn decided(&mut self, mail: &Mail, seq: Option<u64>) {
         let key = MailKey::of(mail);
         if self.outbox.iter().all(|row| row.key != key) {
-            self.outbox.push(OutboxRow {
-                key,
-                seq,
-                mail: Some(mail.clone()),
-                state: MailState::Pending,
-                staged: None,
-                recipients: Vec::new(),
-                changed: mail.at,
-            });
+            self.outbox.push(OutboxRow::decided(seq, mail));
         }
     }
 
     fn stage(&mut self, staging: Staging) {
-        let Staging { mail, at, message_id, sender, message, recipients } = staging;
-        self.decided(&mail, None);
-        let key = MailKey::of(&mail);
-        let Some(row) = self.outbox.iter_mut().find(|row| row.key == key) else { return };
-        row.state = MailState::Staged;
-        row.staged = Some(Staged { message_id, sender, message });
-        row.changed = at;
-        for address in recipients {
-            if row.recipients.iter().all(|known| known.outcome.address != address) {
-                let outcome = RecipientOutcome {
-                    address,
-                    state: RecipientState::Pending,
-                    relay: None,
-                    reply: None,
-                    attempts: 0,
-                    next: None,
-                };
-                row.recipients.push(RecipientRow { outcome, changed: at });
-            }
+        self.decided(&staging.mail, None);
+        let key = MailKey::of(&staging.mail);
+        if let Some(row) = self.outbox.iter_mut().find(|row| row.key == key) {
+            row.stage(staging);
         }
-        row.recipients.sort_by(|one, other| one.outcome.address.cmp(&other.outcome.address));
     }
 
     fn record(&mut self, outcome: Outcome) {
-        let Some(row) = self.outbox.iter_mut().find(|row| row.key == outcome.mail) else { return };
-        if !outcome.state.is_open() {
-            row.state = outcome.state;
+        if let Some(row) = self.outbox.iter_mut().find(|row| row.key == outcome.mail) {
+            row.record(outcome);
         }
-        row.changed = outcome.at;
-        for recipient in outcome.recipients {
-            row.recipients.retain(|known| known.outcome.address != recipient.address);
-            row.recipients.push(RecipientRow { outcome: recipient, changed: outcome.at });
-        }
-        row.recipients.sort_by(|one, other| one.outcome.address.cmp(&other.outcome.address));
     }
 
     /// The rows that are not finished, oldest first.
@@ -312,23 +284,33 @@ impl Disk {
 
     /// What is found at a start: the newest snapshot and what came after it, as far as it can be read.
     pub(crate) fn load(&self) -> Option<Stored> {
-        let snapshot = self.snapshots.last()?;
-        let mut state = self.through(&snapshot.state);
-        state.reindex();
-        let (mut at, mut seq) = (snapshot.now, snapshot.seq);
-        for record in self.later(snapshot) {
-            state.apply(&self.through(&record.decision.changes));
-            (at, seq) = (record.now, record.seq);
-        }
-        Some(Stored { state, at, boot_id: snapshot.boot_id.to_string(), seq })
+        let reading = self.begin(self.snapshots.last()?);
+        self.read(reading, |_, _| Ok(())).ok().map(Reading::end)
     }
 
-    /// What can be read of what came after a snapshot.
-    fn later(&self, snapshot: &Snapshot) -> impl Iterator<Item = &Record> {
-        let first = snapshot.seq + 1;
-        let numbered = (first..).zip(self.journal.iter().skip_while(move |record| record.seq < first));
-        let reads = |seq: u64| self.torn.is_none_or(|torn| seq < torn);
-        numbered.take_while(move |(seq, record)| *seq == record.seq && reads(*seq)).map(|(_, record)| record)
+    fn begin(&self, snapshot: &Snapshot) -> Reading {
+        let mut state = self.through(&snapshot.state);
+        state.reindex();
+        let boot_id = snapshot.boot_id.to_string();
+        Reading::new(Stored { state, at: snapshot.now, boot_id, seq: snapshot.seq })
+    }
+
+    /// Reads on; `each` sees the state before each record.
+    fn read(
+        &self,
+        mut reading: Reading,
+        mut each: impl FnMut(&State, &Record) -> Result<(), String>,
+    ) -> Result<Reading, String> {
+        let read = self.journal.partition_point(|record| record.seq <= reading.stored().seq);
+        for record in &self.journal[read..] {
+            let torn = self.torn.is_some_and(|torn| record.seq >= torn);
+            if reading.follows(record.seq).is_err() || torn {
+                break;
+            }
+            each(&reading.stored().state, record)?;
+            reading.go_on(record.seq, record.now, &self.through(&record.decision.changes));
+        }
+        Ok(reading)
     }
 
     /// I10: from the newest snapshot on, what was decided is decided once more, from what is on the disk, and must be the same;
@@ -336,25 +318,19 @@ impl Disk {
     pub(crate) fn replay(&mut self, end: Option<&Snapshot>) -> Result<(), String> {
         let known = self.replayed.take();
         let Some(first) = self.snapshots.last() else { return Ok(()) };
-        let (mut count, mut state) = known.unwrap_or_else(|| {
-            let mut state = self.through(&first.state);
-            state.reindex();
-            (0, state)
-        });
-        let mut seq = first.seq + count as u64;
-        for record in self.later(first).skip(count) {
-            let decision = decide(&state, &self.through(&record.event), record.now);
-            if decision != record.decision {
-                let (seq, event, was) = (record.seq, &record.event, &record.decision);
-                return Err(format!("I10: record {seq}, {event:?}, was {was:?}, and is {decision:?} now"));
+        let reading = self.read(known.unwrap_or_else(|| self.begin(first)), |state, record| {
+            let decision = decide(state, &self.through(&record.event), record.now);
+            if decision == record.decision {
+                return Ok(());
             }
-            state.apply(&self.through(&record.decision.changes));
-            (count, seq) = (count + 1, record.seq);
-        }
-        if end.is_some_and(|end| end.run == first.run && end.seq == seq && end.state != state) {
+            let (seq, event, was) = (record.seq, &record.event, &record.decision);
+            Err(format!("I10: record {seq}, {event:?}, was {was:?}, and is {decision:?} now"))
+        })?;
+        let Stored { seq, state, .. } = reading.stored();
+        if end.is_some_and(|end| end.run == first.run && end.seq == *seq && end.state != *state) {
             return Err(format!("I10: the state after record {seq} is another from the journal"));
         }
-        self.replayed = Some((count, state));
+        self.replayed = Some(reading);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The outbox's rows: as they are written, read, and saved from a damaged file.
+//! The outbox's rows: as they are written (by `rules`), read, and saved from a damaged file.
 
 use super::{
     MailKey, MailState, OutboxRow, Outcome, RecipientOutcome, RecipientRow, RecipientState, Staged, Staging,
@@ -51,7 +51,7 @@ pub(super) fn stage(conn: &Connection, staging: &Staging) -> rusqlite::Result<()
 /// Writes what became of an attempt; false when the file does not have the mail.
 pub(super) fn record(conn: &Connection, outcome: &Outcome) -> rusqlite::Result<bool> {
     let Outcome { mail, at, recipients, state } = outcome;
-    let finished = (!state.is_open()).then(|| state.as_str());
+    let finished = state.finished().map(MailState::as_str);
     let row: Option<i64> = conn
         .prepare_cached(
             "UPDATE outbox SET state = coalesce(?, state), changed_ms = ?

@@ -4,6 +4,7 @@ mod disk;
 mod files;
 mod kept;
 mod killed;
+mod rules;
 
 use super::{PATIENCE, Tape, begun_with, open, options, wait_committed};
 use crate::domain::delivery::Mail;
