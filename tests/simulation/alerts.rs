@@ -340,6 +340,23 @@ pub(crate) struct Postman {
     next: u64,
 }
 
+impl Postman {
+    /// It begins nothing any more.
+    pub(crate) fn stop(&mut self) {
+        self.looked = false;
+    }
+
+    /// Whether mails are on their way.
+    pub(crate) fn is_away(&self) -> bool {
+        !self.flights.is_empty()
+    }
+
+    /// What is on its way is not waited for.
+    pub(crate) fn abort(&mut self) {
+        self.flights.clear();
+    }
+}
+
 /// What a round asks of the world, and where it waits for the answer.
 enum Ask {
     Deliver { relay: String, to: Vec<String>, message: Vec<u8>, answer: Answer<Attempt> },
@@ -437,7 +454,7 @@ impl World {
         };
         self.at_edge(takes, move |world| {
             let now = world.now().wall;
-            let Some(supervisor) = &mut world.supervisor else { return };
+            let Some(supervisor) = world.supervisor.as_mut().filter(|of| !of.stopping) else { return };
             let left = mailroom::left(world.disk.open_mails(), &world.disk.outbox, asked);
             for parcel in left.open {
                 supervisor.postman.desk.take(parcel, now);

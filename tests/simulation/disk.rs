@@ -277,6 +277,11 @@ impl Disk {
         }
     }
 
+    /// Whether everything is stored.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_hand.is_empty() && self.queue.is_empty()
+    }
+
     /// The rows that are not finished, oldest first.
     pub(crate) fn open_mails(&self) -> Vec<OutboxRow> {
         self.outbox.iter().filter(|row| row.state.is_open()).cloned().collect()

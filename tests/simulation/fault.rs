@@ -149,6 +149,8 @@ kinds! {
     ProcessKilled "process killed" 10,
     /// It is killed right after its next decision: after the act, before the commit, in between.
     KilledInStep "process killed in a step" 8,
+    /// Another one begins at once: what the old one had begun ends while the new one runs.
+    Overlap "supervisors overlap" 4,
     /// It is frozen.
     ProcessFrozen "process frozen" 4,
     /// The machine starts anew, with another clock.

@@ -158,6 +158,7 @@ impl World {
                     supervisor.dies_at = Some((deaths[much as usize % 3], 1 + much / 3 % 5));
                 }
             }
+            Kind::Overlap => self.overlap(much, lasts),
             Kind::ProcessFrozen => self.freeze(lasts),
             Kind::Reboot => self.reboot(),
             Kind::ClockJumps => {
@@ -283,7 +284,7 @@ impl World {
     /// New settings: first the edges, then the core.
     pub(crate) fn reload(&mut self, variant: u8) {
         self.variant = variant;
-        if self.supervisor.is_none() {
+        if self.supervisor.as_ref().is_none_or(|of| of.stopping) {
             return;
         }
         let policy = self.policy();

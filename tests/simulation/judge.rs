@@ -601,6 +601,7 @@ impl World {
             Kind::RelayLosesReply,
             Kind::ProcessKilled,
             Kind::KilledInStep,
+            Kind::Overlap,
             Kind::RecordTorn,
             Kind::Reboot,
             Kind::DiskFull,

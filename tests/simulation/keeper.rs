@@ -92,7 +92,7 @@ impl Proxy {
 /// The task.
 #[derive(Default)]
 pub(crate) struct Keeper {
-    known: Known,
+    pub(crate) known: Known,
     pub(crate) desired: Desired,
     /// What the last look showed of servers.
     seen_out: Option<BTreeMap<ServerId, AdminSeen>>,
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    fn keeper(&mut self, number: usize) -> Option<&mut Keeper> {
+    pub(crate) fn keeper(&mut self, number: usize) -> Option<&mut Keeper> {
         let id = self.proxies[number].id;
         self.supervisor.as_mut()?.keepers.get_mut(&id)
     }
@@ -252,7 +252,11 @@ impl World {
         let whole: BTreeMap<ServiceId, SiteId> =
             keeper.desired.routes.iter().map(|(service, route)| (*service, route.site)).collect();
         let proxy = &mut self.proxies[number];
-        if !missing.is_empty() && proxy.answers(now) {
+        if !proxy.answers(now) {
+            // What was sent is in its socket, though nobody waits for the answer any more.
+            let sent = missing.into_iter().map(|(service, route)| (service, route.site)).collect();
+            self.lie_in_socket(number, 1, sent, BTreeMap::new());
+        } else if !missing.is_empty() {
             if now < proxy.stubborn_until {
                 // It says yes; what is read back differs.
                 self.count(Kind::RouteNotTaken);

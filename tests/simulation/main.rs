@@ -42,6 +42,7 @@ mod keeper;
 mod plan;
 mod probes;
 mod process;
+mod restart;
 mod run;
 mod script;
 mod shrink;

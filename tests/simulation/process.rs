@@ -44,6 +44,8 @@ pub(crate) struct Supervisor {
     /// The number of the last record that is on the disk, as the process knows.
     pub(crate) committed: u64,
     pub(crate) frozen_until: Ms,
+    /// It was told to end: its loop has ended.
+    pub(crate) stopping: bool,
     next_turn: Option<Ms>,
     turns: u64,
     pub(crate) probers: Vec<Prober>,
@@ -107,6 +109,7 @@ impl Supervisor {
             batch: Vec::new(),
             committed,
             frozen_until: 0,
+            stopping: false,
             next_turn: None,
             turns: 0,
             probers: Vec::new(),
@@ -333,7 +336,8 @@ impl World {
     }
 
     fn put(&mut self, is_hard: bool, event: Event) {
-        if let Some(supervisor) = &mut self.supervisor {
+        // Nobody listens where the loop has ended.
+        if let Some(supervisor) = self.supervisor.as_mut().filter(|of| !of.stopping) {
             supervisor.put(is_hard, event);
             self.wake_loop(0);
         }
@@ -341,7 +345,7 @@ impl World {
 
     /// A person orders something.
     pub(crate) fn order(&mut self, order: Order, by: &str) -> Option<CommandId> {
-        let supervisor = self.supervisor.as_mut()?;
+        let supervisor = self.supervisor.as_mut().filter(|of| !of.stopping)?;
         supervisor.commands += 1;
         let id = CommandId(supervisor.commands);
         let by = Operator { uid: 1000, pid: Some(1), name: Some(by.to_owned()) };
@@ -373,6 +377,9 @@ impl World {
             return;
         };
         supervisor.next_turn = None;
+        if supervisor.stopping {
+            return;
+        }
         if supervisor.frozen_until > now {
             return self.wake_loop(0);
         }

@@ -350,6 +350,9 @@ impl World {
             let takes = world.docker_rng.i64(20..400);
             let run = world.run();
             world.judge_heal(number, seq, decided, heal.deed);
+            if matches!(heal.deed, Deed::Restart { .. }) {
+                world.judge_restart(number);
+            }
             // From here on it is the engine's.
             world.clock.after(takes, move |world| {
                 let life = world.containers[number].life;

@@ -9,6 +9,7 @@ use crate::judge::Judge;
 use crate::keeper::Proxy;
 use crate::plan::{Cast, Plan, Quirk, engine_id, server_name};
 use crate::process::Supervisor;
+use crate::restart::Restarts;
 use crate::script::Heard;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) supervisor: Option<Supervisor>,
     runs: u64,
+    pub(crate) restarts: Restarts,
     /// When this boot began.
     pub(crate) booted: Ms,
     pub(crate) boot_id: u64,
@@ -151,6 +153,7 @@ impl World {
             disk: Disk::new(plan.seed.is_multiple_of(THROUGH_JSON_ONE_OF)),
             supervisor: None,
             runs: 0,
+            restarts: Restarts::default(),
             booted: -100_000_000,
             boot_id: 1,
             wall_ahead: 0,
@@ -260,7 +263,7 @@ impl World {
         *self.injected.entry(kind).or_default() += 1;
     }
 
-    /// A process of supervisor begins.
+    /// A process of supervisor begins; a second one finds the lock of the state directory taken, and ends.
     pub(crate) fn begin(&mut self) {
         if self.supervisor.is_some() {
             return;
@@ -287,10 +290,12 @@ impl World {
 
     /// The process is killed; systemd starts another one.
     pub(crate) fn die(&mut self) {
-        self.die_for(RESTART_SEC);
+        let lasts = self.begins_in();
+        self.die_for(lasts);
     }
 
     pub(crate) fn die_for(&mut self, lasts: Ms) {
+        self.leave_commands();
         if self.supervisor.take().is_none() {
             return;
         }
