@@ -277,13 +277,24 @@ pub(crate) struct MailRelay {
     pub(crate) refuses_until: Ms,
     pub(crate) loses_reply_until: Ms,
     pub(crate) silent_until: Ms,
+    /// It is too busy for anybody, or has no room: until when, and where in the dialogue it says so.
+    pub(crate) declines: (Ms, Stage),
 }
 
 impl MailRelay {
     pub(crate) fn new(number: u8) -> MailRelay {
         let name = format!("relay-{number}");
         let (down_until, defers_until, refuses_until) = (0, 0, 0);
-        MailRelay { name, down_until, defers_until, refuses_until, loses_reply_until: 0, silent_until: 0 }
+        let declines = (0, Stage::Greeting);
+        MailRelay {
+            name,
+            down_until,
+            defers_until,
+            refuses_until,
+            loses_reply_until: 0,
+            silent_until: 0,
+            declines,
+        }
     }
 }
 
@@ -307,6 +318,9 @@ impl MailRelay {
         match () {
             () if now < self.down_until => {
                 (failed(Stage::Connect, FaultClass::Unreachable, "connection refused"), 1)
+            }
+            () if now < self.declines.0 => {
+                (failed(self.declines.1, FaultClass::Declined, "421 4.7.0 too many connections"), 10)
             }
             () if now < self.silent_until => {
                 (failed(Stage::Mail, FaultClass::Silent, "no answer within 15 s"), 15_000)
@@ -579,6 +593,7 @@ impl World {
         self.judge_sending(&message);
         let kinds = [
             (of.down_until, Kind::RelayDown),
+            (of.declines.0, Kind::RelayDeclines),
             (of.silent_until, Kind::RelaySilent),
             (of.defers_until, Kind::RelayDefers),
             (of.refuses_until, Kind::RelayRefuses),

@@ -135,6 +135,8 @@ kinds! {
     RelayRefuses "relay refuses" 2,
     /// It takes a mail, and its answer is lost.
     RelayLosesReply "relay's answer lost" 4,
+    /// It is too busy for anybody, or has no room.
+    RelayDeclines "relay declines" 3,
     /// It says nothing after the greeting.
     RelaySilent "relay silent" 2,
     /// Commits take long.

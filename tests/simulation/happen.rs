@@ -6,6 +6,7 @@ use crate::fault::{Fault, Kind};
 use crate::plan::{service_id, site_id};
 use crate::process::Death;
 use crate::world::{RESTART_SEC, World};
+use supervisor::alert::email::Stage;
 use supervisor::domain::command::Scope;
 use supervisor::domain::event::ContainerStatus;
 use supervisor::domain::maintenance::{Admin, AdminSeen};
@@ -138,6 +139,10 @@ impl World {
             Kind::RelayDefers => self.with_relay(relay, |of| of.defers_until = until),
             Kind::RelayRefuses => self.with_relay(relay, |of| of.refuses_until = until),
             Kind::RelayLosesReply => self.with_relay(relay, |of| of.loses_reply_until = until),
+            Kind::RelayDeclines => {
+                let stage = if much.is_multiple_of(2) { Stage::Greeting } else { Stage::Mail };
+                self.with_relay(relay, |of| of.declines = (until, stage));
+            }
             Kind::RelaySilent => self.with_relay(relay, |of| of.silent_until = until),
             Kind::DiskSlow => {
                 self.disk.slow_until = until;
@@ -343,6 +348,7 @@ impl World {
                 &mut relay.refuses_until,
                 &mut relay.loses_reply_until,
                 &mut relay.silent_until,
+                &mut relay.declines.0,
             ]
             .into_iter()
             .for_each(over);
