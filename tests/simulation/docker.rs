@@ -5,6 +5,7 @@
 //! die, destroy; stop between two starts of Docker's own policy = stop; stop of a frozen one = kill, unpause, die, stop; HUP =
 //! kill 1; an engine that goes down = kill 15, die, stop for all, and the end of its stream.
 
+use crate::checks::Met;
 use crate::clockwork::Ms;
 use crate::world::World;
 use std::collections::VecDeque;
@@ -44,6 +45,8 @@ pub(crate) struct Container {
     /// Grows with each life: what was to happen to an earlier one does not.
     pub(crate) life: u64,
     pub(crate) started: Ms,
+    /// When it last ceased to work at once.
+    pub(crate) stopped: Ms,
     pub(crate) ready: Ms,
     pub(crate) hangs_until: Ms,
     pub(crate) sick_until: Ms,
@@ -152,6 +155,20 @@ impl Container {
             && now >= self.sick_until
     }
 
+    /// What meets whom it is asked by from `at` on, now or a moment ago.
+    pub(crate) fn meets(&self, at: Ms) -> Met {
+        let ran = at < self.stopped;
+        let runs = self.exists && matches!(self.status, ContainerStatus::Running | ContainerStatus::Paused);
+        match () {
+            () if !ran && (!runs || at < self.ready) => Met::Wrong,
+            () if !ran && self.status == ContainerStatus::Paused => Met::Silent { until: Ms::MAX },
+            () if at < self.hangs_until => Met::Silent { until: self.hangs_until },
+            () if at < self.slow_until => Met::Silent { until: at + self.slow_by },
+            () if at < self.sick_until => Met::Wrong,
+            () => Met::Well,
+        }
+    }
+
     pub(crate) fn seen(&self, guessed: bool) -> Option<ContainerSeen> {
         let facts = Facts {
             restart: self.policy,
@@ -214,6 +231,7 @@ impl World {
         let now = self.clock.now();
         let container = &mut self.containers[number];
         container.life += 1;
+        container.stopped = now;
         container.status = ContainerStatus::Exited { exit: Some(exit), oom };
         container.ended = ended;
         container.check = container.check.map(|_| DockersCheck::Unhealthy);
@@ -440,6 +458,7 @@ impl World {
             return;
         }
         container.status = ContainerStatus::Paused;
+        container.stopped = self.clock.now();
         let life = container.life;
         self.sign(number, ContainerSign::Paused);
         self.clock.after(lasts, move |world| {

@@ -103,6 +103,8 @@ kinds! {
     ProxyDown "haproxy down" 3,
     /// Somebody else reloads it.
     ProxyReload "haproxy reloaded" 4,
+    /// Its binary refuses the next configuration.
+    ProxyRefuses "haproxy refuses configuration" 3,
     /// Somebody edits its map.
     ProxyEdit "haproxy map edited" 4,
     /// Somebody takes a server out in it by hand.

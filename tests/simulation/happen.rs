@@ -77,12 +77,8 @@ impl World {
             Kind::EngineForgets => self.forget_past(engine),
             Kind::ProxyRestart => self.proxy_away(proxy, 300),
             Kind::ProxyDown => self.proxy_away(proxy, lasts),
-            Kind::ProxyReload => {
-                let of = &mut self.proxies[proxy];
-                if of.up {
-                    of.begin(now);
-                }
-            }
+            Kind::ProxyReload => self.reload_proxy(proxy, None),
+            Kind::ProxyRefuses => self.proxies[proxy].refuses_until = until,
             Kind::ProxyEdit => {
                 let service = whom % self.plan.cast.services.len();
                 let to = much as usize % self.plan.cast.services[service].len();
@@ -253,7 +249,7 @@ impl World {
         }
         self.clock.after(lasts, move |world| {
             let now = world.clock.now();
-            world.proxies[number].begin(now);
+            world.proxies[number].start(now);
         });
     }
 
@@ -296,6 +292,7 @@ impl World {
         self.take(vec![Event::PolicyChanged(Box::new(policy))]);
         self.set_probers();
         self.rewatch();
+        (0..self.proxies.len()).for_each(|number| self.configure(number, 1));
         self.snapshot();
     }
 
@@ -332,6 +329,7 @@ impl World {
                 &mut proxy.deaf_until,
                 &mut proxy.stubborn_until,
                 &mut proxy.file_lost_until,
+                &mut proxy.refuses_until,
             ]
             .into_iter()
             .for_each(over);

@@ -1,27 +1,24 @@
 //! HAProxy, and the task that keeps one as it is decided: the real rules of what is written when ([`Known`]), and a small
 //! model of what HAProxy does with it: a map that a restart reads from a file, servers that are taken out, checks of its own
-//! and backup lines.
+//! and backup lines. Reloads are in `workers`, evacuations in `rescues`.
 
+use crate::checks::{Checks, Met};
 use crate::clockwork::Ms;
 use crate::fault::Kind;
 use crate::plan::{proxy_id, service_id, site_id};
+use crate::rescues::Rescues;
+use crate::workers::{OldWorker, Reloads};
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use supervisor::actuator::haproxy::{Guard, Known};
-use supervisor::domain::action::{Desired, DesiredServer, Evacuation, Finished, Outcome, Target};
-use supervisor::domain::event::{CheckSeen, ConfigSeen, Configured, Event, ProxyIdentity, ProxySeen, Routed};
+use supervisor::actuator::haproxy::Known;
+use supervisor::domain::action::{Desired, DesiredServer};
+use supervisor::domain::event::{CheckSeen, Event, MasterSeen, ProxyIdentity, ProxySeen, Routed};
 use supervisor::domain::maintenance::{Admin, AdminSeen, Agreement, agreement};
 use supervisor::domain::{Boot, ProxyId, ServerId, ServiceId, SiteId, Span};
 
 /// It is looked at each second.
 const LOOK_EVERY: Ms = 1_000;
-
-/// How long an evacuation waits for an obstacle, as the actuator has it.
-const PATIENCE: Ms = 3_000;
-
-/// As many evacuations may wait.
-const EVACUATIONS_MAX: usize = 64;
 
 /// One HAProxy.
 #[derive(Debug, Clone)]
@@ -33,6 +30,25 @@ pub(crate) struct Proxy {
     pub(crate) map: BTreeMap<ServiceId, SiteId>,
     pub(crate) file: BTreeMap<ServiceId, SiteId>,
     pub(crate) out: BTreeMap<ServerId, AdminSeen>,
+    /// Of each server that was looked at.
+    pub(crate) checks: BTreeMap<ServerId, Checks>,
+    /// When this worker began.
+    began: Ms,
+    /// Grows with each start.
+    pub(crate) boots: u64,
+    /// Workers that were replaced, and whether somebody watches what is left over.
+    pub(crate) old: Vec<OldWorker>,
+    pub(crate) watched: bool,
+    /// Services with a rescue line that is open, and since when nobody closes one.
+    pub(crate) open_lines: BTreeSet<ServiceId>,
+    pub(crate) lines_left_since: Option<Ms>,
+    /// The revision on its disk, and the one that it runs.
+    pub(crate) config: &'static str,
+    pub(crate) runs: &'static str,
+    /// Its master executes itself anew until then.
+    pub(crate) reloads_until: Ms,
+    /// Its binary refuses another configuration.
+    pub(crate) refuses_until: Ms,
     pub(crate) foreign_until: Ms,
     pub(crate) deaf_until: Ms,
     pub(crate) stubborn_until: Ms,
@@ -51,6 +67,17 @@ impl Proxy {
             map: BTreeMap::new(),
             file: BTreeMap::new(),
             out: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            began: 0,
+            boots: 0,
+            old: Vec::new(),
+            watched: false,
+            open_lines: BTreeSet::new(),
+            lines_left_since: None,
+            config: "a",
+            runs: "a",
+            reloads_until: 0,
+            refuses_until: 0,
             foreign_until: 0,
             deaf_until: 0,
             stubborn_until: 0,
@@ -80,12 +107,30 @@ impl Proxy {
     }
 
     /// Another process: what was set at run time is gone, and the map is the file's.
+    pub(crate) fn start(&mut self, now: Ms) {
+        self.boots += 1;
+        self.runs = self.config;
+        self.reloads_until = 0;
+        self.old.clear();
+        self.begin(now);
+    }
+
+    /// Another worker.
     pub(crate) fn begin(&mut self, now: Ms) {
         self.up = true;
+        self.began = now;
         self.pid += 7;
         self.started = 1_000 + now / 1_000;
         self.map = self.file.clone();
         self.out.clear();
+        self.checks.clear();
+        self.open_lines.clear();
+    }
+
+    /// Whether it would send a server traffic.
+    fn uses(&self, server: ServerId) -> bool {
+        self.checks.get(&server).is_some_and(Checks::is_up)
+            && self.out.get(&server).is_none_or(|seen| seen.admin() == Admin::Ready)
     }
 }
 
@@ -96,9 +141,9 @@ pub(crate) struct Keeper {
     pub(crate) desired: Desired,
     /// What the last look showed of servers.
     seen_out: Option<BTreeMap<ServerId, AdminSeen>>,
-    evacuations: Vec<(Evacuation, Ms)>,
+    pub(crate) rescues: Rescues,
+    pub(crate) reloads: Reloads,
     look: u64,
-    advancing: bool,
 }
 
 impl World {
@@ -108,25 +153,13 @@ impl World {
             let Some(supervisor) = &mut self.supervisor else { return };
             supervisor.keepers.insert(id, Keeper::default());
             self.look_in(number, 0);
-            self.at_edge(200, move |world| world.configured(number));
+            self.configure(number, 200);
         }
     }
 
     pub(crate) fn keeper(&mut self, number: usize) -> Option<&mut Keeper> {
         let id = self.proxies[number].id;
         self.supervisor.as_mut()?.keepers.get_mut(&id)
-    }
-
-    /// Its configuration is in force, as far as anybody tries.
-    fn configured(&mut self, number: usize) {
-        let now = self.clock.now();
-        let proxy = &self.proxies[number];
-        if !proxy.answers(now) || now < proxy.foreign_until {
-            return self.at_edge(5_000, move |world| world.configured(number));
-        }
-        let config = ConfigSeen::InForce { revision: "a".to_owned() };
-        let proxy = proxy.id;
-        self.put_hard(Event::Configured(Configured { proxy, config, reload: None }));
     }
 
     /// What an HAProxy is to be from now on.
@@ -147,7 +180,7 @@ impl World {
         }
     }
 
-    fn look_in(&mut self, number: usize, after: Ms) {
+    pub(crate) fn look_in(&mut self, number: usize, after: Ms) {
         let Some(keeper) = self.keeper(number) else { return };
         keeper.look += 1;
         let look = keeper.look;
@@ -159,10 +192,12 @@ impl World {
     }
 
     /// One look: what is there is read, then told, then what differs is set.
-    fn look(&mut self, number: usize) {
+    pub(crate) fn look(&mut self, number: usize) {
         let (now, at) = (self.clock.now(), self.now().boot);
         let takes = self.proxy_rng.i64(1..4);
         let seen = self.proxies[number].answers(now).then(|| self.observe(number, at));
+        let shown = self.proxies[number].out.clone();
+        let calm = self.keeper(number).and_then(|keeper| keeper.reloads.calm());
         self.at_edge(takes, move |world| {
             let Some(keeper) = world.keeper(number) else { return };
             match seen {
@@ -171,11 +206,20 @@ impl World {
                     keeper.seen_out = None;
                     let proxy = world.proxies[number].id;
                     world.put_hard(Event::ProxyLost { proxy });
+                    world.publish_in_force(number);
                 }
-                Some(seen) => {
+                Some(mut seen) => {
                     keeper.known.seen(seen.ours, &seen.routes);
-                    keeper.seen_out.clone_from(&seen.out);
+                    keeper.seen_out = Some(shown);
+                    // Another worker may be about to take over, with the servers as they were before.
+                    if calm.is_none() || calm != keeper.reloads.calm() {
+                        seen.out = None;
+                    }
+                    let closes = keeper.rescues.running == 0 && keeper.known.may_write(&keeper.desired);
                     world.put_hard(Event::Proxy(seen));
+                    if closes && world.proxies[number].answers(world.clock.now()) {
+                        world.proxies[number].open_lines.clear();
+                    }
                     world.route(number);
                 }
             }
@@ -186,23 +230,25 @@ impl World {
     }
 
     /// What a look at `at` shows.
-    fn observe(&self, number: usize, at: Boot) -> ProxySeen {
+    fn observe(&mut self, number: usize, at: Boot) -> ProxySeen {
         let now = self.clock.now();
-        let proxy = &self.proxies[number];
-        let foreign = now < proxy.foreign_until;
         let mut checks = BTreeMap::new();
         let mut serving = BTreeMap::new();
         for service in 0..self.plan.cast.services.len() {
-            let id = service_id(service);
-            for (server, site, container) in self.servers_of(service).iter().copied() {
-                let layer7_ok = self.proxy_reaches(site) && self.containers[container].serves(now);
-                let check = CheckSeen { layer7_ok, usable: layer7_ok, age_at_most: Span::seconds(2) };
-                checks.insert(server, check);
+            self.check(number, service);
+            let served = self.serves_from(number, service);
+            let proxy = &self.proxies[number];
+            for (server, ..) in self.servers_of(service).iter() {
+                let layer7_ok = proxy.checks.get(server).is_some_and(Checks::passed);
+                let usable = proxy.uses(*server);
+                checks.insert(*server, CheckSeen { layer7_ok, usable, age_at_most: Span::seconds(2) });
             }
-            if let Some(site) = self.serves_from(number, service) {
-                serving.insert(id, site);
-            }
+            serving.extend(served.map(|site| (service_id(service), site)));
         }
+        let proxy = &self.proxies[number];
+        let foreign = now < proxy.foreign_until;
+        let current = now >= proxy.reloads_until;
+        let old_workers = u32::try_from(proxy.old.len()).unwrap_or(u32::MAX);
         ProxySeen {
             proxy: proxy.id,
             at,
@@ -212,27 +258,78 @@ impl World {
             routes: proxy.map.clone(),
             checks,
             serving,
-            out: Some(proxy.out.clone()),
-            master: None,
+            out: current.then(|| proxy.out.clone()),
+            master: current.then_some(MasterSeen { old_workers, failed_reloads: 0 }),
         }
     }
 
-    /// The site whose servers answer clients of a service: the map's, or that of a backup line.
-    pub(crate) fn serves_from(&self, number: usize, service: usize) -> Option<SiteId> {
+    /// HAProxy makes the checks of a service's servers that have been due.
+    fn check(&mut self, number: usize, service: usize) {
         let now = self.clock.now();
-        let proxy = &self.proxies[number];
-        let first = proxy.map.get(&service_id(service)).copied();
+        let all = self.servers_of(service);
+        for (place, (server, site, container)) in all.iter().enumerate() {
+            let (reached, container) = (self.proxy_reaches(*site), &self.containers[*container]);
+            let proxy = &mut self.proxies[number];
+            let checks =
+                proxy.checks.entry(*server).or_insert_with(|| Checks::of(proxy.began, place, all.len()));
+            let meets = |at| if reached { container.meets(at) } else { Met::Silent { until: Ms::MAX } };
+            checks.advance(now, meets);
+        }
+    }
+
+    /// What a check of a server meets that begins at `at`.
+    pub(crate) fn meets(&self, server: ServerId, at: Ms) -> Option<Met> {
+        let (_, site, container) =
+            self.pools.iter().flat_map(|all| all.iter()).find(|(of, ..)| *of == server)?;
+        Some(match self.proxy_reaches(*site) {
+            true => self.containers[*container].meets(at),
+            false => Met::Silent { until: Ms::MAX },
+        })
+    }
+
+    /// Whether an HAProxy would send traffic to a site of a service.
+    pub(crate) fn is_usable(&self, number: usize, service: usize, site: SiteId) -> bool {
+        let all = self.servers_of(service);
+        all.iter().any(|(server, place, _)| site_id(*place) == site && self.proxies[number].uses(*server))
+    }
+
+    /// The site whose servers answer clients of a service: the map's, or that of a backup line.
+    fn serves_from(&mut self, number: usize, service: usize) -> Option<SiteId> {
+        let now = self.clock.now();
+        let first = self.proxies[number].map.get(&service_id(service)).copied();
         let sites = (0..self.plan.cast.services[service].len()).map(site_id);
         let order = first.into_iter().chain(sites.filter(|site| Some(*site) != first));
-        let usable = |site: &SiteId| {
-            self.servers_of(service).iter().copied().any(|(server, place, container)| {
-                site_id(place) == *site
-                    && self.proxy_reaches(place)
-                    && self.containers[container].serves(now)
-                    && proxy.out.get(&server).is_none_or(|seen| seen.admin() == Admin::Ready)
-            })
-        };
-        order.into_iter().find(usable)
+        let all = self.servers_of(service);
+        for site in order {
+            let mut used = false;
+            for (server, place, _) in all.iter().filter(|(_, place, _)| site_id(*place) == site) {
+                if !self.proxies[number].uses(*server) {
+                    continue;
+                }
+                match self.meets(*server, now) {
+                    Some(Met::Well) => return Some(site),
+                    // The first client that meets a closed port takes it out (`observe layer4`).
+                    Some(Met::Wrong) if self.refuses(*place, *server) => {
+                        self.proxies[number].checks.entry(*server).and_modify(Checks::mark_down);
+                    }
+                    _ => used = true,
+                }
+            }
+            if used {
+                // Clients wait there, or are told an error.
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether connections to a server are refused.
+    fn refuses(&self, site: usize, server: ServerId) -> bool {
+        let now = self.clock.now();
+        let all = self.pools.iter().flat_map(|all| all.iter());
+        let container = all.into_iter().find(|(of, ..)| *of == server).map(|(.., container)| *container);
+        container.map(|number| &self.containers[number]).is_some_and(|of| !of.runs() || now < of.ready)
+            && self.proxy_reaches(site)
     }
 
     /// The servers of a service: each with its site and its container.
@@ -241,12 +338,12 @@ impl World {
     }
 
     /// Sets every route that is not known to be in force, and reports those that were read back.
-    fn route(&mut self, number: usize) {
+    pub(crate) fn route(&mut self, number: usize) {
         let (now, began) = (self.clock.now(), self.now().boot);
         let file_takes = self.proxy_rng.i64(2..40);
         let Some(keeper) = self.keeper(number) else { return };
         if !keeper.known.may_write(&keeper.desired) {
-            return;
+            return self.publish_in_force(number);
         }
         let missing = keeper.known.missing(&keeper.desired);
         let whole: BTreeMap<ServiceId, SiteId> =
@@ -276,6 +373,7 @@ impl World {
                 });
             }
         }
+        self.publish_in_force(number);
         // The file follows; a process that dies meanwhile leaves the old one.
         if self.proxies[number].file != whole && !whole.is_empty() {
             self.at_edge(file_takes, move |world| {
@@ -308,70 +406,21 @@ impl World {
         }
         let wanted = keeper.desired.clone();
         keeper.known.administered(&wanted);
-        for (server, wanted) in &wanted.servers {
-            self.proxies[number].set_server(*server, wanted);
+        for (server, of) in &wanted.servers {
+            let was = self.proxies[number].out.get(server).is_some_and(|seen| seen.maint);
+            self.proxies[number].set_server(*server, of);
+            if was && of.admin == Admin::Ready {
+                let next = now + self.proxy_rng.i64(0..1_000);
+                let checks = self.proxies[number].checks.entry(*server);
+                // It is believed in, but for what we know better.
+                checks.and_modify(|checks| match wanted.down.contains_key(server) {
+                    true => checks.mark_down(),
+                    false => checks.believe(next),
+                });
+            }
         }
         if decided {
             self.look_in(number, 1);
         }
-    }
-
-    /// An order to free what a server holds.
-    pub(crate) fn evacuate(&mut self, evacuation: Evacuation) {
-        let Some(number) = self.proxies.iter().position(|proxy| proxy.id == evacuation.proxy) else { return };
-        let now = self.clock.now();
-        let Some(keeper) = self.keeper(number) else { return };
-        if keeper.evacuations.len() >= EVACUATIONS_MAX {
-            return self.evacuated(&evacuation, Outcome::Failed("too many evacuations wait".to_owned()));
-        }
-        keeper.evacuations.push((evacuation, now + PATIENCE));
-        self.at_edge(2, move |world| {
-            world.route(number);
-            world.advance(number);
-        });
-    }
-
-    /// Begins what can begin, ends what cannot any more.
-    fn advance(&mut self, number: usize) {
-        let now = self.clock.now();
-        let id = self.proxies[number].id;
-        let answers = self.proxies[number].answers(now);
-        let Some(keeper) = self.keeper(number) else { return };
-        let mut blocked = false;
-        for (order, until) in std::mem::take(&mut keeper.evacuations) {
-            let Some(keeper) = self.keeper(number) else { return };
-            match keeper.known.guard(id, &order, &keeper.desired) {
-                Guard::Void => self.evacuated(&order, Outcome::Superseded),
-                Guard::Blocked if now >= until => {
-                    let words = "the route away from it was not in force within 3 s".to_owned();
-                    self.evacuated(&order, Outcome::Failed(words));
-                }
-                Guard::Clear if answers => {
-                    let takes = self.proxy_rng.i64(2..200);
-                    self.at_edge(takes, move |world| world.evacuated(&order, Outcome::Done));
-                }
-                Guard::Clear if now >= until => {
-                    self.evacuated(&order, Outcome::Failed("connection refused".to_owned()));
-                }
-                Guard::Blocked | Guard::Clear => {
-                    blocked = true;
-                    keeper.evacuations.push((order, until));
-                }
-            }
-        }
-        let Some(keeper) = self.keeper(number).filter(|_| blocked) else { return };
-        if !std::mem::replace(&mut keeper.advancing, true) {
-            self.at_edge(50, move |world| {
-                if let Some(keeper) = world.keeper(number) {
-                    keeper.advancing = false;
-                    world.look(number);
-                }
-            });
-        }
-    }
-
-    fn evacuated(&mut self, order: &Evacuation, outcome: Outcome) {
-        let finished = Finished { action: order.id, of: Target::Server(order.server), outcome };
-        self.put_hard(Event::Finished(finished));
     }
 }

@@ -9,8 +9,8 @@
 //!   one clock,     │        that is killed, frozen,   ├─ Cadence                                (the probers' own)
 //!   one queue      │        started again             └─ Pacing, judge, Desk, Parcel, round     (the senders' own)
 //!                  │
-//!                  ├──► models: engines and containers (docker), HAProxy (keeper), Alertmanagers and relays (alerts), the
-//!                  │    store in memory (disk), people, the network, the machine's clocks (happen)
+//!                  ├──► models: engines and containers (docker), HAProxy (keeper, workers, checks, rescues), Alertmanagers and
+//!                  │    relays (alerts), the store in memory (disk), people, the network, the machine's clocks (happen)
 //!                  ▼
 //!                Judge: after each step, each turn, each second; when faults are over; in the end
 //! ```
@@ -32,6 +32,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod alerts;
+mod checks;
 mod clockwork;
 mod disk;
 mod docker;
@@ -42,10 +43,12 @@ mod keeper;
 mod plan;
 mod probes;
 mod process;
+mod rescues;
 mod restart;
 mod run;
 mod script;
 mod shrink;
 mod traces;
 mod watcher;
+mod workers;
 mod world;

@@ -1,14 +1,16 @@
 //! The models are compared with what the real parts did: each trace in `traces/` was recorded from a real engine, a real
 //! HAProxy or a real relay; a relay's is said to the real client of relays once more.
 
+use crate::checks::{Checks, Met};
 use crate::clockwork::Ms;
 use crate::docker::Starter;
 use crate::plan::{Cast, Plan};
 use crate::world::World;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use supervisor::domain::event::{ContainerSign, ContainerStatus, DockersPolicy};
 use supervisor::domain::maintenance::{Admin, AdminSeen};
-use supervisor::domain::{SiteId, action::DesiredServer};
+use supervisor::domain::{ServiceId, SiteId, action::DesiredServer};
 
 /// The lines of a trace: what was done, and what came of it.
 fn trace(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -96,6 +98,9 @@ fn engines_announce_what_a_real_one_did() {
 #[test]
 fn haproxy_takes_servers_out_as_a_real_one_did() {
     for (done, came) in trace(include_str!("traces/haproxy.txt")) {
+        if done.starts_with("check") || done.contains("sender gone") {
+            continue;
+        }
         let mut world = world(DockersPolicy::No);
         let (server, ..) = world.servers_of(0)[0];
         let other: SiteId = "cloud".parse().unwrap();
@@ -130,6 +135,98 @@ fn haproxy_takes_servers_out_as_a_real_one_did() {
         let shown = if done.contains("map") { format!("{bits}{map}") } else { bits.to_owned() };
         assert_eq!(shown, came, "{done}");
     }
+}
+
+#[test]
+fn haproxy_carries_out_what_a_sender_left_behind_as_a_real_one_did() {
+    let mut all = trace(include_str!("traces/haproxy.txt"));
+    let (_, came) = all.find(|(done, _)| *done == "set map, sender gone, goes on").unwrap();
+    let mut world = world(DockersPolicy::No);
+    let (service, cloud): (ServiceId, SiteId) = ("api".parse().unwrap(), "cloud".parse().unwrap());
+    world.proxies[0].deaf_until = 5_000;
+    world.lie_in_socket(0, 1, BTreeMap::from([(service, cloud)]), BTreeMap::new());
+    world.pass_until(4_000);
+    assert_eq!(world.proxies[0].map.get(&service), None);
+    world.pass_until(6_000);
+    assert_eq!(world.proxies[0].map.get(&service) == Some(&cloud), came == "taken");
+}
+
+/// So far apart the ends of two ranges may be, one of 32 random moments on a loaded machine, one of all.
+const RANGES_WITHIN: Ms = 200;
+
+#[test]
+fn haproxy_changes_its_mind_when_a_real_one_did() {
+    for (done, came) in trace(include_str!("traces/haproxy.txt")) {
+        let Some(done) = done.strip_prefix("check, ") else { continue };
+        let took: Vec<Ms> = (0..200).filter_map(|number| changes_after(done, number)).collect();
+        let Some((wanted, range)) = came.split_once(' ') else {
+            assert_eq!((came, took.len()), ("never", 0), "{done}");
+            continue;
+        };
+        assert_eq!((wanted == "up", took.len()), (ends_up(done), 200), "{done}");
+        let (first, last) = range.split_once("..").unwrap();
+        let (first, last): (Ms, Ms) = (first.parse().unwrap(), last.parse().unwrap());
+        let (soonest, latest) = (*took.iter().min().unwrap(), *took.iter().max().unwrap());
+        let agree = (soonest - first).abs() <= RANGES_WITHIN && (latest - last).abs() <= RANGES_WITHIN;
+        assert!(agree, "{done}: {soonest}..{latest} in the model, {came} in HAProxy");
+    }
+}
+
+fn ends_up(done: &str) -> bool {
+    matches!(done, "started" | "goes on" | "well" | "told down")
+}
+
+/// After how long the checks of a server change their mind, if that is done `number` steps into a second.
+fn changes_after(done: &str, number: Ms) -> Option<Ms> {
+    const BEGINS: Ms = 10_000;
+    let wrong = matches!(done, "started" | "well");
+    let before = match done {
+        "goes on" => Met::Silent { until: Ms::MAX },
+        _ if wrong => Met::Wrong,
+        _ => Met::Well,
+    };
+    let at = BEGINS + number * 5;
+    let mut checks = Checks::of(0, 0, 1);
+    let after = match done {
+        "killed" | "sick" | "killed under load" => Met::Wrong,
+        "another process, dead" => {
+            checks = Checks::of(at, usize::try_from(number % 8).unwrap(), 8);
+            Met::Wrong
+        }
+        "out of maintenance, dead" => {
+            checks = Checks::new(at + number * 5);
+            Met::Wrong
+        }
+        "frozen" => Met::Silent { until: Ms::MAX },
+        _ => Met::Well,
+    };
+    let failed = Cell::new(false);
+    let meets = |when: Ms| match before {
+        _ if done == "sick for one check" && when >= at && !failed.replace(true) => Met::Wrong,
+        // What it was asked before it answers when it goes on.
+        Met::Silent { .. } if when < at => Met::Silent { until: at },
+        before if when < at => before,
+        _ => after,
+    };
+    for now in 0..at {
+        checks.advance(now, meets);
+    }
+    let was = checks.is_up();
+    match done {
+        // The next client finds out.
+        "killed under load" | "told down" => checks.mark_down(),
+        _ => {}
+    }
+    let wanted = ends_up(done);
+    if done != "told down" && was == wanted {
+        return None;
+    }
+    (at..at + 6_000)
+        .find(|now| {
+            checks.advance(*now, meets);
+            checks.is_up() == wanted
+        })
+        .map(|now| now - at)
 }
 
 mod relays {

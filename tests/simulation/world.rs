@@ -121,6 +121,7 @@ impl World {
                     check: cast.has(Quirk::Checks).then_some(DockersCheck::Healthy),
                     life: 0,
                     started: 0,
+                    stopped: 0,
                     ready: 0,
                     hangs_until: 0,
                     sick_until: 0,
