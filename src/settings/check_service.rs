@@ -42,6 +42,7 @@ pub(crate) fn services(
         let key = key.at(name);
         let mode = mode(checker, &key, raw_service);
         let host = host(checker, &key, raw_service, mode);
+        let path = path(checker, &key, raw_service, mode);
         let ready = Layers::of_service(&key.at("ready"), &raw_service.ready);
         let ready = check_probe::probe(checker, Kind::Ready, mode, host.as_deref(), &ready);
         let live = Layers::of_service(&key.at("live"), &raw_service.live);
@@ -75,7 +76,7 @@ pub(crate) fn services(
                 let maintenance_page = maintenance_page(checker, &key, raw_service, mode);
                 services.services.insert(
                     id,
-                    ServiceSettings { bind, mode, host, ready, retry_reads_after, maintenance_page },
+                    ServiceSettings { bind, mode, host, path, ready, retry_reads_after, maintenance_page },
                 );
                 ids.insert(id, key);
             }
@@ -98,6 +99,15 @@ fn host(checker: &mut Checker<'_>, key: &Key, raw: &RawService, mode: Mode) -> O
         checker.unfit(&key, "a TCP service has no host: HAProxy does not see which name a client asked for");
     }
     Some(host.to_ascii_lowercase())
+}
+
+fn path(checker: &mut Checker<'_>, key: &Key, raw: &RawService, mode: Mode) -> Option<String> {
+    let key = key.at("path");
+    let path = checker.parse(&key, raw.path.as_ref(), value::route_path)?;
+    if mode == Mode::Tcp {
+        checker.unfit(&key, "a TCP service has no path: HAProxy does not see what a client asks for");
+    }
+    Some(path)
 }
 
 fn maintenance_page(checker: &mut Checker<'_>, key: &Key, raw: &RawService, mode: Mode) -> Option<PathBuf> {
@@ -242,7 +252,7 @@ fn server(
     (policy, ServerSettings { address, maxconn, ready, live })
 }
 
-/// On one HAProxy, services share a bind only if a request's host tells them apart.
+/// On one HAProxy, services share a bind only if a request's host or path tells them apart.
 fn separate_binds(
     checker: &mut Checker<'_>,
     services: &Services,
@@ -266,9 +276,10 @@ fn separate_binds(
             together.then_some((*other, wrong, why))
         });
         if let Some((other, wrong, why)) = clash {
+            let first = keys.get(&other).map_or_else(String::new, |first| format!(" ({})", first.at(wrong)));
             checker.unfit(
                 &key.at(wrong),
-                format!("the services {other} and {id} are both on {}: {why}", service.bind),
+                format!("the services {other}{first} and {id} are both on {}: {why}", service.bind),
             );
         }
         others.push(*id);
@@ -289,5 +300,7 @@ fn clash(a: &ServiceSettings, b: &ServiceSettings) -> Option<(&'static str, &'st
     if a.mode == Mode::Tcp || b.mode == Mode::Tcp {
         return Some(("bind", "a TCP service needs a port of its own"));
     }
-    (a.host == b.host).then_some(("host", "give them different hosts, or different ports"))
+    let same = a.host == b.host && a.path == b.path;
+    let key = if a.path.is_some() { "path" } else { "host" };
+    same.then_some((key, "for the same requests; give them different hosts, paths or ports"))
 }

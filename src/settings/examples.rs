@@ -179,6 +179,7 @@ fn service(key: &str) -> Option<&'static str> {
         "bind" => r#"bind = "*:8080""#,
         "mode" => r#"mode = "http""#,
         "host" => r#"host = "api.example.com""#,
+        "path" => r#"path = "/api""#,
         "prefer" => r#"prefer = ["onprem", "cloud"]"#,
         "proxies" => r#"proxies = ["haproxy-server"]"#,
         "stateful" => "stateful = true",

@@ -291,8 +291,8 @@ pub struct ProxyTimeouts {
     pub server: Span,
 }
 
-/// What HAProxy must know of one service. Services that share a bind are HTTP and have different hosts, of which one may
-/// be none.
+/// What HAProxy must know of one service. Services that share a bind are HTTP and differ in host or path, each of which may be
+/// none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// Where clients reach it.
@@ -301,6 +301,8 @@ pub struct ServiceSettings {
     pub mode: Mode,
     /// The host name that asks for it, in lower case. None: every one.
     pub host: Option<String>,
+    /// The path that asks for it, and all that is below: `/api`, whole segments. None: every one.
+    pub path: Option<String>,
     /// The probe that moves traffic, without the servers' own deviations: HAProxy's check is the same for a whole pool.
     pub ready: ProbeSettings,
     /// How long HAProxy waits for the answer to a GET, HEAD or OPTIONS before it asks another server. None: as long as

@@ -195,6 +195,7 @@ pub(crate) struct RawService {
     pub(crate) bind: Option<String>,
     pub(crate) mode: Option<String>,
     pub(crate) host: Option<String>,
+    pub(crate) path: Option<String>,
     pub(crate) prefer: Option<Vec<String>>,
     pub(crate) proxies: Option<Vec<String>>,
     pub(crate) stateful: Option<bool>,

@@ -192,7 +192,7 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
         (
             "an unknown key",
             smallest("bind", "bimd"),
-            "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, mode, host, \
+            "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, mode, host, path, \
              prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, maintenance_page, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
         ),
         (
@@ -448,7 +448,7 @@ fn what_hangs_on_a_mistake_is_not_a_second_mistake() {
 }
 
 #[test]
-fn services_share_a_bind_only_by_host() {
+fn services_share_a_bind_only_by_host_and_path() {
     let second = |keys: &str| {
         format!(
             "{SMALLEST}\n[services.web]\n{keys}\n[services.web.servers.w]\nsite = \"onprem\"\naddress = \"w:80\"\n"
@@ -457,15 +457,24 @@ fn services_share_a_bind_only_by_host() {
     let refused = [
         (
             "bind = \"*:8080\"",
-            "services.web.host: the services api and web are both on *:8080: give them different hosts",
+            "services.web.host: the services api (services.api.host) and web are both on *:8080: for the same requests; give \
+             them different hosts, paths or ports",
+        ),
+        (
+            "bind = \"*:8081\"\npath = \"/web/\"",
+            "services.web.path: \"/web/\" ends with '/'; leave that out: all below is meant; write for example path = \"/api\"",
+        ),
+        (
+            "bind = \"*:8081\"\nmode = \"tcp\"\npath = \"/web\"",
+            "services.web.path: a TCP service has no path",
         ),
         (
             "bind = \"*:8080\"\nmode = \"tcp\"",
-            "services.web.bind: the services api and web are both on *:8080: a TCP service",
+            "services.web.bind: the services api (services.api.bind) and web are both on *:8080: a TCP service",
         ),
         (
             "bind = \"127.0.0.1:8080\"",
-            "services.web.bind: the services api and web are both on 127.0.0.1:8080: one of",
+            "services.web.bind: the services api (services.api.bind) and web are both on 127.0.0.1:8080: one of",
         ),
     ];
     for (keys, expected) in refused {
@@ -473,7 +482,30 @@ fn services_share_a_bind_only_by_host() {
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert!(problems[0].contains(expected), "{}", problems[0]);
     }
-    for keys in ["bind = \"*:8080\"\nhost = \"web.example\"", "bind = \"*:8081\"", "bind = \"[::1]:8080\""] {
+    let both = |web: &str| {
+        let text = second(&format!("bind = \"*:8080\"\n{web}"));
+        Site::with(&text.replacen(
+            "bind = \"*:8080\"",
+            "bind = \"*:8080\"\nhost = \"a.b\"\npath = \"/shop\"",
+            1,
+        ))
+    };
+    let problems = both("host = \"A.B\"\npath = \"/shop\"").problems();
+    assert!(
+        problems.len() == 1
+            && problems[0]
+                .contains("services.web.path: the services api (services.api.path) and web are both on"),
+        "{problems:#?}"
+    );
+    for web in ["host = \"a.b\"", "path = \"/shop\"", "host = \"a.b\"\npath = \"/Shop\""] {
+        both(web).settings();
+    }
+    for keys in [
+        "bind = \"*:8080\"\nhost = \"web.example\"",
+        "bind = \"*:8080\"\npath = \"/web\"",
+        "bind = \"*:8081\"",
+        "bind = \"[::1]:8080\"",
+    ] {
         Site::with(&second(keys)).settings();
     }
     let apart = "proxies = [\"other\"]\nbind = \"*:8080\"";

@@ -242,6 +242,31 @@ pub(crate) fn container(text: &str) -> Result<ContainerName, String> {
     Ok(ContainerName(name.to_owned()))
 }
 
+/// The beginning of a URL's path, in whole segments.
+pub(crate) fn route_path(text: &str) -> Result<String, String> {
+    let segments = || text.split('/').skip(1);
+    let legal = |c: char| c.is_ascii_alphanumeric() || "/_.~-".contains(c);
+    match () {
+        () if text.contains("://") => Err(format!("{text:?} is a URL; only its path belongs here")),
+        () if text.len() > TEXT_MAX => {
+            Err(format!("a path has at most {TEXT_MAX} bytes, this one has {}", text.len()))
+        }
+        () if !text.starts_with('/') => Err(format!("{text:?} does not begin with '/'")),
+        () if text == "/" => Err("\"/\" is every path; leave the key out for that".to_owned()),
+        () if text.ends_with('/') => {
+            Err(format!("{text:?} ends with '/'; leave that out: all below is meant"))
+        }
+        () if !text.chars().all(legal) => {
+            Err(format!("{text:?} has more than letters, digits, '/', '_', '.', '~' and '-'"))
+        }
+        // Clients resolve these before they ask.
+        () if segments().any(|segment| matches!(segment, "" | "." | "..")) => {
+            Err(format!("{text:?} has an empty segment, or one that is '.' or '..'"))
+        }
+        () => Ok(text.to_owned()),
+    }
+}
+
 /// The path of a URL, perhaps with a query.
 pub(crate) fn url_path(text: &str) -> Result<String, String> {
     if text.contains("://") {

@@ -147,6 +147,7 @@ fn service_model(
         },
         bind: service.bind.to_string(),
         host: service.host.clone(),
+        path: service.path.clone(),
         pools: policy.prefer.iter().map(pool).collect::<Result<_, _>>()?,
         check: check_model(&service.ready),
         stateful: policy.stateful,

@@ -273,6 +273,7 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
             mode: Mode::Http,
             bind: format!("127.0.0.1:{port}"),
             host: None,
+            path: None,
             pools: vec![pool("onprem", onprem), pool("cloud", cloud)],
             check: CheckModel {
                 http: Some(HttpCheck { path: "/health".into(), host: "api".into(), status: "200".into() }),
@@ -423,16 +424,30 @@ impl KeepAlive {
 
 /// One GET over a connection of its own.
 pub(crate) async fn get(port: u16) -> Result<String, String> {
+    get_of(port, "api", "/").await
+}
+
+/// The same, of a host and a path.
+pub(crate) async fn get_of(port: u16, host: &str, path: &str) -> Result<String, String> {
     let once = async {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
-        exchange(&mut BufReader::new(stream)).await
+        exchange_of(&mut BufReader::new(stream), host, path).await
     };
     timeout(CLIENT_TIMEOUT, once).await.map_err(|_| "no answer in 2 s")?.map(|(site, _)| site)
 }
 
 async fn exchange(stream: &mut BufReader<TcpStream>) -> Result<(String, bool), String> {
+    exchange_of(stream, "api", "/").await
+}
+
+async fn exchange_of(
+    stream: &mut BufReader<TcpStream>,
+    host: &str,
+    path: &str,
+) -> Result<(String, bool), String> {
     let text = |error: std::io::Error| error.to_string();
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.map_err(text)?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(text)?;
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await.map_err(text)? == 0 {

@@ -8,3 +8,4 @@ mod reconcile;
 mod rescue;
 mod servers;
 mod switch;
+mod template;

@@ -4,6 +4,7 @@ use super::super::ident::{Ident, IdentError, MapPath};
 use super::super::naming;
 use super::{HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, TemplateError};
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ struct Frontend<'a> {
 struct Route<'a> {
     service: &'a Ident,
     host: Option<String>,
+    path: Option<&'a str>,
     default_backend: Ident,
 }
 
@@ -181,7 +183,7 @@ fn frontends(services: &[ServiceModel]) -> Result<Vec<Frontend<'_>>, TemplateErr
     by_bind.into_values().map(frontend).collect()
 }
 
-fn frontend(services: Vec<&ServiceModel>) -> Result<Frontend<'_>, TemplateError> {
+fn frontend<'a>(services: Vec<&'a ServiceModel>) -> Result<Frontend<'a>, TemplateError> {
     let first = services[0];
     let clash = |second: &ServiceModel, why| TemplateError::Bind {
         first: first.name.clone(),
@@ -189,31 +191,29 @@ fn frontend(services: Vec<&ServiceModel>) -> Result<Frontend<'_>, TemplateError>
         bind: first.bind.clone(),
         why,
     };
-    let mut hosts = BTreeSet::new();
+    let mut asked_for = BTreeSet::new();
     for service in &services {
         if services.len() > 1 && service.mode == Mode::Tcp {
             return Err(clash(service, "a TCP service needs a bind of its own"));
         }
-        if !hosts.insert(service.host.as_deref().map(str::to_ascii_lowercase)) {
-            return Err(clash(service, "at most one of them may have this host, or none"));
+        if !asked_for.insert((service.host.as_deref().map(str::to_ascii_lowercase), &service.path)) {
+            return Err(clash(service, "at most one of them may have this host and path, or none"));
         }
     }
-    let route = |service: &&'_ ServiceModel| Ok((preferred(service)?, service.host.is_none()));
-    let defaults: Vec<(Ident, bool)> = services.iter().map(route).collect::<Result<_, TemplateError>>()?;
-    let default_backend =
-        defaults.iter().find(|(_, default)| *default).map_or("be_unrouted", |(backend, _)| backend.as_str());
-    let default_backend = default_backend.to_owned();
-    let mut routes: Vec<Route<'_>> = services
-        .iter()
-        .zip(defaults)
-        .map(|(service, (default_backend, _))| Route {
+    let route = |service: &&'a ServiceModel| {
+        Ok(Route {
             service: &service.name,
             host: service.host.as_deref().map(str::to_ascii_lowercase),
-            default_backend,
+            path: service.path.as_deref(),
+            default_backend: preferred(service)?,
         })
-        .collect();
-    // The first rule that applies wins, so the one without a host comes last.
-    routes.sort_by_key(|route| route.host.is_none());
+    };
+    let mut routes: Vec<Route<'_>> = services.iter().map(route).collect::<Result<_, TemplateError>>()?;
+    // The first rule that applies wins: those with a host come first, and of them that with the longest path, which asks for
+    // the least.
+    routes.sort_by_key(|route| (route.host.is_none(), Reverse(route.path.map_or(0, str::len))));
+    let rest = routes.iter().find(|route| route.host.is_none() && route.path.is_none());
+    let default_backend = rest.map_or("be_unrouted", |route| route.default_backend.as_str()).to_owned();
     Ok(Frontend {
         name: format!("fe__{}", first.name),
         mode: first.mode,

@@ -93,6 +93,10 @@ pub struct ServiceModel {
     pub bind: String,
     /// Of several services on one bind: the host name that asks for this one. None: what no other host matches.
     pub host: Option<String>,
+    /// The path that asks for it, with all that is below: `/api` is also `/api/x`, and not `/apix`. None: every path that
+    /// no other service of the same host has.
+    #[serde(default)]
+    pub path: Option<String>,
     /// Its pools, the preferred one first.
     pub pools: Vec<PoolModel>,
     /// How HAProxy checks its servers.
@@ -189,6 +193,9 @@ impl ServiceModel {
         if let Some(name) = &self.host {
             host("host", name)?;
         }
+        if let Some(prefix) = &self.path {
+            route_path(prefix)?;
+        }
         if self.pools.is_empty() || self.pools.iter().any(|pool| pool.servers.is_empty()) {
             return Err(TemplateError::NoServer(self.name.clone()));
         }
@@ -238,6 +245,15 @@ fn path(what: &'static str, value: &str) -> Result<(), TemplateError> {
     } else {
         Err(bad(what, value, "it must be an absolute path of letters, digits, '_', '.', '-'"))
     }
+}
+
+fn route_path(value: &str) -> Result<(), TemplateError> {
+    let mut segments = value.split('/');
+    let good = segments.next() == Some("")
+        && segments.all(|segment| {
+            !segment.is_empty() && segment.chars().all(|c| c.is_ascii_alphanumeric() || "_.~-".contains(c))
+        });
+    if good { Ok(()) } else { Err(bad("path", value, "write it like /api/v1")) }
 }
 
 fn socket(value: &str) -> Result<(), TemplateError> {

@@ -19,6 +19,7 @@ fn service(name: &str, bind: &str, pools: Vec<PoolModel>) -> ServiceModel {
         mode: Mode::Http,
         bind: bind.into(),
         host: None,
+        path: None,
         pools,
         check: CheckModel {
             http: Some(HttpCheck { path: "/health".into(), host: name.into(), status: "200".into() }),
@@ -199,6 +200,46 @@ fn services_on_one_bind_are_told_apart_by_host() {
 }
 
 #[test]
+fn of_several_services_the_one_that_asks_for_the_least_comes_first() {
+    let mut model = demo();
+    let asking = [
+        ("shop", None, Some("/shop")),
+        ("web", Some("web.example"), None),
+        ("cart", None, Some("/shop/cart")),
+        ("web-api", Some("web.example"), Some("/api")),
+    ];
+    for (name, host, path) in asking {
+        let mut service = model.services[0].clone();
+        service.name = ident(name);
+        (service.host, service.path) = (host.map(str::to_owned), path.map(str::to_owned));
+        model.services.push(service);
+    }
+    let rendered = text(&model);
+    let rules: Vec<String> = rendered
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("use_backend %[str("))
+        .map(|line| line.replace(",map_str(/etc/haproxy/maps/routes.map,", " ").replace("__onprem)]", ""))
+        .collect();
+    let web = "{ req.hdr(host),host_only,lower -m str web.example }";
+    assert_eq!(
+        rules,
+        [
+            format!("web-api) web-api if {web} {{ path,concat(/) -m beg /api/ }}"),
+            format!("web) web if {web}"),
+            "cart) cart if { path,concat(/) -m beg /shop/cart/ }".to_owned(),
+            "shop) shop if { path,concat(/) -m beg /shop/ }".to_owned(),
+            "api) api".to_owned(),
+        ]
+    );
+    assert!(rendered.contains("\n    default_backend api__onprem\n"));
+    model.services[0].path = Some("/api".to_owned());
+    assert!(text(&model).contains("\n    default_backend be_unrouted\n"), "other paths are nobody's");
+    model.services[1].path = Some("/api".to_owned());
+    let error = render(&model, DEFAULT_TEMPLATE).unwrap_err();
+    assert!(matches!(error, TemplateError::Bind { .. }), "{error}");
+}
+
+#[test]
 fn a_tcp_service_has_no_http_options() {
     let mut model = demo();
     model.services[0].mode = Mode::Tcp;
@@ -213,11 +254,13 @@ fn a_tcp_service_has_no_http_options() {
 #[test]
 fn values_that_could_inject_a_directive_are_refused_by_name() {
     type Change = fn(&mut Model);
-    let cases: [(&str, Change); 12] = [
+    let cases: [(&str, Change); 14] = [
         ("bind", |m| m.services[0].bind = "*:8080\n    acl x".into()),
         ("bind", |m| m.services[0].bind = "*".into()),
         ("bind", |m| m.services[0].bind = "*:0".into()),
         ("host", |m| m.services[0].host = Some("a b".into())),
+        ("path", |m| m.services[0].path = Some("/a b".into())),
+        ("path", |m| m.services[0].path = Some("/a/".into())),
         ("server address", |m| m.services[0].pools[0].servers[0].address = "a:1 backup".into()),
         ("check path", |m| m.services[0].check.http.as_mut().unwrap().path = "/a b".into()),
         ("check status", |m| m.services[0].check.http.as_mut().unwrap().status = "2xx".into()),
