@@ -23,6 +23,7 @@ mod check_journal;
 mod check_probe;
 mod check_proxy;
 mod check_service;
+mod check_tls;
 mod checker;
 mod examples;
 mod key;
@@ -45,7 +46,7 @@ pub use model::{
     Address, AlertmanagerAuth, AlertmanagerSettings, Bind, Check, ConfigMode, EngineAddress, EngineSettings,
     HttpCheck, JournalSettings, LogFormat, LogLevel, LogSettings, MailSettings, Mode, Observe, ProbeSettings,
     ProxySettings, ProxySocket, ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme, ServerSettings,
-    ServiceSettings, Settings, StatusSet,
+    ServiceSettings, Settings, StatusSet, TlsSettings, TlsVersion,
 };
 pub use problem::{Place, Problem, Problems};
 pub use source::Fingerprint;

@@ -4,6 +4,7 @@ use super::check_engine::Engines;
 use super::check_failover;
 use super::check_probe::{self, Kind, Layers};
 use super::check_proxy;
+use super::check_tls;
 use super::checker::{Checker, list};
 use super::key::Key;
 use super::limits;
@@ -70,19 +71,30 @@ pub(crate) fn services(
                 settings.into_iter().map(|(name, server)| (ServerId { service: id, server: name }, server)),
             );
             if let Some(bind) = bind {
+                let tls = check_tls::tls(checker, &key.at("tls"), raw_service.tls.as_ref(), mode);
                 let retry_reads_after = raw_service.retry_reads_after.as_ref().map(|raw| {
                     checker.span(&key.at("retry_reads_after"), Some(raw), &limits::RETRY_READS_AFTER)
                 });
                 let maintenance_page = maintenance_page(checker, &key, raw_service, mode);
                 services.services.insert(
                     id,
-                    ServiceSettings { bind, mode, host, path, ready, retry_reads_after, maintenance_page },
+                    ServiceSettings {
+                        bind,
+                        tls,
+                        mode,
+                        host,
+                        path,
+                        ready,
+                        retry_reads_after,
+                        maintenance_page,
+                    },
                 );
                 ids.insert(id, key);
             }
         }
     }
     separate_binds(checker, &services, proxies, &ids);
+    check_tls::redirections(checker, &services, proxies, &ids);
     check_failover::groups(checker, &services.policies, &ids);
     services
 }
@@ -299,6 +311,9 @@ fn clash(a: &ServiceSettings, b: &ServiceSettings) -> Option<(&'static str, &'st
     }
     if a.mode == Mode::Tcp || b.mode == Mode::Tcp {
         return Some(("bind", "a TCP service needs a port of its own"));
+    }
+    if a.tls != b.tls {
+        return Some(("tls", "clients there either speak TLS or do not: write the same tls for both"));
     }
     let same = a.host == b.host && a.path == b.path;
     let key = if a.path.is_some() { "path" } else { "host" };

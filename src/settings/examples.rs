@@ -43,6 +43,7 @@ pub(crate) fn of(key: &Key) -> Option<&'static str> {
         ["proxies", _, key] => proxy(key)?,
         ["services"] | ["services", _] => "[services.api]",
         ["services", _, "ready" | "live", key] => probe(key)?,
+        ["services", _, "tls", key] => tls(key)?,
         ["services", _, "failback", key] => failback(key)?,
         ["services", _, "flapping", key] => flapping(key)?,
         ["services", _, "servers"] | ["services", _, "servers", _] => "[services.api.servers.api-onprem]",
@@ -180,6 +181,7 @@ fn service(key: &str) -> Option<&'static str> {
         "mode" => r#"mode = "http""#,
         "host" => r#"host = "api.example.com""#,
         "path" => r#"path = "/api""#,
+        "tls" => r#"tls = { certificates = "/etc/haproxy/certs" }"#,
         "prefer" => r#"prefer = ["onprem", "cloud"]"#,
         "proxies" => r#"proxies = ["haproxy-server"]"#,
         "stateful" => "stateful = true",
@@ -194,6 +196,15 @@ fn service(key: &str) -> Option<&'static str> {
         "ready" => r#"ready = { path = "/health" }"#,
         "live" => r#"live = { path = "/live" }"#,
         "failback" => r#"failback = { after = "60s" }"#,
+        _ => return None,
+    })
+}
+
+fn tls(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "certificates" => r#"certificates = "/etc/haproxy/certs""#,
+        "min_version" => r#"min_version = "TLSv1.2""#,
+        "redirect_from" => r#"redirect_from = "*:80""#,
         _ => return None,
     })
 }

@@ -291,12 +291,14 @@ pub struct ProxyTimeouts {
     pub server: Span,
 }
 
-/// What HAProxy must know of one service. Services that share a bind are HTTP and differ in host or path, each of which may be
-/// none.
+/// What HAProxy must know of one service. Services that share a bind are HTTP, have the same TLS and differ in host or path, each
+/// of which may be none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// Where clients reach it.
     pub bind: Bind,
+    /// The TLS that HAProxy ends there.
+    pub tls: Option<TlsSettings>,
     /// Requests or connections.
     pub mode: Mode,
     /// The host name that asks for it, in lower case. None: every one.
@@ -319,6 +321,36 @@ pub enum Mode {
     Http,
     /// Connections.
     Tcp,
+}
+
+/// How clients speak TLS with HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// As HAProxy sees it: a file with a certificate, its chain and its key, or a directory of such files.
+    pub certificates: PathBuf,
+    /// Clients that speak older ones only are refused.
+    pub min_version: TlsVersion,
+    /// A bind in the clear, where clients are sent to this one. Nobody else's.
+    pub redirect_from: Option<Bind>,
+}
+
+/// A version of TLS. What is older is broken (RFC 8996).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+impl TlsVersion {
+    /// As HAProxy's `ssl-min-ver` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TlsVersion::V1_2 => "TLSv1.2",
+            TlsVersion::V1_3 => "TLSv1.3",
+        }
+    }
 }
 
 /// How one server is reached and probed. Its site and container are in the policy.

@@ -193,6 +193,7 @@ pub(crate) struct RawTimeouts {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawService {
     pub(crate) bind: Option<String>,
+    pub(crate) tls: Option<RawTls>,
     pub(crate) mode: Option<String>,
     pub(crate) host: Option<String>,
     pub(crate) path: Option<String>,
@@ -211,6 +212,15 @@ pub(crate) struct RawService {
     pub(crate) live: RawProbe,
     pub(crate) failback: RawFailback,
     pub(crate) servers: BTreeMap<String, RawServer>,
+}
+
+/// `[services.NAME.tls]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTls {
+    pub(crate) certificates: Option<String>,
+    pub(crate) min_version: Option<String>,
+    pub(crate) redirect_from: Option<String>,
 }
 
 /// `[services.NAME.failback]`

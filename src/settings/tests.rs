@@ -192,7 +192,7 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
         (
             "an unknown key",
             smallest("bind", "bimd"),
-            "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, mode, host, path, \
+            "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, tls, mode, host, path, \
              prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, maintenance_page, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
         ),
         (
@@ -392,6 +392,27 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
             "supervisor.toml:6: services.api.ready.fast_interval: 2 s is longer than interval (1 s)",
         ),
         (
+            "TLS without certificates",
+            service("tls = {}"),
+            "supervisor.toml:6: services.api.tls.certificates: is missing: where does HAProxy find its certificates?; write for \
+             example certificates = \"/etc/haproxy/certs\"",
+        ),
+        (
+            "a version of TLS that is broken",
+            service("tls = { certificates = \"/certs\", min_version = \"TLSv1.1\" }"),
+            "supervisor.toml:6: services.api.tls.min_version: \"TLSv1.1\" is unknown; it is \"TLSv1.2\" or \"TLSv1.3\"",
+        ),
+        (
+            "certificates that HAProxy's configuration cannot name",
+            service("tls = { certificates = \"/a b\" }"),
+            "supervisor.toml:6: services.api.tls.certificates: HAProxy's configuration takes letters",
+        ),
+        (
+            "a redirection for connections",
+            service("mode = \"tcp\"\ntls = { certificates = \"/certs\", redirect_from = \"*:80\" }"),
+            "supervisor.toml:7: services.api.tls.redirect_from: a TCP service has no redirections",
+        ),
+        (
             "an engine's address",
             format!("{SMALLEST}[engines.local]\naddress = \"ssh://root@host\"\n"),
             "supervisor.toml:18: engines.local.address: ssh:// is not spoken",
@@ -473,6 +494,19 @@ fn services_share_a_bind_only_by_host_and_path() {
             "services.web.bind: the services api (services.api.bind) and web are both on *:8080: a TCP service",
         ),
         (
+            "bind = \"*:8080\"\nhost = \"web.example\"\ntls = { certificates = \"/certs\" }",
+            "services.web.tls: the services api (services.api.tls) and web are both on *:8080: clients there either speak TLS \
+             or do not",
+        ),
+        (
+            "bind = \"*:443\"\ntls = { certificates = \"/certs\", redirect_from = \"127.0.0.1:8080\" }",
+            "services.web.tls.redirect_from: 127.0.0.1:8080 overlaps *:8080, which is the bind of the service api",
+        ),
+        (
+            "bind = \"*:443\"\ntls = { certificates = \"/certs\", redirect_from = \"*:443\" }",
+            "services.web.tls.redirect_from: *:443 is the bind of the service web",
+        ),
+        (
             "bind = \"127.0.0.1:8080\"",
             "services.web.bind: the services api (services.api.bind) and web are both on 127.0.0.1:8080: one of",
         ),
@@ -513,6 +547,28 @@ fn services_share_a_bind_only_by_host_and_path() {
                  master_socket = \"/o/ms\"\nadmin_socket = \"/o/as\"\n";
     let api = service("proxies = [\"haproxy-server\"]");
     Site::with(&second(apart).replace(SMALLEST, &format!("{api}\n{other}"))).settings();
+}
+
+#[test]
+fn a_bind_that_redirects_leads_to_one_place() {
+    let secure = |name: &str, bind: &str, from: &str| {
+        format!(
+            "[services.{name}]\nbind = \"{bind}\"\nhost = \"{name}.example\"\n\
+             tls = {{ certificates = \"/certs\", redirect_from = \"{from}\" }}\n\
+             [services.{name}.servers.s]\nsite = \"onprem\"\naddress = \"s:80\"\n"
+        )
+    };
+    let with = |one: String, other: String| Site::with(&format!("{SMALLEST}\n{one}{other}"));
+    let same = with(secure("web", "*:443", "*:80"), secure("www", "*:443", "*:80")).settings();
+    assert_eq!(same.services[&"web".parse().unwrap()].tls, same.services[&"www".parse().unwrap()].tls);
+    assert_eq!(same.services[&"web".parse().unwrap()].tls.as_ref().unwrap().min_version, TlsVersion::V1_2);
+    let problems = with(secure("web", "*:443", "*:80"), secure("www", "*:444", "*:80")).problems();
+    assert!(
+        problems.len() == 1
+            && problems[0]
+                .contains("services.www.tls.redirect_from: *:80 leads to *:443 already, for the service web"),
+        "{problems:#?}"
+    );
 }
 
 #[test]

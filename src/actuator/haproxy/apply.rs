@@ -17,12 +17,12 @@ mod reload;
 
 use super::binds;
 use super::command::Command;
+use super::complaint::complaint;
 use super::files::{self, FileError};
 use super::handoff::Handoff;
 use super::last_good;
 use super::reply::Info;
 use super::runtime::{Runtime, RuntimeError, Worker};
-use super::secrets::without_secrets;
 use super::server_state;
 use super::template::Rendered;
 use super::validate::{Validate, ValidateError, Validation};
@@ -165,8 +165,8 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     }
     let started = Instant::now();
     let reloaded = match reload(target, &before, &live, rendered).await {
-        Reloaded::Failed(said) => Reloaded::Failed(without_secrets(&rendered.text, &said)),
-        Reloaded::Unknown(said) => Reloaded::Unknown(without_secrets(&rendered.text, &said)),
+        Reloaded::Failed(said) => Reloaded::Failed(complaint(&rendered.text, &said)),
+        Reloaded::Unknown(said) => Reloaded::Unknown(complaint(&rendered.text, &said)),
         reloaded @ (Reloaded::Loaded(_) | Reloaded::NotSent(_)) => reloaded,
     };
     drop(reloading);
@@ -239,7 +239,7 @@ async fn validated(target: &Target, rendered: &Rendered) -> Result<Result<Candid
         path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     };
     let named = |said: String| {
-        without_secrets(&rendered.text, &said.replace(&name(file.path()), &name(&target.config_file)))
+        complaint(&rendered.text, &said.replace(&name(file.path()), &name(&target.config_file)))
     };
     Ok(match verdict {
         Validation::Accepted { warnings } => {

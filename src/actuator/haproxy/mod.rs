@@ -53,6 +53,7 @@ mod apply;
 mod binds;
 mod client;
 mod command;
+mod complaint;
 mod difference;
 pub mod doctor;
 mod evacuate;

@@ -7,7 +7,7 @@ use super::ident::{Ident, IdentError};
 use super::reconcile::Driver;
 use super::runtime::Runtime;
 use super::template::{
-    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts,
+    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts, TlsModel,
 };
 use super::validate::Validate;
 use crate::domain::policy::ServicePolicy;
@@ -15,6 +15,7 @@ use crate::domain::time::{Boot, Span};
 use crate::domain::{ProxyId, ServerId, ServiceId, SiteId};
 use crate::settings::{
     self, Check, ConfigMode, Observe, ProbeSettings, ProxySettings, ProxySocket, ServiceSettings, Settings,
+    TlsSettings,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -146,6 +147,7 @@ fn service_model(
             settings::Mode::Tcp => Mode::Tcp,
         },
         bind: service.bind.to_string(),
+        tls: service.tls.as_ref().map(tls_model),
         host: service.host.clone(),
         path: service.path.clone(),
         pools: policy.prefer.iter().map(pool).collect::<Result<_, _>>()?,
@@ -156,6 +158,14 @@ fn service_model(
         slow_start: policy.slow_start.duration(),
         maintenance_page: service.maintenance_page.as_ref().map(|path| path.display().to_string()),
     })
+}
+
+fn tls_model(tls: &TlsSettings) -> TlsModel {
+    TlsModel {
+        certificates: path_text(&tls.certificates),
+        min_version: tls.min_version.as_str().to_owned(),
+        redirect_from: tls.redirect_from.map(|bind| bind.to_string()),
+    }
 }
 
 fn pool_model(

@@ -12,7 +12,7 @@ mod model;
 mod revision;
 
 pub use model::{
-    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts,
+    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts, TlsModel,
 };
 pub use revision::{parse_description, revision};
 

@@ -219,6 +219,18 @@ async fn what_haproxy_would_not_load_is_told_with_its_own_words() {
     std::fs::write(&template, "global\n  {{ proxy.nothing }}\n").unwrap();
     only(&world, &["template error", ":2:", "proxy.nothing"], 2).await;
 
+    let certificates = world.path("certs.pem");
+    let with_tls = format!("[services.api]\ntls = {{ certificates = \"{}\" }}", certificates.display());
+    world.write(&settings.replace("[services.api]", &with_tls));
+    let (all, code) = wrong(&world);
+    assert!(
+        code == 2
+            && all.iter().any(|line| line.contains("haproxy_check error")
+                && line.contains("certs.pem")
+                && line.contains("where services.api.tls.certificates says")),
+        "{all:#?}"
+    );
+
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     world.write(

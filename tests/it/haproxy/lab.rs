@@ -272,6 +272,7 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
             name: ident("api"),
             mode: Mode::Http,
             bind: format!("127.0.0.1:{port}"),
+            tls: None,
             host: None,
             path: None,
             pools: vec![pool("onprem", onprem), pool("cloud", cloud)],

@@ -1,8 +1,10 @@
 //! What the template makes of the settings, in a HAProxy that serves: who gets which request.
 
-use super::lab::{Lab, get_of, ident, until};
-use supervisor::actuator::haproxy::template::Model;
-use supervisor::actuator::haproxy::{LocalBinary, Validate, Validation};
+use super::lab::{Lab, free_port, get_of, ident, until};
+use std::path::Path;
+use std::time::Duration;
+use supervisor::actuator::haproxy::template::{Model, TlsModel};
+use supervisor::actuator::haproxy::{BindCheck, LocalBinary, Outcome, Stage, Validate, Validation, apply};
 
 /// HAProxy's binary has nothing to say against what the lab runs.
 async fn accepted_without_a_warning(lab: &Lab) {
@@ -49,4 +51,98 @@ async fn host_and_path_say_who_answers() {
         let answers = async || get_of(lab.port, host, path).await.as_deref() == Ok(site);
         until(&format!("{site} answers {host}{path}"), answers).await;
     }
+}
+
+/// A certificate for web.example that vouches for itself, with its key, as HAProxy reads them; and the certificate alone.
+pub(crate) fn certificate(into: &Path) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("openssl")
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -days 2".split(' '))
+        .args(["-subj", "/CN=web.example", "-addext", "subjectAltName=DNS:web.example"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    std::fs::write(into, [read("cert.pem"), read("key.pem")].concat()).unwrap();
+    read("cert.pem")
+}
+
+/// A client that trusts `authority`, finds web.example at this machine, and follows no redirection.
+pub(crate) fn browser(authority: &[u8], port: u16) -> reqwest::Client {
+    let authority = reqwest::Certificate::from_pem(authority).unwrap();
+    reqwest::Client::builder()
+        .tls_certs_only([authority])
+        .resolve("web.example", ([127, 0, 0, 1], port).into())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(Duration::from_secs(5)) // A client that waits longer hides a hang.
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn haproxy_ends_tls_with_the_certificate_of_the_settings_and_leads_there_from_a_plain_bind() {
+    let plain = free_port();
+    let mut authority = Vec::new();
+    let lab = Lab::start(|model| {
+        // The lab's directory is where the map is.
+        let certificates = Path::new(&model.proxy.state_file).with_file_name("certs");
+        std::fs::create_dir(&certificates).unwrap();
+        authority = certificate(&certificates.join("web.pem"));
+        model.services[0].tls = Some(TlsModel {
+            certificates: certificates.display().to_string(),
+            min_version: "TLSv1.2".into(),
+            redirect_from: Some(format!("127.0.0.1:{plain}")),
+        });
+    })
+    .await;
+    accepted_without_a_warning(&lab).await;
+    let (secure, clear) = (browser(&authority, lab.port), browser(&authority, plain));
+    let url = format!("https://web.example:{}/x?y=1", lab.port);
+    until("onprem answers over TLS", async || match secure.get(&url).send().await {
+        Ok(answer) => answer.text().await.is_ok_and(|text| text == "onprem"),
+        Err(_) => false,
+    })
+    .await;
+    let sent = clear.post(format!("http://web.example:{plain}/x?y=1")).body("z").send().await.unwrap();
+    assert_eq!((sent.status().as_u16(), sent.headers()["location"].to_str().unwrap()), (308, url.as_str()));
+    // Who speaks in the clear where TLS is expected gets nothing.
+    assert!(get_of(lab.port, "web.example", "/").await.is_err());
+}
+
+#[tokio::test]
+async fn certificates_that_are_missing_are_told_by_their_key_before_anything_is_touched() {
+    let lab = Lab::start(|_| {}).await;
+    let (text, pid) =
+        (std::fs::read_to_string(lab.config_file()).unwrap(), lab.runtime().info().await.unwrap().pid);
+    let certificates = lab.dir.path().join("certs.pem");
+    let new = lab.rendered(|model| {
+        model.services[0].tls = Some(TlsModel {
+            certificates: certificates.display().to_string(),
+            min_version: "TLSv1.3".into(),
+            redirect_from: None,
+        });
+    });
+    let target = lab.target(BindCheck::Local);
+    let refused = async || {
+        let outcome = apply(&target, &new).await.unwrap();
+        let Outcome::Rejected { stage: Stage::Validation, message } = outcome else { panic!("{outcome:?}") };
+        assert!(message.contains("services.api.tls.certificates"), "{message}");
+        assert_eq!(std::fs::read_to_string(lab.config_file()).unwrap(), text);
+        assert_eq!((lab.runtime().info().await.unwrap().pid, lab.site().await.as_str()), (pid, "onprem"));
+        message
+    };
+    let message = refused().await;
+    assert!(message.contains("certs.pem") && message.contains("No such file"), "{message}");
+    // Without its key it is of no use.
+    let authority = certificate(&certificates);
+    std::fs::write(&certificates, &authority).unwrap();
+    assert!(refused().await.contains("Private Key"));
+    let authority = certificate(&certificates);
+    let outcome = apply(&target, &new).await.unwrap();
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    let answer = browser(&authority, lab.port).get(format!("https://web.example:{}/", lab.port)).send().await;
+    assert_eq!(answer.unwrap().text().await.unwrap(), "onprem");
 }

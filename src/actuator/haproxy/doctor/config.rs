@@ -2,8 +2,8 @@
 
 use super::super::apply::BindCheck;
 use super::super::binds;
+use super::super::complaint::{bad_certificates, complaint};
 use super::super::files::read_if_there;
-use super::super::secrets::without_secrets;
 use super::super::template::{Rendered, parse_description};
 use super::super::validate::Validation;
 use super::Patient;
@@ -100,15 +100,12 @@ fn revision(patient: &Patient, seen: &Seen, rendered: &Rendered, findings: &mut 
 
 /// HAProxy's own word on a configuration that it does not run.
 async fn would_load(patient: &Patient, rendered: &Rendered) -> Finding {
-    let said = |words: &str| one_line(&without_secrets(&rendered.text, words));
     let (map, state) = (patient.files.map.clone(), patient.files.state.clone());
     let there =
         tokio::task::spawn_blocking(move || (map.exists(), state.exists())).await.unwrap_or((true, true));
-    match patient
-        .validator
-        .validate_text(&self_sufficient(&rendered.text, patient.map_path.as_str(), there))
-        .await
-    {
+    let text = self_sufficient(&rendered.text, patient.map_path.as_str(), there);
+    let said = |words: &str| one_line(&complaint(&text, words));
+    match patient.validator.validate_text(&text).await {
         Ok(Validation::Accepted { warnings }) if warnings.is_empty() => Finding::ok(
             "haproxy_check",
             "HAProxy would load the configuration of the settings (`haproxy -c`)",
@@ -121,7 +118,14 @@ async fn would_load(patient: &Patient, rendered: &Rendered) -> Finding {
         Ok(Validation::Refused { message }) => Finding::error(
             "haproxy_check",
             format!("HAProxy would not load the configuration of the settings: {}", said(&message)),
-            "mend what it names in the settings or the template",
+            match bad_certificates(&text, &message) {
+                Some(key) => format!(
+                    "put a PEM file with certificate, chain and key there, or a directory of such files, \
+                     where {key} says, on HAProxy's own machine or in its container; it must be readable there for HAProxy, and \
+                     for the user that runs `haproxy -c`: on this machine supervisor's"
+                ),
+                None => "mend what it names in the settings or the template".to_owned(),
+            },
         ),
         Err(error) => Finding::error(
             "haproxy_check",

@@ -2,11 +2,16 @@
 
 use super::super::ident::{Ident, IdentError, MapPath};
 use super::super::naming;
-use super::{HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, TemplateError};
+use super::{
+    HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, TemplateError, TlsModel,
+};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// The port that a URL without one means.
+const HTTPS_PORT: &str = "443";
 
 /// The model as the template walks through it: by frontend and by backend.
 #[derive(Debug, Serialize)]
@@ -38,8 +43,18 @@ struct Frontend<'a> {
     name: String,
     mode: Mode,
     bind: &'a str,
+    tls: Option<Tls<'a>>,
     routes: Vec<Route<'a>>,
     default_backend: String,
+}
+
+/// [`TlsModel`], and where a redirection leads.
+#[derive(Debug, Serialize)]
+struct Tls<'a> {
+    certificates: &'a str,
+    min_version: &'a str,
+    redirect_from: Option<&'a str>,
+    redirect_port: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +137,19 @@ impl<'a> ProxyView<'a> {
     }
 }
 
+impl<'a> Tls<'a> {
+    fn of(tls: &'a TlsModel, service: &'a ServiceModel) -> Tls<'a> {
+        let port = service.bind.rsplit_once(':').map(|(_, port)| port);
+        Tls {
+            certificates: &tls.certificates,
+            min_version: &tls.min_version,
+            redirect_from: tls.redirect_from.as_deref().filter(|_| service.mode == Mode::Http),
+            // Browsers know the usual one, and show the other ones.
+            redirect_port: port.filter(|port| *port != HTTPS_PORT),
+        }
+    }
+}
+
 impl<'a> Pool<'a> {
     fn of(service: &'a ServiceModel, pool: &'a PoolModel) -> Result<Pool<'a>, TemplateError> {
         let others = || service.pools.iter().filter(|other| other.site != pool.site && !service.stateful);
@@ -196,6 +224,9 @@ fn frontend<'a>(services: Vec<&'a ServiceModel>) -> Result<Frontend<'a>, Templat
         if services.len() > 1 && service.mode == Mode::Tcp {
             return Err(clash(service, "a TCP service needs a bind of its own"));
         }
+        if service.tls != first.tls {
+            return Err(clash(service, "one of them has TLS that the other has not"));
+        }
         if !asked_for.insert((service.host.as_deref().map(str::to_ascii_lowercase), &service.path)) {
             return Err(clash(service, "at most one of them may have this host and path, or none"));
         }
@@ -218,6 +249,7 @@ fn frontend<'a>(services: Vec<&'a ServiceModel>) -> Result<Frontend<'a>, Templat
         name: format!("fe__{}", first.name),
         mode: first.mode,
         bind: &first.bind,
+        tls: first.tls.as_ref().map(|tls| Tls::of(tls, first)),
         routes,
         default_backend,
     })

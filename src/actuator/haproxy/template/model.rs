@@ -91,6 +91,10 @@ pub struct ServiceModel {
     pub mode: Mode,
     /// Where clients reach it: `ADDRESS:PORT`, or `*:PORT`.
     pub bind: String,
+    /// The TLS that HAProxy ends there; none: clients speak in the clear, or with the servers. Services on one bind have the
+    /// same.
+    #[serde(default)]
+    pub tls: Option<TlsModel>,
     /// Of several services on one bind: the host name that asks for this one. None: what no other host matches.
     pub host: Option<String>,
     /// The path that asks for it, with all that is below: `/api` is also `/api/x`, and not `/apix`. None: every path that
@@ -115,6 +119,17 @@ pub struct ServiceModel {
     pub maintenance_page: Option<String>,
     /// Whether a failed connection marks a server down at once (`observe layer4`), before its next check.
     pub observe: bool,
+}
+
+/// How clients speak TLS with HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsModel {
+    /// A file with a certificate, its chain and its key, or a directory of such files.
+    pub certificates: String,
+    /// The oldest version, as HAProxy writes it: `TLSv1.2`.
+    pub min_version: String,
+    /// A bind in the clear, where clients are sent to this one.
+    pub redirect_from: Option<String>,
 }
 
 /// The servers of a service at one site.
@@ -190,6 +205,15 @@ impl Model {
 impl ServiceModel {
     fn check(&self) -> Result<(), TemplateError> {
         host_and_port("bind", &self.bind)?;
+        if let Some(tls) = &self.tls {
+            path("certificates", &tls.certificates)?;
+            if !tls.min_version.chars().all(plain) {
+                return Err(bad("TLS version", &tls.min_version, "write it like TLSv1.2"));
+            }
+            if let Some(bind) = &tls.redirect_from {
+                host_and_port("redirect bind", bind)?;
+            }
+        }
         if let Some(name) = &self.host {
             host("host", name)?;
         }

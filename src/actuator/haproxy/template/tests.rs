@@ -18,6 +18,7 @@ fn service(name: &str, bind: &str, pools: Vec<PoolModel>) -> ServiceModel {
         name: ident(name),
         mode: Mode::Http,
         bind: bind.into(),
+        tls: None,
         host: None,
         path: None,
         pools,
@@ -239,6 +240,55 @@ fn of_several_services_the_one_that_asks_for_the_least_comes_first() {
     assert!(matches!(error, TemplateError::Bind { .. }), "{error}");
 }
 
+fn tls() -> TlsModel {
+    TlsModel {
+        certificates: "/etc/haproxy/certs".into(),
+        min_version: "TLSv1.2".into(),
+        redirect_from: Some("*:80".into()),
+    }
+}
+
+#[test]
+fn where_clients_speak_tls_the_bind_says_so_and_a_plain_one_leads_there() {
+    let mut model = demo();
+    assert!(!text(&model).contains(" ssl "));
+    model.services[0].tls = Some(tls());
+    let rendered = text(&model);
+    let bind = "    bind *:8080 ssl crt /etc/haproxy/certs ssl-min-ver TLSv1.2 alpn h2,http/1.1\n";
+    assert!(rendered.contains(bind), "{rendered}");
+    assert!(rendered.contains("\n    http-request set-header X-Forwarded-Proto https\n"));
+    let plain = rendered.split("\nfrontend fe__api__plain from http\n    bind *:80\n").nth(1).unwrap();
+    assert!(
+        plain.contains(" code 308 location https://%[req.hdr(host),host_only]:8080%[pathq]\n"),
+        "{plain}"
+    );
+
+    model.services[0].bind = "*:443".into();
+    assert!(
+        text(&model).contains(" location https://%[req.hdr(host),host_only]%[pathq]\n"),
+        "as browsers show it"
+    );
+
+    let mut web = model.services[0].clone();
+    (web.name, web.host) = (ident("web"), Some("web.example".into()));
+    model.services.push(web);
+    assert_eq!(text(&model).matches(" ssl crt ").count(), 1);
+    assert_eq!(text(&model).matches("__plain from http\n").count(), 1);
+    model.services[1].tls = None;
+    let error = render(&model, DEFAULT_TEMPLATE).unwrap_err();
+    assert!(matches!(error, TemplateError::Bind { .. }), "{error}");
+
+    model.services.pop();
+    model.services[0].mode = Mode::Tcp;
+    model.services[0].check.http = None;
+    let rendered = text(&model);
+    assert!(
+        rendered.contains("    bind *:443 ssl crt /etc/haproxy/certs ssl-min-ver TLSv1.2\n"),
+        "{rendered}"
+    );
+    assert!(!rendered.contains("__plain") && !rendered.contains("X-Forwarded"), "{rendered}");
+}
+
 #[test]
 fn a_tcp_service_has_no_http_options() {
     let mut model = demo();
@@ -254,11 +304,16 @@ fn a_tcp_service_has_no_http_options() {
 #[test]
 fn values_that_could_inject_a_directive_are_refused_by_name() {
     type Change = fn(&mut Model);
-    let cases: [(&str, Change); 14] = [
+    let cases: [(&str, Change); 17] = [
         ("bind", |m| m.services[0].bind = "*:8080\n    acl x".into()),
         ("bind", |m| m.services[0].bind = "*".into()),
         ("bind", |m| m.services[0].bind = "*:0".into()),
         ("host", |m| m.services[0].host = Some("a b".into())),
+        ("certificates", |m| m.services[0].tls = Some(TlsModel { certificates: "/a b".into(), ..tls() })),
+        ("TLS version", |m| m.services[0].tls = Some(TlsModel { min_version: "1 2".into(), ..tls() })),
+        ("redirect bind", |m| {
+            m.services[0].tls = Some(TlsModel { redirect_from: Some("*:0".into()), ..tls() });
+        }),
         ("path", |m| m.services[0].path = Some("/a b".into())),
         ("path", |m| m.services[0].path = Some("/a/".into())),
         ("server address", |m| m.services[0].pools[0].servers[0].address = "a:1 backup".into()),
