@@ -23,6 +23,7 @@ mod check_journal;
 mod check_probe;
 mod check_proxy;
 mod check_service;
+mod check_snippets;
 mod check_tls;
 mod checker;
 mod examples;
@@ -45,8 +46,8 @@ pub use layer::ENVIRONMENT_PREFIX;
 pub use model::{
     Address, AlertmanagerAuth, AlertmanagerSettings, Bind, Check, ConfigMode, EngineAddress, EngineSettings,
     HttpCheck, JournalSettings, LogFormat, LogLevel, LogSettings, MailSettings, Mode, Observe, ProbeSettings,
-    ProxySettings, ProxySocket, ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme, ServerSettings,
-    ServiceSettings, Settings, StatusSet, TlsSettings, TlsVersion,
+    ProxySettings, ProxySnippets, ProxySocket, ProxyTimeouts, RelayLogin, RelaySettings, RelayTls, Scheme,
+    ServerSettings, ServiceSettings, ServiceSnippets, Settings, Snippet, StatusSet, TlsSettings, TlsVersion,
 };
 pub use problem::{Place, Problem, Problems};
 pub use source::Fingerprint;

@@ -1,6 +1,7 @@
 //! `[proxies.NAME]`: raw → checked.
 
 use super::check_engine::Engines;
+use super::check_snippets;
 use super::checker::Checker;
 use super::key::Key;
 use super::limits;
@@ -106,6 +107,7 @@ fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxy, engines: &mut Eng
             &limits::RELOAD_INTERVAL,
         ),
         timeouts: timeouts(checker, &key.at("timeouts"), &raw.timeouts),
+        snippets: check_snippets::proxy(checker, &key.at("snippets"), &raw.snippets),
         container,
     }
 }

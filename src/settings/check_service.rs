@@ -4,6 +4,7 @@ use super::check_engine::Engines;
 use super::check_failover;
 use super::check_probe::{self, Kind, Layers};
 use super::check_proxy;
+use super::check_snippets;
 use super::check_tls;
 use super::checker::{Checker, list};
 use super::key::Key;
@@ -76,6 +77,7 @@ pub(crate) fn services(
                     checker.span(&key.at("retry_reads_after"), Some(raw), &limits::RETRY_READS_AFTER)
                 });
                 let maintenance_page = maintenance_page(checker, &key, raw_service, mode);
+                let snippets = check_snippets::service(checker, &key.at("snippets"), &raw_service.snippets);
                 services.services.insert(
                     id,
                     ServiceSettings {
@@ -87,6 +89,7 @@ pub(crate) fn services(
                         ready,
                         retry_reads_after,
                         maintenance_page,
+                        snippets,
                     },
                 );
                 ids.insert(id, key);

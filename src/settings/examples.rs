@@ -39,11 +39,13 @@ pub(crate) fn of(key: &Key) -> Option<&'static str> {
         ["sites", _, "engine"] => r#"engine = "local""#,
         ["proxies"] | ["proxies", _] => "[proxies.haproxy-server]",
         ["proxies", _, "timeouts", key] => timeout(key)?,
+        ["proxies", _, "snippets", key] => proxy_snippet(key)?,
         ["proxies", _, "heal", key] => heal(key)?,
         ["proxies", _, key] => proxy(key)?,
         ["services"] | ["services", _] => "[services.api]",
         ["services", _, "ready" | "live", key] => probe(key)?,
         ["services", _, "tls", key] => tls(key)?,
+        ["services", _, "snippets", key] => service_snippet(key)?,
         ["services", _, "failback", key] => failback(key)?,
         ["services", _, "flapping", key] => flapping(key)?,
         ["services", _, "servers"] | ["services", _, "servers", _] => "[services.api.servers.api-onprem]",
@@ -160,6 +162,7 @@ fn proxy(key: &str) -> Option<&'static str> {
         "reload_timeout" => r#"reload_timeout = "10s""#,
         "reload_interval" => r#"reload_interval = "2s""#,
         "timeouts" => r#"timeouts = { connect = "1s" }"#,
+        "snippets" => r#"snippets = { global = "tune.ssl.cachesize 50000" }"#,
         "heal" => r#"heal = { mode = "auto" }"#,
         _ => return None,
     })
@@ -171,6 +174,23 @@ fn timeout(key: &str) -> Option<&'static str> {
         "queue" => r#"queue = "1s""#,
         "client" => r#"client = "30s""#,
         "server" => r#"server = "15s""#,
+        _ => return None,
+    })
+}
+
+fn proxy_snippet(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "global" => r#"global = "tune.ssl.cachesize 50000""#,
+        "defaults_http" => r#"defaults_http = "option forwardfor""#,
+        "defaults_tcp" => r#"defaults_tcp = "option clitcpka""#,
+        _ => return None,
+    })
+}
+
+fn service_snippet(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "frontend" => r#"frontend = "http-response set-header Strict-Transport-Security max-age=31536000""#,
+        "backend" => r#"backend = "balance leastconn""#,
         _ => return None,
     })
 }
@@ -191,6 +211,7 @@ fn service(key: &str) -> Option<&'static str> {
         "slow_start" => r#"slow_start = "30s""#,
         "all_down" => r#"all_down = "keep""#,
         "maintenance_page" => r#"maintenance_page = "/etc/haproxy/pages/api.http""#,
+        "snippets" => r#"snippets = { backend = "balance leastconn" }"#,
         "flapping" => r#"flapping = { falls = 3, half_life = "5m" }"#,
         "retry_reads_after" => r#"retry_reads_after = "1200ms""#,
         "ready" => r#"ready = { path = "/health" }"#,

@@ -239,6 +239,38 @@ pub struct ProxySettings {
     pub reload_interval: Span,
     /// HAProxy's timeouts.
     pub timeouts: ProxyTimeouts,
+    /// Lines of the operator's own.
+    pub snippets: ProxySnippets,
+}
+
+/// Lines of the operator's own for HAProxy's configuration. None begins a section or says what supervisor says itself; they
+/// have no control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snippet {
+    /// The key that has them.
+    pub key: String,
+    /// The lines, as they are.
+    pub text: String,
+}
+
+/// The snippets of one HAProxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySnippets {
+    /// For `global`.
+    pub global: Option<Snippet>,
+    /// For all that is HTTP.
+    pub defaults_http: Option<Snippet>,
+    /// For all that is TCP.
+    pub defaults_tcp: Option<Snippet>,
+}
+
+/// The snippets of one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceSnippets {
+    /// For the frontend, which the services on its bind share.
+    pub frontend: Option<Snippet>,
+    /// For each of its pools.
+    pub backend: Option<Snippet>,
 }
 
 /// Where a command line of HAProxy's is reached.
@@ -312,6 +344,8 @@ pub struct ServiceSettings {
     pub retry_reads_after: Option<Span>,
     /// What clients get when no server can take their request: a whole HTTP response, in a file that HAProxy reads.
     pub maintenance_page: Option<PathBuf>,
+    /// Lines of the operator's own.
+    pub snippets: ServiceSnippets,
 }
 
 /// Requests or connections.

@@ -175,6 +175,7 @@ pub(crate) struct RawProxy {
     pub(crate) reload_timeout: Option<RawSpan>,
     pub(crate) reload_interval: Option<RawSpan>,
     pub(crate) timeouts: RawTimeouts,
+    pub(crate) snippets: RawProxySnippets,
     pub(crate) heal: RawHeal,
 }
 
@@ -186,6 +187,15 @@ pub(crate) struct RawTimeouts {
     pub(crate) queue: Option<RawSpan>,
     pub(crate) client: Option<RawSpan>,
     pub(crate) server: Option<RawSpan>,
+}
+
+/// `[proxies.NAME.snippets]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawProxySnippets {
+    pub(crate) global: Option<String>,
+    pub(crate) defaults_http: Option<String>,
+    pub(crate) defaults_tcp: Option<String>,
 }
 
 /// `[services.NAME]`
@@ -207,6 +217,7 @@ pub(crate) struct RawService {
     pub(crate) all_down: Option<String>,
     pub(crate) flapping: RawFlapping,
     pub(crate) maintenance_page: Option<String>,
+    pub(crate) snippets: RawServiceSnippets,
     pub(crate) retry_reads_after: Option<RawSpan>,
     pub(crate) ready: RawProbe,
     pub(crate) live: RawProbe,
@@ -221,6 +232,14 @@ pub(crate) struct RawTls {
     pub(crate) certificates: Option<String>,
     pub(crate) min_version: Option<String>,
     pub(crate) redirect_from: Option<String>,
+}
+
+/// `[services.NAME.snippets]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawServiceSnippets {
+    pub(crate) frontend: Option<String>,
+    pub(crate) backend: Option<String>,
 }
 
 /// `[services.NAME.failback]`

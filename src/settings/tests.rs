@@ -141,8 +141,14 @@ fn the_sample_loads_and_says_the_defaults_where_it_says_so() {
         (sample.proxies.values().next().unwrap(), smallest.proxies.values().next().unwrap());
     assert_eq!(sample.policy.heal, smallest.policy.heal);
     assert_eq!(sample.journal, smallest.journal);
-    let told =
-        ProxySettings { metrics_bind: None, admin_gid: None, user: None, group: None, ..proxy.clone() };
+    let told = ProxySettings {
+        metrics_bind: None,
+        admin_gid: None,
+        user: None,
+        group: None,
+        snippets: ProxySnippets::default(),
+        ..proxy.clone()
+    };
     assert_eq!(&told, default);
     assert_eq!(sample.needs_restart(&smallest), Vec::<&str>::new());
 }
@@ -193,7 +199,7 @@ fn each_kind_of_mistake_is_named_with_its_line_and_an_example() {
             "an unknown key",
             smallest("bind", "bimd"),
             "supervisor.toml:5: services.api.bimd: unknown key; did you mean \"bind\"? (known here: bind, tls, mode, host, path, \
-             prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, maintenance_page, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
+             prefer, proxies, stateful, group, min_servers, thin_grace, slow_start, all_down, flapping, maintenance_page, snippets, retry_reads_after, ready, live, failback, servers); write for example bind = \"*:8080\"",
         ),
         (
             "an unknown key in a probe",
@@ -568,6 +574,79 @@ fn a_bind_that_redirects_leads_to_one_place() {
             && problems[0]
                 .contains("services.www.tls.redirect_from: *:80 leads to *:443 already, for the service web"),
         "{problems:#?}"
+    );
+}
+
+#[test]
+fn snippets_are_taken_as_they_are_but_for_what_supervisor_lives_by() {
+    let with = |keys: &str, proxy: &str| {
+        Site::with(
+            &service(keys)
+                .replace("[proxies.haproxy-server]\n", &format!("[proxies.haproxy-server]\n{proxy}\n")),
+        )
+    };
+    let text = "  # server: no word of ours\n\n\tbalance \"leastconn\"\n";
+    let good = with(
+        &format!("snippets = {{ backend = \"\"\"{text}\"\"\", frontend = \" \" }}"),
+        "snippets = { global = \"tune.ssl.cachesize 50000\\nlog 10.0.0.1 local0\" }",
+    )
+    .settings();
+    let service = &good.services[&"api".parse().unwrap()];
+    let expected = Snippet { key: "services.api.snippets.backend".to_owned(), text: text.to_owned() };
+    assert_eq!(service.snippets, ServiceSnippets { frontend: None, backend: Some(expected) });
+    let proxy = good.proxies.values().next().unwrap();
+    assert_eq!(proxy.snippets.global.as_ref().unwrap().key, "proxies.haproxy-server.snippets.global");
+
+    let frontend = |text: &str| with(&format!("snippets = {{ frontend = \"{text}\" }}"), "").problems();
+    let backend = |text: &str| with(&format!("snippets = {{ backend = \"{text}\" }}"), "").problems();
+    let global = |text: &str| with("", &format!("snippets = {{ global = \"{text}\" }}")).problems();
+    let defaults = |text: &str| with("", &format!("snippets = {{ defaults_tcp = \"{text}\" }}")).problems();
+    for (problems, key, words) in [
+        (
+            backend("balance source\\n  server s 10.0.0.1:80"),
+            "services.api.snippets.backend",
+            "line 2: \"server\" cannot",
+        ),
+        (backend("listen x"), "services.api.snippets.backend", "line 1: \"listen\" begins a section"),
+        (
+            backend("'user'list users"),
+            "services.api.snippets.backend",
+            "line 1: \"userlist\" begins a section",
+        ),
+        (backend("a\\u0000b"), "services.api.snippets.backend", "line 1: '\\0' cannot stand in HAProxy's"),
+        (backend("a\\rserver"), "services.api.snippets.backend", "line 1: '\\r' cannot stand in HAProxy's"),
+        (frontend(".if defined(X)"), "services.api.snippets.frontend", "line 1: conditions (.if)"),
+        (
+            frontend("use_backend x if TRUE"),
+            "services.api.snippets.frontend",
+            "line 1: \"use_backend\" cannot",
+        ),
+        (
+            global("description mine"),
+            "proxies.haproxy-server.snippets.global",
+            "line 1: \"description\" cannot",
+        ),
+        (global("stats socket /x"), "proxies.haproxy-server.snippets.global", "line 1: \"stats\" cannot"),
+        (
+            global("server-state-file /x"),
+            "proxies.haproxy-server.snippets.global",
+            "line 1: \"server-state-file\" cannot",
+        ),
+        (global("\\nno maxconn 1"), "proxies.haproxy-server.snippets.global", "line 2: \"maxconn\" cannot"),
+        (
+            defaults("timeout  client 5s"),
+            "proxies.haproxy-server.snippets.defaults_tcp",
+            "line 1: \"timeout client\" cannot",
+        ),
+    ] {
+        assert!(
+            problems.len() == 1 && problems[0].contains(&format!("{key}: {words}")),
+            "{key}: {words}: {problems:#?}"
+        );
+    }
+    assert!(
+        !backend("server tops3cret 10.0.0.1:80")[0].contains("tops3cret"),
+        "the rest of a line is not shown"
     );
 }
 

@@ -2,6 +2,7 @@
 //! that came from one.
 
 use super::secrets::without_secrets;
+use super::template::snippet_of;
 
 /// `said`, which was said of `config`.
 pub(super) fn complaint(config: &str, said: &str) -> String {
@@ -19,7 +20,10 @@ fn line_of(said: &str) -> Option<usize> {
 
 /// Where in the settings the line with this number, from 1, came from.
 fn origin(config: &str, number: usize) -> Option<String> {
-    certificates(config, number)
+    match snippet_of(config, number) {
+        Some((key, line)) => Some(format!("line {line} of {key}")),
+        None => certificates(config, number),
+    }
 }
 
 /// The key that named the certificates of a `bind` line of the built-in template.
@@ -59,6 +63,18 @@ mod tests {
         }
         let dotted = CONFIG.replace("fe__web", "fe__web.example");
         assert_eq!(certificates(&dotted, 6).as_deref(), Some("services.\"web.example\".tls.certificates"));
+    }
+
+    #[test]
+    fn a_complaint_about_a_snippet_names_its_key_and_line_and_no_secret() {
+        let config = "global\n    # snippet services.api.snippets.backend\n  stats auth admin:tops3cret\n  frobnicate\n    # end of \
+                      snippet services.api.snippets.backend\n";
+        let said = "[ALERT] config : parsing [haproxy.cfg:4] : unknown keyword 'frobnicate'";
+        assert_eq!(complaint(config, said), format!("{said} (line 2 of services.api.snippets.backend)"));
+        let said = "[ALERT] config : parsing [haproxy.cfg:3] : 'admin:tops3cret'";
+        let clean =
+            "[ALERT] config : parsing [haproxy.cfg:3] : '***' (line 1 of services.api.snippets.backend)";
+        assert_eq!(complaint(config, said), clean);
     }
 
     #[test]

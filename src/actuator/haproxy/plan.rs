@@ -7,7 +7,8 @@ use super::ident::{Ident, IdentError};
 use super::reconcile::Driver;
 use super::runtime::Runtime;
 use super::template::{
-    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts, TlsModel,
+    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ProxySnippets, ServerModel, ServiceModel,
+    ServiceSnippets, Snippet, Timeouts, TlsModel,
 };
 use super::validate::Validate;
 use crate::domain::policy::ServicePolicy;
@@ -129,6 +130,11 @@ fn proxy_model(wanted: &ProxySettings, owner: &str) -> Result<ProxyModel, IdentE
             client: wanted.timeouts.client.duration(),
             server: wanted.timeouts.server.duration(),
         },
+        snippets: ProxySnippets {
+            global: snippet(wanted.snippets.global.as_ref()),
+            defaults_http: snippet(wanted.snippets.defaults_http.as_ref()),
+            defaults_tcp: snippet(wanted.snippets.defaults_tcp.as_ref()),
+        },
     })
 }
 
@@ -157,6 +163,10 @@ fn service_model(
         retry_reads_after: service.retry_reads_after.map(Span::duration),
         slow_start: policy.slow_start.duration(),
         maintenance_page: service.maintenance_page.as_ref().map(|path| path.display().to_string()),
+        snippets: ServiceSnippets {
+            frontend: snippet(service.snippets.frontend.as_ref()),
+            backend: snippet(service.snippets.backend.as_ref()),
+        },
     })
 }
 
@@ -166,6 +176,10 @@ fn tls_model(tls: &TlsSettings) -> TlsModel {
         min_version: tls.min_version.as_str().to_owned(),
         redirect_from: tls.redirect_from.map(|bind| bind.to_string()),
     }
+}
+
+fn snippet(wanted: Option<&settings::Snippet>) -> Option<Snippet> {
+    wanted.map(|wanted| Snippet { key: wanted.key.clone(), text: wanted.text.clone() })
 }
 
 fn pool_model(

@@ -2,7 +2,7 @@
 //!
 //! HAProxy's configuration has no quoting that a template could be trusted to apply, so nothing that would need it gets
 //! in: [`Model::check`] names each bad value, and the engine itself refuses to print one that slipped through a user's
-//! template. Rendering is pure; whether HAProxy accepts the result is for [`apply`](super::apply()) to find out.
+//! template. Only what the operator wrote as a snippet is printed as it is. Rendering is pure; whether HAProxy accepts the result is for [`apply`](super::apply()) to find out.
 //!
 //! The *revision* is a hash of everything rendered but the `description` line, which carries it: HAProxy then says in
 //! `show info` which configuration it runs.
@@ -10,11 +10,14 @@
 mod layout;
 mod model;
 mod revision;
+mod snippet;
 
 pub use model::{
-    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, Timeouts, TlsModel,
+    CheckModel, HttpCheck, Mode, Model, PoolModel, ProxyModel, ProxySnippets, ServerModel, ServiceModel,
+    ServiceSnippets, Snippet, Timeouts, TlsModel,
 };
 pub use revision::{parse_description, revision};
+pub use snippet::snippet_of;
 
 use super::ident::{Ident, IdentError};
 use super::secrets::without_secrets;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use supervisor::actuator::haproxy::template::{
-    CheckModel, DEFAULT_TEMPLATE, HttpCheck, Mode, Model, PoolModel, ProxyModel, Rendered, ServerModel,
-    ServiceModel, Timeouts, render,
+    CheckModel, DEFAULT_TEMPLATE, HttpCheck, Mode, Model, PoolModel, ProxyModel, ProxySnippets, Rendered,
+    ServerModel, ServiceModel, ServiceSnippets, Timeouts, render,
 };
 use supervisor::actuator::haproxy::{
     APPLY_DEADLINE, BindCheck, Client, Handoff, Ident, LocalBinary, MapPath, Routes, Runtime, Socket, Target,
@@ -265,6 +265,7 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
             nameservers: vec![],
             metrics_bind: None,
             timeouts: Timeouts::default(),
+            snippets: ProxySnippets::default(),
         },
         services: vec![ServiceModel {
             slow_start: Duration::ZERO,
@@ -286,6 +287,7 @@ pub(crate) fn model(dir: &Path, port: u16, onprem: u16, cloud: u16) -> Model {
             stateful: false,
             retry_reads_after: Some(Duration::from_millis(1200)),
             observe: true,
+            snippets: ServiceSnippets::default(),
         }],
     }
 }

@@ -3,7 +3,7 @@
 use super::lab::{Lab, free_port, get_of, ident, until};
 use std::path::Path;
 use std::time::Duration;
-use supervisor::actuator::haproxy::template::{Model, TlsModel};
+use supervisor::actuator::haproxy::template::{Model, Snippet, TlsModel};
 use supervisor::actuator::haproxy::{BindCheck, LocalBinary, Outcome, Stage, Validate, Validation, apply};
 
 /// HAProxy's binary has nothing to say against what the lab runs.
@@ -145,4 +145,57 @@ async fn certificates_that_are_missing_are_told_by_their_key_before_anything_is_
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     let answer = browser(&authority, lab.port).get(format!("https://web.example:{}/", lab.port)).send().await;
     assert_eq!(answer.unwrap().text().await.unwrap(), "onprem");
+}
+
+fn snippet(key: &str, text: &str) -> Option<Snippet> {
+    Some(Snippet { key: key.to_owned(), text: text.to_owned() })
+}
+
+#[tokio::test]
+async fn snippets_work_where_they_stand_and_a_bad_one_is_named_by_its_key_and_line() {
+    let lab = Lab::start(|model| {
+        model.proxy.snippets.global = snippet("proxies.edge.snippets.global", "tune.maxaccept 50\n");
+        model.proxy.snippets.defaults_http =
+            snippet("proxies.edge.snippets.defaults_http", "option forwardfor");
+        model.proxy.snippets.defaults_tcp = snippet("proxies.edge.snippets.defaults_tcp", "option clitcpka");
+        model.services[0].snippets.frontend =
+            snippet("services.api.snippets.frontend", "http-response set-header X-Edge \"of the lab\"\n");
+        model.services[0].snippets.backend = snippet(
+            "services.api.snippets.backend",
+            "\n    balance leastconn\n    http-response set-header X-Pool %b\n",
+        );
+    })
+    .await;
+    accepted_without_a_warning(&lab).await;
+    let client = reqwest::Client::builder()
+        .tls_certs_only([])
+        .no_proxy()
+        .timeout(Duration::from_secs(5))
+        .build()
+        .unwrap();
+    let url = format!("http://127.0.0.1:{}/", lab.port);
+    until("the answer has what the snippets add", async || match client.get(&url).send().await {
+        Ok(answer) => {
+            let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+            header("x-edge") == Some("of the lab") && header("x-pool") == Some("api__onprem")
+        }
+        Err(_) => false,
+    })
+    .await;
+
+    let (text, pid) =
+        (std::fs::read_to_string(lab.config_file()).unwrap(), lab.runtime().info().await.unwrap().pid);
+    let key = "services.api.snippets.backend";
+    let secret = "balance leastconn\n  http-request set-header Authorization \"Basic c2VjcmV0\" if nobody\n";
+    for (bad, said, line) in
+        [(secret, "'nobody'", 2), ("balance leastconn\n\n  frobnicate\n", "'frobnicate'", 3)]
+    {
+        let new = lab.rendered(|model| model.services[0].snippets.backend = snippet(key, bad));
+        let outcome = apply(&lab.target(BindCheck::Local), &new).await.unwrap();
+        let Outcome::Rejected { stage: Stage::Validation, message } = outcome else { panic!("{outcome:?}") };
+        assert!(message.contains(said) && message.contains(&format!("(line {line} of {key})")), "{message}");
+        assert!(!message.contains("c2VjcmV0"), "{message}");
+    }
+    assert_eq!(std::fs::read_to_string(lab.config_file()).unwrap(), text);
+    assert_eq!((lab.runtime().info().await.unwrap().pid, lab.site().await.as_str()), (pid, "onprem"));
 }

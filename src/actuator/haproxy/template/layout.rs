@@ -2,8 +2,10 @@
 
 use super::super::ident::{Ident, IdentError, MapPath};
 use super::super::naming;
+use super::snippet::marked;
 use super::{
-    HttpCheck, Mode, Model, PoolModel, ProxyModel, ServerModel, ServiceModel, TemplateError, TlsModel,
+    HttpCheck, Mode, Model, PoolModel, ProxyModel, ProxySnippets, ServerModel, ServiceModel, TemplateError,
+    TlsModel,
 };
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -36,6 +38,7 @@ struct ProxyView<'a> {
     nameservers: &'a [String],
     metrics_bind: Option<&'a str>,
     timeouts: BTreeMap<&'static str, String>,
+    snippets: BTreeMap<&'static str, Option<String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,6 +47,7 @@ struct Frontend<'a> {
     mode: Mode,
     bind: &'a str,
     tls: Option<Tls<'a>>,
+    snippets: Vec<String>,
     routes: Vec<Route<'a>>,
     default_backend: String,
 }
@@ -76,6 +80,7 @@ struct Pool<'a> {
     retry_reads_after: Option<String>,
     slow_start: Option<String>,
     maintenance_page: Option<&'a str>,
+    snippet: Option<String>,
     servers: &'a [ServerModel],
     spares: Vec<Spare<'a>>,
     rescues: Vec<Ident>,
@@ -114,6 +119,8 @@ impl<'a> Layout<'a> {
 impl<'a> ProxyView<'a> {
     fn of(proxy: &'a ProxyModel) -> ProxyView<'a> {
         let times = &proxy.timeouts;
+        let ProxySnippets { global, defaults_http, defaults_tcp } = &proxy.snippets;
+        let snippets = [("global", global), ("defaults_http", defaults_http), ("defaults_tcp", defaults_tcp)];
         let timeouts = [
             ("connect", times.connect),
             ("queue", times.queue),
@@ -133,6 +140,7 @@ impl<'a> ProxyView<'a> {
             nameservers: &proxy.nameservers,
             metrics_bind: proxy.metrics_bind.as_deref(),
             timeouts: timeouts.into_iter().map(|(name, time)| (name, millis(time))).collect(),
+            snippets: snippets.map(|(name, snippet)| (name, snippet.as_ref().map(marked))).into(),
         }
     }
 }
@@ -176,6 +184,7 @@ impl<'a> Pool<'a> {
             observe: service.observe,
             retry_reads_after: service.retry_reads_after.filter(|_| service.mode == Mode::Http).map(millis),
             maintenance_page: service.maintenance_page.as_deref().filter(|_| service.mode == Mode::Http),
+            snippet: service.snippets.backend.as_ref().map(marked),
             slow_start: Some(service.slow_start).filter(|time| !time.is_zero()).map(millis),
             servers: &pool.servers,
             spares,
@@ -250,6 +259,10 @@ fn frontend<'a>(services: Vec<&'a ServiceModel>) -> Result<Frontend<'a>, Templat
         mode: first.mode,
         bind: &first.bind,
         tls: first.tls.as_ref().map(|tls| Tls::of(tls, first)),
+        snippets: services
+            .iter()
+            .filter_map(|service| service.snippets.frontend.as_ref().map(marked))
+            .collect(),
         routes,
         default_backend,
     })

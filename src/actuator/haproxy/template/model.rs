@@ -44,6 +44,49 @@ pub struct ProxyModel {
     pub metrics_bind: Option<String>,
     /// Timeouts.
     pub timeouts: Timeouts,
+    /// Lines of the operator's own.
+    #[serde(default)]
+    pub snippets: ProxySnippets,
+}
+
+/// Lines of the operator's own, printed as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snippet {
+    /// The settings key that has them, for marks around them: HAProxy's complaints are traced back by those.
+    pub key: String,
+    /// The lines.
+    pub text: String,
+}
+
+/// The snippets of one HAProxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxySnippets {
+    /// At the end of `global`.
+    pub global: Option<Snippet>,
+    /// At the end of the `defaults` of HTTP.
+    pub defaults_http: Option<Snippet>,
+    /// At the end of the `defaults` of TCP.
+    pub defaults_tcp: Option<Snippet>,
+}
+
+/// The snippets of one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSnippets {
+    /// In the frontend, before its routes. Services on one bind share that.
+    pub frontend: Option<Snippet>,
+    /// In each of its pools, before its servers.
+    pub backend: Option<Snippet>,
+}
+
+impl Snippet {
+    fn check(&self) -> Result<(), TemplateError> {
+        let special = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+        // The text is not shown: it may have a password.
+        match self.key.contains(char::is_control) || self.text.contains(special) {
+            true => Err(bad("snippet", &self.key, "it has a control character")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// HAProxy's timeouts.
@@ -119,6 +162,9 @@ pub struct ServiceModel {
     pub maintenance_page: Option<String>,
     /// Whether a failed connection marks a server down at once (`observe layer4`), before its next check.
     pub observe: bool,
+    /// Lines of the operator's own.
+    #[serde(default)]
+    pub snippets: ServiceSnippets,
 }
 
 /// How clients speak TLS with HAProxy.
@@ -198,6 +244,8 @@ impl Model {
         if let Some(bind) = &proxy.metrics_bind {
             host_and_port("bind", bind)?;
         }
+        let ProxySnippets { global, defaults_http, defaults_tcp } = &proxy.snippets;
+        [global, defaults_http, defaults_tcp].into_iter().flatten().try_for_each(Snippet::check)?;
         self.services.iter().try_for_each(ServiceModel::check)
     }
 }
@@ -233,6 +281,8 @@ impl ServiceModel {
                 ));
             }
         }
+        let ServiceSnippets { frontend, backend } = &self.snippets;
+        [frontend, backend].into_iter().flatten().try_for_each(Snippet::check)?;
         if let Some(page) = &self.maintenance_page {
             path("maintenance page", page)?;
         }

@@ -34,6 +34,7 @@ fn service(name: &str, bind: &str, pools: Vec<PoolModel>) -> ServiceModel {
         slow_start: Duration::ZERO,
         maintenance_page: None,
         observe: true,
+        snippets: ServiceSnippets::default(),
     }
 }
 
@@ -53,6 +54,7 @@ fn demo() -> Model {
             nameservers: vec!["127.0.0.11:53".into()],
             metrics_bind: Some("*:8405".into()),
             timeouts: Timeouts::default(),
+            snippets: ProxySnippets::default(),
         },
         services: vec![service(
             "api",
@@ -287,6 +289,56 @@ fn where_clients_speak_tls_the_bind_says_so_and_a_plain_one_leads_there() {
         "{rendered}"
     );
     assert!(!rendered.contains("__plain") && !rendered.contains("X-Forwarded"), "{rendered}");
+}
+
+#[test]
+fn snippets_stand_in_their_sections_as_they_are_between_marks() {
+    let mut model = demo();
+    assert!(!text(&model).contains("snippet"));
+    let snippet = |key: &str| Some(Snippet { key: key.to_owned(), text: format!("  say \"{key}\" # $x\n") });
+    model.proxy.snippets = ProxySnippets {
+        global: snippet("global"),
+        defaults_http: snippet("defaults_http"),
+        defaults_tcp: snippet("defaults_tcp"),
+    };
+    model.services[0].snippets =
+        ServiceSnippets { frontend: snippet("frontend"), backend: snippet("backend") };
+    let mut web = model.services[0].clone();
+    (web.name, web.host) = (ident("web"), Some("web.example".into()));
+    web.snippets.frontend = snippet("frontend of web");
+    model.services.push(web);
+    let rendered = text(&model);
+    let within = |head: &str| -> Vec<String> {
+        let section = rendered.split(&format!("\n{head}")).nth(1).unwrap().split("\n\n").next().unwrap();
+        let lines: Vec<&str> = section.lines().collect();
+        let said = |line: &&&str| line.starts_with("  say ");
+        lines.iter().filter(said).map(|line| line.replace("  say ", "")).collect()
+    };
+    for (head, said) in [
+        ("global\n", vec!["\"global\" # $x"]),
+        ("defaults http\n", vec!["\"defaults_http\" # $x"]),
+        ("defaults tcp\n", vec!["\"defaults_tcp\" # $x"]),
+        ("frontend fe__api ", vec!["\"frontend\" # $x", "\"frontend of web\" # $x"]),
+        ("backend api__onprem ", vec!["\"backend\" # $x"]),
+        ("backend web__cloud ", vec!["\"backend\" # $x"]),
+    ] {
+        assert_eq!(within(head), said, "{rendered}");
+    }
+    let line = 1 + rendered.lines().position(|line| line == "  say \"frontend of web\" # $x").unwrap();
+    assert_eq!(snippet_of(&rendered, line), Some(("frontend of web", 1)));
+    let before = |one: &str, other: &str| rendered.find(one).unwrap() < rendered.find(other).unwrap();
+    assert!(
+        before("end of snippet frontend of web", "use_backend %"),
+        "HAProxy warns of rules behind use_backend"
+    );
+    assert!(
+        before("balance roundrobin", "# snippet backend")
+            && before("# snippet backend", "default-server check")
+    );
+
+    model.services[0].snippets.backend = Some(Snippet { key: "backend".into(), text: "tops3cret\0".into() });
+    let error = render(&model, DEFAULT_TEMPLATE).unwrap_err().to_string();
+    assert!(error.contains("\"backend\"") && !error.contains("tops3cret"), "{error}");
 }
 
 #[test]
