@@ -38,6 +38,7 @@ mod window;
 
 pub use self::core::{Core, Step, rehearse, restored};
 pub use crate::actuator::haproxy::history::History;
+pub use crate::actuator::haproxy::template::DEFAULT_TEMPLATE;
 pub use configs::{ConfigError, Difference, configure_alone, difference, history};
 pub use doctor::examine;
 pub use edges::Edges;

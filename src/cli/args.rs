@@ -354,6 +354,10 @@ pub(crate) struct RenderArgs {
     /// Show how the one that is there differs from it, as `diff -u` does; the exit code is 1 if it does.
     #[arg(long)]
     pub(crate) diff: bool,
+
+    /// Print the built-in template instead, to begin one of your own with. Needs no settings.
+    #[arg(long, conflicts_with_all = ["diff", "proxy"])]
+    pub(crate) template: bool,
 }
 
 /// `haproxy`.

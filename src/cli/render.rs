@@ -9,9 +9,13 @@ use crate::settings::Settings;
 use serde_json::json;
 
 pub(super) fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<Exit> {
+    let mut output = Output::standard();
+    if args.template {
+        output.text(daemon::DEFAULT_TEMPLATE)?;
+        return Ok(Exit::Ok);
+    }
     let settings = Settings::load_for_command(&global.config)?;
     let proxy = meant(&settings, args.proxy)?;
-    let mut output = Output::standard();
     wait_for(async {
         if !args.diff {
             let text = daemon::render(&settings, proxy).await?;

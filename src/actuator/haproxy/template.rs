@@ -91,15 +91,12 @@ pub struct Rendered {
 /// Renders `model` with `template` ([`DEFAULT_TEMPLATE`], or a user's).
 pub fn render(model: &Model, template: &str) -> Result<Rendered, TemplateError> {
     model.check()?;
-    let mut engine = tera::Tera::new();
-    engine.autoescape_on([TEMPLATE_NAME]);
-    engine.set_escape_fn(print_checked);
-    engine.add_raw_template(TEMPLATE_NAME, template).map_err(|error| template_error(template, error))?;
+    let engine = engine(template).map_err(|error| template_error(template, error))?;
     let layout = Layout::of(model)?;
     // The hash leaves the description out, so any revision will do for the first pass.
-    let draft = render_with(&engine, template, model, &layout, "0")?;
+    let draft = render_with(&engine, template, &layout, "0")?;
     let revision = revision(&draft);
-    let text = render_with(&engine, template, model, &layout, &revision)?;
+    let text = render_with(&engine, template, &layout, &revision)?;
     let description = format!("supervisor={} rev={revision}", model.proxy.owner);
     let described = text.lines().filter_map(|line| line.trim().strip_prefix("description "));
     if !described.map(|value| value.trim().trim_matches('"')).any(|value| value == description) {
@@ -108,31 +105,80 @@ pub fn render(model: &Model, template: &str) -> Result<Rendered, TemplateError> 
     Ok(Rendered { text, revision, description })
 }
 
+fn engine(template: &str) -> Result<tera::Tera, tera::Error> {
+    let mut engine = tera::Tera::new();
+    engine.autoescape_on([TEMPLATE_NAME]);
+    engine.set_escape_fn(print_checked);
+    engine.add_raw_template(TEMPLATE_NAME, template)?;
+    Ok(engine)
+}
+
 fn render_with(
     engine: &tera::Tera,
     template: &str,
-    model: &Model,
     layout: &Layout<'_>,
     revision: &str,
 ) -> Result<String, TemplateError> {
     let mut context =
         tera::Context::from_serialize(layout).map_err(|error| template_error(template, error))?;
-    context.insert("services", &model.services);
     context.insert("revision", revision);
     context.insert("rescue_placeholder", RESCUE_PLACEHOLDER);
-    engine.render(TEMPLATE_NAME, &context).map_err(|error| template_error(template, error))
+    engine.render(TEMPLATE_NAME, &context).map_err(|error| match is_refusal(&error) {
+        true => TemplateError::Template(unprintable(template, &context)),
+        false => template_error(template, error),
+    })
 }
 
-/// Tera's own text has the template's line, but says only "Io error" for a value that [`print_checked`] refused.
+/// Tera's own text has the template's line, and shows it, though it may have a password.
 fn template_error(template: &str, error: tera::Error) -> TemplateError {
-    TemplateError::Template(match error.kind() {
-        tera::ErrorKind::Io(_) => {
-            "it prints a value with a blank, a quote, a newline or another character that HAProxy reads as something else"
-                .to_owned()
+    TemplateError::Template(without_secrets(template, &error.to_string()))
+}
+
+/// Whether [`print_checked`] refused a value.
+fn is_refusal(error: &tera::Error) -> bool {
+    matches!(error.kind(), tera::ErrorKind::Io(_))
+}
+
+/// What is wrong with a template that prints what [`print_checked`] refuses. Tera does not say where: the line is found by
+/// leaving out what the lines behind it print.
+fn unprintable(template: &str, context: &tera::Context) -> String {
+    let refused = |lines: usize| {
+        let shorter = engine(&printing_until(template, lines));
+        shorter
+            .and_then(|engine| engine.render(TEMPLATE_NAME, context))
+            .is_err_and(|error| is_refusal(&error))
+    };
+    // The search needs a handful of renderings even for a template of a thousand lines.
+    let (mut good, mut bad) = (0, template.lines().count());
+    let found = refused(bad);
+    while found && bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if refused(middle) { bad = middle } else { good = middle }
+    }
+    let what = "prints a value with a blank, a quote, a newline or another character that HAProxy reads as something else";
+    match template.lines().nth(bad.saturating_sub(1)).filter(|_| found) {
+        Some(line) => {
+            format!("{TEMPLATE_NAME}:{bad}: `{}` {what}", without_secrets(template, line.trim()))
         }
-        // It shows the line, which may have a password.
-        _ => without_secrets(template, &error.to_string()),
-    })
+        None => format!("it {what}"),
+    }
+}
+
+/// The template without the `{{ … }}` that begin behind its first `lines` lines.
+fn printing_until(template: &str, lines: usize) -> String {
+    let end_of_lines = template.split_inclusive('\n').take(lines).map(str::len).sum::<usize>();
+    let (mut kept, mut rest) = template.split_at(end_of_lines);
+    // What begins within the lines and ends behind them is kept as a whole.
+    let open = kept.rfind("{{").filter(|at| !kept[*at..].contains("}}"));
+    if let (Some(_), Some(close)) = (open, rest.find("}}")) {
+        (kept, rest) = template.split_at(end_of_lines + close + 2);
+    }
+    let mut shorter = kept.to_owned();
+    while let Some((before, print)) = rest.split_once("{{") {
+        shorter.push_str(before);
+        rest = print.split_once("}}").map_or("", |(_, behind)| behind);
+    }
+    shorter + rest
 }
 
 fn print_checked(value: &str, out: &mut dyn io::Write) -> io::Result<()> {

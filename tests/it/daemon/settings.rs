@@ -187,6 +187,13 @@ fn what_cannot_be_settings_ends_with_64_and_says_what_it_is() {
 }
 
 #[test]
+fn the_built_in_template_is_printed_without_any_settings() {
+    let output = program(Path::new("/no/such/settings.toml"), &["render", "--template"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), SHIPPED);
+}
+
+#[test]
 fn a_credential_is_the_daemons_and_no_command_fails_for_want_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("supervisor.toml");

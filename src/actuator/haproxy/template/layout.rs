@@ -105,6 +105,7 @@ struct Spare<'a> {
 }
 
 impl<'a> Layout<'a> {
+    /// Every variable of it is in docs/template.md, where a test looks for it.
     pub(super) fn of(model: &'a Model) -> Result<Layout<'a>, TemplateError> {
         let mut pools = Vec::new();
         for service in &model.services {

@@ -1,4 +1,6 @@
 use super::*;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn ident(text: &str) -> Ident {
@@ -403,6 +405,97 @@ fn an_error_in_a_users_template_is_shown_with_its_line() {
     assert!(error.contains("maxcon") && error.contains(":3:"), "{error}");
     let error = render(&demo(), "global\n{% if %}\n").unwrap_err().to_string();
     assert!(error.contains(":2:"), "{error}");
+}
+
+#[test]
+fn the_line_that_prints_what_cannot_be_printed_is_named() {
+    let described = "global\n    description supervisor={{ proxy.owner }} rev={{ revision }}\n";
+    for (lines, named) in [
+        ("{{ \"a b\" }}\n{{ proxy.maxconn }}\n", ":3: `{{ \"a b\" }}` prints"),
+        (
+            "{% for pool in pools %}\n  # {{ pool.backend }}\n  x {{ pool.site ~ \" y\" }}\n{% endfor %}\n{{ \"c d\" }}",
+            ":5: `x {{",
+        ),
+        ("{{ proxy.owner }}\n{{\n \"a b\"\n}}\n", ":4: `{{` prints"),
+        ("{% if true %}{{ proxy.owner ~ \" b\" }}{% endif %}", ":3: `{% if true %}"),
+        ("  user a password {{ \"a b\" }}\n", ":3: `user a password"),
+    ] {
+        let error = render(&demo(), &format!("{described}{lines}")).unwrap_err().to_string();
+        assert!(error.contains(&format!("haproxy.cfg.tera{named}")), "{lines:?}: {error}");
+    }
+}
+
+/// Every name that a template can write, with what it is; `[]` stands for each element of a list.
+fn variables(model: &Model) -> BTreeMap<String, BTreeSet<&'static str>> {
+    fn walk(value: &Value, name: String, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+        let kind = match value {
+            Value::Null => "none",
+            Value::Bool(_) => "switch",
+            Value::Number(_) => "number",
+            Value::String(_) => "text",
+            Value::Array(elements) => {
+                return elements.iter().for_each(|element| walk(element, format!("{name}[]"), found));
+            }
+            Value::Object(entries) => {
+                let dot = if name.is_empty() { "" } else { "." };
+                return entries
+                    .iter()
+                    .for_each(|(key, value)| walk(value, format!("{name}{dot}{key}"), found));
+            }
+        };
+        found.entry(name).or_default().insert(kind);
+    }
+    let mut found = BTreeMap::new();
+    walk(&serde_json::to_value(Layout::of(model).unwrap()).unwrap(), String::new(), &mut found);
+    found
+}
+
+#[test]
+fn the_documentation_has_every_variable_of_a_template_with_its_type_and_no_other() {
+    let mut full = demo();
+    let snippet = || Some(Snippet { key: "a".into(), text: "b".into() });
+    (full.proxy.user, full.proxy.group) = (Some(ident("haproxy")), Some(ident("haproxy")));
+    full.proxy.snippets =
+        ProxySnippets { global: snippet(), defaults_http: snippet(), defaults_tcp: snippet() };
+    let service = &mut full.services[0];
+    (service.tls, service.host, service.path) = (Some(tls()), Some("a.b".into()), Some("/c".into()));
+    service.slow_start = Duration::from_secs(1);
+    service.maintenance_page = Some("/page".into());
+    service.snippets = ServiceSnippets { frontend: snippet(), backend: snippet() };
+    service.pools[1].servers[0].maxconn = Some(1);
+    service.pools[0].servers[0].maxconn = Some(1);
+    let mut bare = demo();
+    (bare.proxy.socket_gid, bare.proxy.metrics_bind) = (None, None);
+    bare.services[0].retry_reads_after = None;
+    bare.services[0].check.http = None;
+    let (full, bare) = (variables(&full), variables(&bare));
+    let mut expected: BTreeMap<String, String> = full
+        .iter()
+        .map(|(name, kinds)| {
+            let kind = kinds.iter().next().copied().unwrap_or_default();
+            // Without TLS there is no `tls` to have something in it: it is none as a whole.
+            let whole = name.rsplit_once('.').map_or("", |(table, _)| table);
+            let none = bare.get(name).is_some_and(|kinds| kinds.contains("none")) || bare.contains_key(whole);
+            (name.clone(), if none { format!("{kind} or none") } else { kind.to_owned() })
+        })
+        .collect();
+    expected.insert("revision".into(), "text".into());
+    expected.insert("rescue_placeholder".into(), "text".into());
+    let page = include_str!("../../../../docs/template.md");
+    let (_, tables) = page
+        .split_once(
+            "## What a template gets
+",
+        )
+        .unwrap();
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeMap<String, String> = rows
+        .filter_map(|row| {
+            let (name, rest) = row.split_once("` | ")?;
+            Some((name.to_owned(), rest.split_once(" | ")?.0.to_owned()))
+        })
+        .collect();
+    assert_eq!(documented, expected);
 }
 
 #[test]
