@@ -55,13 +55,25 @@ impl Runtime {
     /// Asks one worker one thing.
     pub async fn ask(&self, worker: Worker, command: &Command) -> Result<String, RuntimeError> {
         let (client, to) = self.seat(worker, command.name())?;
-        Ok(client.send(to, command).await?)
+        match client.send(to, command).await {
+            Ok(text) => Ok(text),
+            Err(error) => match self.way_around(worker, &error).await {
+                Some((master, to)) => Ok(master.send(to, command).await?),
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Asks one worker several things; a reply for each.
     pub async fn ask_all(&self, worker: Worker, commands: &[Command]) -> Result<Vec<String>, RuntimeError> {
         let (client, to) = self.seat(worker, commands.first().map_or("", Command::name))?;
-        Ok(client.batch(to, commands).await?)
+        match client.batch(to, commands).await {
+            Ok(texts) => Ok(texts),
+            Err(error) => match self.way_around(worker, &error).await {
+                Some((master, to)) => Ok(master.batch(to, commands).await?),
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Asks for something whose only success is an empty reply.
@@ -79,6 +91,18 @@ impl Runtime {
         let command = Command::show_proc();
         let master = self.master.as_ref().ok_or(RuntimeError::NoMaster(command.name()))?;
         Ok(reply::processes(&master.send(Recipient::Owner, &command).await?)?)
+    }
+
+    /// To the current worker through its master, where its own socket leads nowhere.
+    ///
+    /// From 3.1 on (seen with 3.2.26), the second reload in a row that fails on an address takes the socket along: the worker that
+    /// failed had bound it anew. The one that serves goes on serving; the next good reload brings the socket back.
+    async fn way_around(&self, worker: Worker, error: &ClientError) -> Option<(&Client, Recipient)> {
+        let master =
+            self.master.as_ref().filter(|_| worker == Worker::Current && error.nothing_was_sent())?;
+        let processes = self.processes().await.ok().filter(|processes| processes.failed > 0)?;
+        let [serves] = processes.workers.as_slice() else { return None };
+        Some((master, Recipient::Worker(serves.pid)))
     }
 
     /// The current worker is asked over its own socket: it answers also while the master re-executes itself.

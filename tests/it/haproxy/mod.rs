@@ -1,6 +1,7 @@
 //! The actuator against a real HAProxy.
 
 mod apply;
+mod gate;
 mod handoff;
 pub(crate) mod lab;
 mod last_good;

@@ -1,16 +1,13 @@
 //! Evacuations that meet an obstacle that passes, and some that do not.
 
+use super::gate::{Cut, Gate};
 use super::lab::{Lab, get, until};
 use super::reconcile::{Task, api, server, to};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use supervisor::actuator::haproxy::reply::Version;
 use supervisor::actuator::haproxy::{Client, Driver, Runtime, observe};
 use supervisor::domain::action::{ActionId, Desired, Evacuation, Finished, Outcome, Target};
 use supervisor::domain::event::Event;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 fn order(id: u64) -> Evacuation {
@@ -31,44 +28,6 @@ async fn ended(task: &mut Task) -> Finished {
         _ => None,
     })
     .await
-}
-
-/// Stands between the driver and HAProxy's socket, and cuts off the first exchanges that say a word.
-struct Gate {
-    path: PathBuf,
-    cuts: Arc<AtomicU32>,
-}
-
-impl Gate {
-    fn before(socket: &Path, word: &'static str, cuts: u32) -> Gate {
-        let path = socket.with_extension("gate");
-        let listener = UnixListener::bind(&path).unwrap();
-        let (socket, cuts) = (socket.to_owned(), Arc::new(AtomicU32::new(cuts)));
-        let left = Arc::clone(&cuts);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(Gate::pass(client, socket.clone(), word, Arc::clone(&left)));
-            }
-        });
-        Gate { path, cuts }
-    }
-
-    async fn pass(mut client: UnixStream, socket: PathBuf, word: &'static str, left: Arc<AtomicU32>) {
-        let mut said = String::new();
-        if client.read_to_string(&mut said).await.is_err() {
-            return;
-        }
-        let less = |left: u32| left.checked_sub(1);
-        if said.contains(word) && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
-            return;
-        }
-        let Ok(mut haproxy) = UnixStream::connect(socket).await else { return };
-        let mut reply = Vec::new();
-        haproxy.write_all(said.as_bytes()).await.unwrap();
-        haproxy.shutdown().await.unwrap();
-        haproxy.read_to_end(&mut reply).await.unwrap();
-        let _ = client.write_all(&reply).await;
-    }
 }
 
 /// A hung server with `maxconn 1`: one request in it, five in its queue.
@@ -100,8 +59,9 @@ async fn queueing() -> Lab {
 async fn a_step_that_is_cut_off_is_done_again() {
     for (word, cuts) in [("shutdown sessions", 2), ("show stat api__onprem", 2), ("health down", 3)] {
         let lab = queueing().await;
-        let gate = Gate::before(&lab.dir.path().join("admin.sock"), word, cuts);
+        let gate = Gate::before(&lab.dir.path().join("admin.sock"), word, cuts, Cut::Before);
         let master = Client::unix(lab.dir.path().join("master.sock"));
+        let version = lab.runtime().info().await.unwrap().version;
         let runtime = Runtime::new(Client::unix(&gate.path), Some(master));
         let mut task = Task::run(Driver { runtime, ..Task::driver(&lab, "lab") });
         let clients = hung(&lab, &mut task).await;
@@ -110,7 +70,9 @@ async fn a_step_that_is_cut_off_is_done_again() {
         let began = Instant::now();
         assert_eq!(ended(&mut task).await.outcome, Outcome::Done, "{word}");
         eprintln!("{word} cut off {cuts} times: freed after {:?}", began.elapsed());
-        assert_eq!(gate.cuts.load(Ordering::SeqCst), 0, "{word}");
+        // Later versions would answer nobody whose session is shut down, so they are not told to.
+        let unheard = word == "shutdown sessions" && version > Version::LAST_TO_RETRY_SHUT_SESSIONS;
+        assert_eq!(gate.cuts_left(), if unheard { cuts } else { 0 }, "{word}");
         let answers = clients.join_all().await;
         assert!(answers.iter().all(|answer| answer.as_deref() == Ok("cloud")), "{word}: {answers:?}");
     }

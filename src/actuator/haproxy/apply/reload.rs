@@ -151,8 +151,9 @@ enum Judged {
     Failed,
 }
 
-/// Compares the processes. After a good reload `failed` is 0 and the worker a new one; after a bad one `failed` has grown
-/// and the worker is the old one.
+/// Compares the processes. After a good reload `failed` is 0 and the worker a new one; after a bad one it is not 0, and the worker
+/// is the old one. Up to 3.0 `failed` counts, and the master does not answer while a reload goes on; from 3.1 on it is 1 after any
+/// number of failures, and 0 while the next reload goes on.
 fn judge(before: &Processes, now: &Processes) -> Judged {
     let known = |pid: u32| before.workers.iter().any(|worker| worker.pid == pid);
     let new_worker = now.workers.iter().any(|worker| !known(worker.pid));
@@ -165,8 +166,8 @@ fn judge(before: &Processes, now: &Processes) -> Judged {
     }
     match (now.failed, new_worker) {
         (0, true) => Judged::Loaded,
-        (failed, false) if failed > before.failed => Judged::Failed,
-        _ => Judged::NotYet,
+        (1.., false) => Judged::Failed,
+        (0, false) | (1.., true) => Judged::NotYet,
     }
 }
 

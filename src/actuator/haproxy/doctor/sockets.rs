@@ -141,10 +141,10 @@ fn masters(processes: &Processes, at: &Socket, findings: &mut Vec<Finding>) {
     if processes.failed > 0 {
         findings.push(Finding::warning(
             "failed_reloads",
-            format!(
-                "{} reloads failed since the last good one: what is on disk may not be what runs",
-                processes.failed
-            ),
+            match processes.failed {
+                1 => "the last reload failed: what is on disk may not be what runs".to_owned(),
+                many => format!("the last {many} reloads failed: what is on disk may not be what runs"),
+            },
             "HAProxy's log has the reason; `supervisor render --diff` shows what differs",
         ));
     }

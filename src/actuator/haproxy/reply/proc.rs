@@ -16,9 +16,11 @@ pub struct Process {
 pub struct Processes {
     /// The master.
     pub master: Process,
-    /// Reloads that failed since the last good one.
+    /// Reloads that failed since the last good one; from 3.1 on, 1 if the last one failed. 0 while one goes on, where the
+    /// master answers then.
     pub failed: u32,
-    /// The workers that serve new connections; one, but for the moment of a reload.
+    /// The worker that serves new connections, none or two in the moment of a reload. From 3.1 on, while a reload goes on, the
+    /// one that is being loaded.
     pub workers: Vec<Process>,
     /// The workers that only finish what they have.
     pub old_workers: Vec<Process>,
@@ -64,7 +66,17 @@ pub fn processes(reply: &str) -> Result<Processes, ReplyError> {
         }
     }
     let (master, failed) = master.ok_or_else(|| malformed(command, "no master", reply))?;
+    if failed > 0 && workers.is_empty() {
+        workers.extend(take_last_good(&mut old_workers));
+    }
     Ok(Processes { master, failed, workers, old_workers })
+}
+
+/// From 3.1 on, the worker that goes on after a failed reload stays listed among the old ones. It is the one that has seen the
+/// fewest reloads: each good one began another worker.
+fn take_last_good(old_workers: &mut Vec<Process>) -> Option<Process> {
+    let (index, _) = old_workers.iter().enumerate().min_by_key(|(_, worker)| worker.reloads)?;
+    Some(old_workers.remove(index))
 }
 
 /// What the master says to `reload`. Only a hint: the decision is made from `show proc` and `show info`.

@@ -1,4 +1,4 @@
-//! Against replies recorded from HAProxy 2.6.12 (Debian 12) and 3.0.11 (Debian 13), and against noise.
+//! Against replies recorded from HAProxy 2.6.12 (Debian 12), 3.0.11 (Debian 13) and 3.2.26 (Debian testing), and against noise.
 
 use super::stat::csv;
 use super::*;
@@ -12,9 +12,9 @@ macro_rules! recorded {
     };
 }
 
-macro_rules! both {
+macro_rules! each {
     ($name:literal) => {
-        [recorded!("26", $name), recorded!("30", $name)]
+        [recorded!("26", $name), recorded!("30", $name), recorded!("32", $name)]
     };
 }
 
@@ -23,6 +23,7 @@ fn show_info_tells_version_process_and_description() {
     for (reply, version, full) in [
         (recorded!("26", "show_info"), Version { major: 2, minor: 6 }, "2.6.12-1+deb12u4"),
         (recorded!("30", "show_info"), Version { major: 3, minor: 0 }, "3.0.11-1+deb13u3"),
+        (recorded!("32", "show_info"), Version { major: 3, minor: 2 }, "3.2.26-1"),
     ] {
         let info = info(reply).unwrap();
         assert_eq!((info.version, info.full_version.as_str()), (version, full));
@@ -30,7 +31,7 @@ fn show_info_tells_version_process_and_description() {
         assert!(info.pid > 0 && info.started > 1_700_000_000 && !info.stopping);
         assert_eq!(version >= Version::ANSWERS_RELOAD, version.major == 3);
     }
-    for reply in both!("old_worker_info") {
+    for reply in each!("old_worker_info") {
         assert!(info(reply).unwrap().stopping);
     }
     assert!(info("").is_err() && info("Unknown command").is_err());
@@ -38,85 +39,92 @@ fn show_info_tells_version_process_and_description() {
 
 #[test]
 fn show_proc_tells_the_workers_apart_and_counts_failures() {
-    for reply in both!("show_proc") {
+    for reply in each!("show_proc") {
         let seen = processes(reply).unwrap();
         assert_eq!(
             (seen.master.reloads, seen.failed, seen.workers.len(), seen.old_workers.len()),
             (0, 0, 1, 0)
         );
     }
-    for (before, after) in both!("show_proc").into_iter().zip(both!("show_proc_old_worker")) {
+    for (before, after) in each!("show_proc").into_iter().zip(each!("show_proc_old_worker")) {
         let (before, after) = (processes(before).unwrap(), processes(after).unwrap());
         assert_eq!(after.master.reloads, 1);
         assert_eq!(after.old_workers[0].pid, before.workers[0].pid);
         assert_ne!(after.workers[0].pid, before.workers[0].pid);
     }
-    for (good, bad) in both!("show_proc_old_worker").into_iter().zip(both!("show_proc_failed")) {
+    for (good, bad) in each!("show_proc_old_worker").into_iter().zip(each!("show_proc_failed")) {
         let (good, bad) = (processes(good).unwrap(), processes(bad).unwrap());
         assert_eq!((bad.master.reloads, bad.failed), (2, 1));
-        assert_eq!(bad.workers[0].pid, good.workers[0].pid, "a failed reload keeps the worker");
+        let pids = |of: &[Process]| of.iter().map(|worker| worker.pid).collect::<Vec<_>>();
+        assert_eq!(pids(&bad.workers), pids(&good.workers), "a failed reload keeps the worker");
+        assert_eq!(pids(&bad.old_workers), pids(&good.old_workers));
     }
-    for reply in both!("show_proc_bind_conflict") {
-        assert_eq!(processes(reply).unwrap().failed, 2, "failures add up until a reload succeeds");
+    for (reply, failed) in each!("show_proc_bind_conflict").into_iter().zip([2, 2, 1]) {
+        let seen = processes(reply).unwrap();
+        assert_eq!(seen.failed, failed, "up to 3.0 failures add up until a reload succeeds");
+        assert_eq!((seen.workers.len(), seen.old_workers.len()), (1, 1));
     }
+    // Only 3.1 and later say anything while a reload goes on.
+    let loading = processes(recorded!("32", "show_proc_loading")).unwrap();
+    assert_eq!((loading.failed, loading.workers.len(), loading.old_workers.len()), (0, 1, 2));
     assert!(processes("").is_err());
 }
 
 #[test]
 fn maps_and_backends_are_read() {
-    for reply in both!("show_map") {
+    for reply in each!("show_map") {
         let entries = map_entries(reply).unwrap();
         assert_eq!(entries, BTreeMap::from([("api".to_owned(), "api__onprem".to_owned())]));
     }
     assert_eq!(map_entries("").unwrap(), BTreeMap::new());
-    for reply in both!("get_map_found") {
+    for reply in each!("get_map_found") {
         assert_eq!(map_value(reply).unwrap().as_deref(), Some("api__onprem"));
     }
-    for reply in both!("get_map_missing") {
+    for reply in each!("get_map_missing") {
         assert_eq!(map_value(reply).unwrap(), None);
     }
-    for reply in both!("show_map_unknown") {
+    for reply in each!("show_map_unknown") {
         assert!(is_unknown_map(&map_entries(reply).unwrap_err()));
         assert!(is_unknown_map(&map_value(reply).unwrap_err()));
     }
-    for reply in both!("show_backend") {
+    for reply in each!("show_backend") {
         assert_eq!(backends(reply).unwrap().into_iter().collect::<Vec<_>>(), ["api__cloud", "api__onprem"]);
     }
-    for reply in both!("prepare_map") {
+    for reply in each!("prepare_map") {
         assert_eq!(prepared(reply).unwrap(), 1);
     }
 }
 
 #[test]
 fn only_known_successes_are_successes() {
-    for reply in both!("set_map").into_iter().chain(both!("add_map")).chain(both!("state_ready")) {
+    for reply in each!("set_map").into_iter().chain(each!("add_map")).chain(each!("state_ready")) {
         done("x", reply).unwrap();
     }
     for reply in
-        both!("health_down").into_iter().chain(both!("shutdown_sessions")).chain(both!("clear_map_version"))
+        each!("health_down").into_iter().chain(each!("shutdown_sessions")).chain(each!("clear_map_version"))
     {
         done("x", reply).unwrap();
     }
-    for reply in both!("set_map_missing").into_iter().chain(both!("no_server")).chain(both!("no_backend")) {
+    for reply in each!("set_map_missing").into_iter().chain(each!("no_server")).chain(each!("no_backend")) {
         assert!(done("x", reply).unwrap_err().to_string().contains(reply), "HAProxy's own words are shown");
     }
-    for reply in both!("commit_map_wrong") {
+    for reply in each!("commit_map_wrong") {
         assert!(done("commit map", reply).is_err() && prepared(reply).is_err());
     }
-    for reply in both!("health_tracking") {
+    for reply in each!("health_tracking") {
         assert!(is_tracking(&done("set server health", reply).unwrap_err()));
     }
-    for reply in both!("old_worker_set_server").into_iter().chain(both!("old_worker_shutdown")) {
+    for reply in each!("old_worker_set_server").into_iter().chain(each!("old_worker_shutdown")) {
         assert!(is_stopped_proxy(&done("x", reply).unwrap_err()));
     }
-    for reply in both!("old_worker_set_map") {
+    for reply in each!("old_worker_set_map") {
         done("set map", reply).unwrap();
     }
 }
 
 #[test]
 fn an_address_is_set_also_when_nothing_had_to_change() {
-    let good = [both!("addr_changed"), both!("addr_same"), both!("addr_only_ip"), both!("addr_only_port")];
+    let good = [each!("addr_changed"), each!("addr_same"), each!("addr_only_ip"), each!("addr_only_port")];
     for reply in good.into_iter().flatten() {
         addr_set(reply).unwrap_or_else(|error| panic!("{error}"));
     }
@@ -127,7 +135,7 @@ fn an_address_is_set_also_when_nothing_had_to_change() {
 
 #[test]
 fn show_servers_state_tells_address_and_admin_state() {
-    for reply in both!("show_servers_state") {
+    for reply in each!("show_servers_state") {
         let servers = servers_state(reply).unwrap();
         assert_eq!(servers.len(), 5);
         let rescue = servers.iter().find(|s| s.server == "r_cloud").unwrap();
@@ -143,7 +151,7 @@ fn show_servers_state_tells_address_and_admin_state() {
 
 #[test]
 fn show_stat_is_read_by_column_names() {
-    for reply in both!("show_stat") {
+    for reply in each!("show_stat") {
         let rows = stat(reply).unwrap();
         let row =
             |proxy: &str, kind: StatKind| rows.iter().find(|r| r.proxy == proxy && r.kind == kind).unwrap();
@@ -173,14 +181,19 @@ fn the_reply_to_reload_is_told_apart() {
     assert_eq!(reload(recorded!("26", "reload_good")), ReloadReply::Silent);
     assert_eq!(reload(recorded!("26", "reload_bad_syntax")), ReloadReply::Silent);
     assert_eq!(reload(recorded!("26", "reload_bind_conflict")), ReloadReply::Silent);
-    assert_eq!(reload(recorded!("30", "reload_good")), ReloadReply::Loaded);
-    let ReloadReply::Failed(log) = reload(recorded!("30", "reload_bad_syntax")) else { panic!("not failed") };
-    assert!(log.contains("unknown keyword 'nonsense'"), "{log}");
-    let ReloadReply::Failed(log) = reload(recorded!("30", "reload_bind_conflict")) else {
-        panic!("not failed")
-    };
-    assert!(log.contains("Address already in use"), "{log}");
-    assert_eq!(reload("Success=0\n--\nAnother reload is still in progress.\n"), ReloadReply::Busy);
+    for reply in [recorded!("30", "reload_good"), recorded!("32", "reload_good")] {
+        assert_eq!(reload(reply), ReloadReply::Loaded);
+    }
+    for (reply, words) in [
+        (recorded!("30", "reload_bad_syntax"), "unknown keyword 'nonsense'"),
+        (recorded!("32", "reload_bad_syntax"), "unknown keyword 'nonsense'"),
+        (recorded!("30", "reload_bind_conflict"), "Address already in use"),
+        (recorded!("32", "reload_bind_conflict"), "Address already in use"),
+    ] {
+        let ReloadReply::Failed(log) = reload(reply) else { panic!("not failed: {reply}") };
+        assert!(log.contains(words), "{log}");
+    }
+    assert_eq!(reload(recorded!("32", "reload_busy")), ReloadReply::Busy);
     assert_eq!(
         reload("Can't connect to the target CLI!\n"),
         ReloadReply::Other("Can't connect to the target CLI!".into())
@@ -199,7 +212,7 @@ proptest! {
     ) {
         let replies = [
             recorded!("26", "show_info"), recorded!("30", "show_proc_old_worker"), recorded!("26", "show_map"),
-            recorded!("30", "show_servers_state"), recorded!("26", "show_stat"), recorded!("30", "get_map_found"),
+            recorded!("30", "show_servers_state"), recorded!("32", "show_stat"), recorded!("30", "get_map_found"),
         ];
         let mut text: String = replies[which].chars().take(cut).collect();
         let at = text.char_indices().map(|(i, _)| i).nth(at).unwrap_or(text.len());
