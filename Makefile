@@ -66,6 +66,11 @@ unit: ## Run the tests that need no engine: library, program and demo API
 fuzz: ## Fuzz the readers of HAProxy's replies, 60 s each (SECONDS= TARGETS= select)
 	@bash fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
+.PHONY: haproxy
+haproxy: ## Run the tests of the HAProxy actuator with the HAProxy of SUITE (trixie, testing, …)
+	@HAPROXY=$$(bash tests/haproxy/fetch.sh $(or $(SUITE),testing)) && export HAPROXY && \
+		cargo test --locked --test it -- haproxy::
+
 .PHONY: simulate
 simulate: ## Play HOURS (default 100) of the simulated world; SEED= plays one seed and tells it
 	@HOURS=$(if $(SEED),,$(or $(HOURS),100)) SEED=$(SEED) cargo test --release --locked --quiet --test simulation -- --nocapture
