@@ -152,8 +152,9 @@ pub async fn apply(target: &Target, rendered: &Rendered) -> Result<Outcome, Appl
     let config_file = target.config_file.clone();
     if let Err(error) = blocking(target, move || files::put_in_place(candidate.file, &config_file)).await {
         // Renamed but not synced is possible; what HAProxy runs is what must be on disk.
-        restore(target, old_file).await?;
+        let restored = restore(target, old_file).await;
         forget_state(target).await;
+        restored?;
         return Err(error.into());
     }
 

@@ -131,6 +131,11 @@ impl ClientError {
         matches!(self, ClientError::Connect { .. })
     }
 
+    /// True if the exchange began and did not end as it should; the next one may do so at once.
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self, ClientError::Broken { .. } | ClientError::Incomplete { .. })
+    }
+
     /// True if the process that was asked has ended.
     pub fn process_is_gone(&self) -> bool {
         matches!(self, ClientError::NoSuchProcess { .. })

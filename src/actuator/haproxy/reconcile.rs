@@ -289,7 +289,12 @@ impl Reconciler {
     ) -> BTreeMap<ServiceId, (u32, DesiredRoute)> {
         let (runtime, map) = (&self.driver.runtime, &self.driver.map_path);
         let mut done = BTreeMap::new();
-        match set_current(runtime, map, &in_haproxy(missing)).await {
+        let mut set = set_current(runtime, map, &in_haproxy(missing)).await;
+        if set.as_ref().is_err_and(SwitchError::is_cut_off) {
+            // Whether it was done is unknown, and to do it again does no harm: clients do not wait for the next look.
+            set = set_current(runtime, map, &in_haproxy(missing)).await;
+        }
+        match set {
             Ok((pid, _)) => done.extend(missing.iter().map(|(service, route)| (*service, (pid, *route)))),
             Err(SwitchError::NoSuchBackend { .. } | SwitchError::NotInForce { .. }) if missing.len() > 1 => {
                 for (service, route) in missing {

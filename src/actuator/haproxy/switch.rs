@@ -93,6 +93,13 @@ pub enum SwitchError {
     Reloading,
 }
 
+impl SwitchError {
+    /// True if the connection broke or the reply is not whole, although HAProxy is there.
+    pub(super) fn is_cut_off(&self) -> bool {
+        matches!(self, SwitchError::Runtime(RuntimeError::Client(error)) if error.is_cut_off())
+    }
+}
+
 impl From<reply::ReplyError> for SwitchError {
     fn from(error: reply::ReplyError) -> SwitchError {
         SwitchError::Runtime(error.into())

@@ -100,6 +100,26 @@ impl Lab {
         end(&mut self.haproxy);
     }
 
+    /// Ends its master at once, as a crash or the kernel does.
+    pub(crate) fn kill(&mut self) {
+        self.haproxy.kill().unwrap();
+        self.haproxy.wait().unwrap();
+    }
+
+    /// All processes of it, old ones and those of an earlier start, too.
+    pub(crate) fn running(&self) -> Vec<u32> {
+        let config = self.config_file().display().to_string();
+        let started_with_it = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == config.as_bytes())
+        };
+        let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let name = entry.unwrap().file_name();
+            name.to_str()?.parse().ok()
+        });
+        pids.filter(started_with_it).collect()
+    }
+
     pub(crate) async fn start_again(&mut self) {
         self.haproxy = spawn_at(self.dir.path(), &self.sockets.master);
         self.answers().await;
@@ -405,7 +425,12 @@ pub(crate) struct KeepAlive(Option<BufReader<TcpStream>>);
 
 impl KeepAlive {
     pub(crate) async fn connect(port: u16) -> KeepAlive {
-        KeepAlive(Some(BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap())))
+        KeepAlive::open(port).await.unwrap()
+    }
+
+    pub(crate) async fn open(port: u16) -> Result<KeepAlive, String> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+        Ok(KeepAlive(Some(BufReader::new(stream))))
     }
 
     /// True once HAProxy has said that it closes the connection.

@@ -6,6 +6,7 @@ mod handoff;
 pub(crate) mod lab;
 mod last_good;
 mod reconcile;
+mod reload;
 mod rescue;
 mod servers;
 mod switch;

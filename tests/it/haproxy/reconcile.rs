@@ -1,10 +1,13 @@
 //! The task that the daemon starts, against a HAProxy that things happen to.
 
+use super::gate::{Cut, Gate};
 use super::lab::{KeepAlive, Lab, get, ident, routes, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use supervisor::actuator::haproxy::{BindCheck, Command, Driver, Handoff, Worker, apply, run, set_routes};
+use supervisor::actuator::haproxy::{
+    BindCheck, Client, Command, Driver, Handoff, Runtime, Worker, apply, run, set_routes,
+};
 use supervisor::domain::action::{ActionId, Desired, DesiredRoute, Evacuation, Outcome};
 use supervisor::domain::event::{Event, ProxySeen};
 use supervisor::domain::id::{ServerId, ServiceId};
@@ -116,6 +119,23 @@ async fn a_decided_route_is_set_read_back_and_kept_in_the_file() {
     set_routes(&lab.runtime(), &lab.map(), &routes(&[("api", "api__onprem")])).await.unwrap();
     task.routed(1).await;
     assert_eq!(lab.site().await, "cloud");
+}
+
+#[tokio::test]
+async fn a_switch_that_is_cut_off_is_made_at_once_and_told_when_it_was_read_back() {
+    for cut in [Cut::Before, Cut::Half] {
+        let lab = Lab::start(|_| {}).await;
+        let gate = Gate::before(&lab.dir.path().join("admin.sock"), "set map", 1, cut);
+        let master = Client::unix(lab.dir.path().join("master.sock"));
+        let runtime = Runtime::new(Client::unix(&gate.path), Some(master));
+        // No look comes by to mend it.
+        let look_every = Duration::from_secs(60);
+        let mut task = Task::run(Driver { runtime, look_every, ..Task::driver(&lab, "lab") });
+        task.look("a look", |_| true).await;
+        task.desired.send(to("cloud", 1)).unwrap();
+        task.routed(1).await;
+        assert_eq!((gate.cuts_left(), lab.site().await.as_str()), (0, "cloud"), "{cut:?}");
+    }
 }
 
 #[tokio::test]
