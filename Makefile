@@ -66,10 +66,13 @@ unit: ## Run the tests that need no engine: library, program and demo API
 fuzz: ## Fuzz the readers of HAProxy's replies, 60 s each (SECONDS= TARGETS= select)
 	@bash fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
-.PHONY: haproxy
+.PHONY: haproxy soak-haproxy
 haproxy: ## Run the tests of the HAProxy actuator with the HAProxy of SUITE (trixie, testing, …)
 	@HAPROXY=$$(bash tests/haproxy/fetch.sh $(or $(SUITE),testing)) && export HAPROXY && \
 		cargo test --locked --test it -- haproxy::
+
+soak-haproxy: ## 1,000 switches and 200 (RELOADS=) reloads under 2,000 requests/s with each HAProxy: none may fail
+	@RELOADS=$(or $(RELOADS),200) bash tests/haproxy/load.sh
 
 .PHONY: simulate
 simulate: ## Play HOURS (default 100) of the simulated world; SEED= plays one seed and tells it

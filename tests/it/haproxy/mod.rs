@@ -5,6 +5,7 @@ mod gate;
 mod handoff;
 pub(crate) mod lab;
 mod last_good;
+mod load;
 mod reconcile;
 mod reload;
 mod rescue;
