@@ -71,10 +71,10 @@ impl Pair {
     }
 
     /// Another configuration, applied from now on.
-    pub(crate) fn reconfigure(&self, round: u32) {
+    pub(crate) fn reconfigure(&self, more: u32) {
         let before = self.wanted.borrow().clone();
         let mut model = before.model.clone();
-        model.proxy.maxconn += round;
+        model.proxy.maxconn += more;
         self.wanted.send_replace(Arc::new(Wanted { model, ..(*before).clone() }));
     }
 

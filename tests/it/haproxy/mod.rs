@@ -1,5 +1,6 @@
 //! The actuator against a real HAProxy.
 
+mod alone;
 mod apply;
 mod gate;
 mod handoff;

@@ -1,6 +1,7 @@
 //! Reloads that meet trouble: an HAProxy that is slow, refuses, dies, or is cut off in the middle, and a file that cannot be
 //! replaced.
 
+use super::alone::is_alone;
 use super::gate::{Cut, Gate};
 use super::lab::{Lab, until};
 use std::fmt::Write as _;
@@ -181,21 +182,10 @@ async fn half_a_reply_proves_neither_a_good_nor_a_bad_reload() {
 #[test]
 fn a_configuration_that_is_mounted_as_a_single_file_is_left_alone_and_the_mount_is_told() {
     const NAME: &str = "haproxy::reload::a_configuration_that_is_mounted_as_a_single_file_is_left_alone_and_the_mount_is_told";
-    // The mount is for a process of its own to see, and gone with it.
-    const WITHIN: &str = "IN_A_MOUNT_NAMESPACE";
-    if std::env::var_os(WITHIN).is_some() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        return runtime.block_on(mounted_as_a_single_file());
+    if is_alone(NAME, &["--mount", "--propagation", "private"], "true") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(mounted_as_a_single_file());
     }
-    let within = Program::new("unshare")
-        .args(["--mount", "--propagation", "private"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", NAME, "--nocapture"])
-        .env(WITHIN, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&within.stdout);
-    assert!(within.status.success() && said.contains("1 passed"), "{said}");
 }
 
 async fn mounted_as_a_single_file() {
