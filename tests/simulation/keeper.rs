@@ -12,7 +12,7 @@ use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use supervisor::actuator::haproxy::Known;
-use supervisor::domain::action::{Desired, DesiredServer};
+use supervisor::domain::action::{Desired, DesiredRoute, DesiredServer};
 use supervisor::domain::event::{CheckSeen, Event, MasterSeen, ProxyIdentity, ProxySeen, Routed};
 use supervisor::domain::maintenance::{Admin, AdminSeen, Agreement, agreement};
 use supervisor::domain::{Boot, ProxyId, ServerId, ServiceId, SiteId, Span};
@@ -353,20 +353,27 @@ impl World {
             // What was sent is in its socket, though nobody waits for the answer any more.
             let sent = missing.into_iter().map(|(service, route)| (service, route.site)).collect();
             self.lie_in_socket(number, 1, sent, BTreeMap::new());
-        } else if !missing.is_empty() {
-            if now < proxy.stubborn_until {
-                // It says yes; what is read back differs.
+        } else {
+            let stubborn = now < proxy.stubborn_until;
+            // It says yes; what is read back may differ.
+            let takes = |service: &ServiceId, route: &DesiredRoute| {
+                !stubborn || proxy.map.get(service) == Some(&route.site)
+            };
+            let (taken, refused): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                missing.into_iter().partition(|(service, route)| takes(service, route));
+            if !refused.is_empty() {
                 self.count(Kind::RouteNotTaken);
-            } else {
-                let generations: BTreeMap<ServiceId, u64> =
-                    missing.iter().map(|(service, route)| (*service, route.generation)).collect();
-                for (service, route) in missing {
-                    self.proxies[number].map.insert(service, route.site);
-                    if let Some(keeper) = self.keeper(number) {
-                        keeper.known.took(service, route);
-                    }
+            }
+            let generations: BTreeMap<ServiceId, u64> =
+                taken.iter().map(|(service, route)| (*service, route.generation)).collect();
+            for (service, route) in taken {
+                self.proxies[number].map.insert(service, route.site);
+                if let Some(keeper) = self.keeper(number) {
+                    keeper.known.took(service, route);
                 }
-                let proxy = self.proxies[number].id;
+            }
+            let proxy = self.proxies[number].id;
+            if !generations.is_empty() {
                 self.at_edge(1, move |world| {
                     let took = world.now().boot.since(began);
                     world.put_hard(Event::Routed(Routed { proxy, generations, took }));
