@@ -83,7 +83,11 @@ impl Repair {
     fn signalled(&self, number: i32, rules: Rules<'_>) -> Repair {
         let before = self.signal.filter(|before| before.is_at_work(rules));
         let first = before.map_or(rules.at, |before| before.first);
-        let signal = Signal { number, at: rules.at, first, engine_time: rules.engine_time };
+        // A harmless one takes nothing back of one that ends it.
+        let signal = match before.filter(|_| !ends(number, rules)) {
+            Some(before) => before,
+            None => Signal { number, at: rules.at, first, engine_time: rules.engine_time },
+        };
         let signalled = Repair { signal: Some(signal), ..self.clone() };
         match self.explained_by(number, rules) {
             Some(ending) => signalled.with(Phase::Judging { ending, until: rules.now + STOP_FOLLOWS }),

@@ -709,6 +709,19 @@ fn what_ended_during_a_restart_that_did_nothing_was_not_ours() {
 }
 
 #[test]
+fn a_harmless_signal_takes_nothing_back_of_a_kill() {
+    let given = Given::default();
+    let runs = in_phase(Phase::Runs { since: Boot(0) });
+    let died = Input::Died { exit: Some(137), oom: false };
+    for (signals, after) in [(&[9, 1][..], "judging"), (&[1, 9], "judging"), (&[1], "due")] {
+        let signalled = signals
+            .iter()
+            .fold(runs.clone(), |repair, signal| repair.after(Input::Signal(*signal), given.rules()));
+        assert_eq!(signalled.after(died, given.rules()).phase.word(), after, "{signals:?}");
+    }
+}
+
+#[test]
 fn what_is_heard_late_was_not_long_ago_by_the_engines_clock() {
     let given = Given::default();
     let runs = in_phase(Phase::Runs { since: Boot(0) });
