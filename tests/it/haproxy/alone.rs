@@ -7,7 +7,7 @@ use std::process::Command;
 const ALONE: &str = "IN_A_NAMESPACE_OF_ITS_OWN";
 
 /// Whether this is that run. If not, it has been made, and went well.
-#[expect(clippy::print_stderr, reason = "whoever runs it wants the figures")]
+#[expect(clippy::print_stderr, reason = "a measurement tells its figures")]
 pub(crate) fn is_alone(test: &str, kinds: &[&str], prepare: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;

@@ -464,6 +464,19 @@ pub(crate) async fn get_of(port: u16, host: &str, path: &str) -> Result<String, 
     timeout(CLIENT_TIMEOUT, once).await.map_err(|_| "no answer in 2 s")?.map(|(site, _)| site)
 }
 
+/// The same from this address and port.
+pub(crate) async fn get_from(from: std::net::SocketAddr, port: u16) -> Result<String, String> {
+    let once = async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(from).map_err(|error| error.to_string())?;
+        let to = (std::net::Ipv4Addr::LOCALHOST, port).into();
+        let stream = socket.connect(to).await.map_err(|error| error.to_string())?;
+        exchange(&mut BufReader::new(stream)).await
+    };
+    timeout(CLIENT_TIMEOUT, once).await.map_err(|_| "no answer in 2 s")?.map(|(site, _)| site)
+}
+
 async fn exchange(stream: &mut BufReader<TcpStream>) -> Result<(String, bool), String> {
     exchange_of(stream, "api", "/").await
 }

@@ -2,6 +2,7 @@
 
 mod alone;
 mod apply;
+mod error_limit;
 mod gate;
 mod handoff;
 pub(crate) mod lab;
