@@ -49,7 +49,7 @@ grafana: up ## Start Grafana too, from GRAFANA_IMAGE (default grafana/grafana)
 monitoring-check: setup ## Check the files of Prometheus, Alertmanager and Grafana
 	@prometheus/check.sh
 
-.PHONY: test fmt lint unit fuzz bench-failover bench-core bench-journal
+.PHONY: test fmt lint unit fuzz bench-failover bench-core bench-switch bench-journal
 test: ## Run every check, as CI does
 	@bash .ci/test
 
@@ -83,6 +83,9 @@ bench-failover: up ## Measure the gap of each fault beside other ways (PEERS= FA
 
 bench-core: ## Measure what an event costs the core, with 10 to 10,000 services (SIZES= ROUNDS= SEED= select)
 	@cargo bench --locked --bench core
+
+bench-switch: ## Measure a switch from event to answer beside a bare set map (ROUNDS= SERVICES= COMMITS= HAPROXY= select)
+	@cargo bench --locked --bench switch
 
 bench-journal: ## Measure what a quiet day of 10 to 10,000 servers adds to the store (SIZES= LOST= SEED= select)
 	@cargo bench --locked --bench journal
