@@ -214,6 +214,8 @@ impl Repair {
     fn started(&self, rules: Rules<'_>) -> Repair {
         let runs = Phase::Runs { since: rules.at };
         match self.phase {
+            // Told late: that was before what is being done now.
+            Phase::Acting { since, .. } if rules.at < since => self.clone(),
             // Docker's own start, or ours: the count goes on. Ours has two ways to us, the engine's answer and its event, and
             // either may be the first; and what runs cannot be started by anybody else.
             Phase::Acting { .. } | Phase::Docker { .. } | Phase::Runs { .. } | Phase::Ailing { .. } => {

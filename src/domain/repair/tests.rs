@@ -709,6 +709,16 @@ fn what_ended_during_a_restart_that_did_nothing_was_not_ours() {
 }
 
 #[test]
+fn a_start_that_is_told_late_is_not_that_of_the_restart_under_way() {
+    let given = Given::default();
+    let deed = Deed::Restart { stop_timeout: Span::seconds(10) };
+    let acting = in_phase(Phase::Acting { action: ActionId(7), deed, since: NOW });
+    for (at, after) in [(NOW - Span(1), "acting"), (NOW, "runs")] {
+        assert_eq!(acting.after(Input::Start, Rules { at, ..given.rules() }).phase.word(), after);
+    }
+}
+
+#[test]
 fn a_harmless_signal_takes_nothing_back_of_a_kill() {
     let given = Given::default();
     let runs = in_phase(Phase::Runs { since: Boot(0) });
