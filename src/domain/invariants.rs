@@ -3,7 +3,7 @@
 //! The numbers are those of ARCHITECTURE.md, "Invariants". A breach is a bug of ours; the daemon counts and logs it and
 //! goes on, because stopping would help nobody.
 
-use super::action::Action;
+use super::action::{Action, ActionId};
 use super::change::Change;
 use super::decide::Decision;
 use super::delivery::{RESOLVED_SENT_FOR, Telling};
@@ -14,7 +14,7 @@ use super::incident::{Incident, IncidentId, Trouble};
 use super::policy::{ContainerRef, FailbackMode, HealLimits};
 use super::reason::Reason;
 use super::repair::{Phase, Repair, depends};
-use super::state::{Placement, ProxyLink, Service, State};
+use super::state::{ProxyLink, Service, State};
 use super::time::{Boot, Now, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -149,13 +149,54 @@ fn forgotten(decision: &Decision) -> impl Iterator<Item = IncidentId> {
     })
 }
 
+/// What a decision says and records, by what it is about: each of a thousand routes asks for its own.
+#[derive(Default)]
+struct Said<'a> {
+    /// Why a service is moved: the first reason that says so.
+    moves: BTreeMap<ServiceId, &'a Reason>,
+    failed_back: BTreeSet<ServiceId>,
+    placed: BTreeSet<(ServiceId, u64)>,
+    acting: BTreeMap<ActionId, &'a ContainerRef>,
+    issued: u64,
+}
+
+impl<'a> Said<'a> {
+    fn of(decision: &'a Decision) -> Said<'a> {
+        let mut said = Said::default();
+        // Most decisions order nothing.
+        if decision.actions.is_empty() {
+            return said;
+        }
+        for reason in decision.reasons.iter().filter(|reason| moves(reason)) {
+            if let Some(service) = reason.service() {
+                said.moves.entry(service).or_insert(reason);
+            }
+        }
+        for change in &decision.changes {
+            if let Change::FailedBack { service, .. } = change {
+                said.failed_back.insert(*service);
+            } else if let Change::Placed { service, placement } = change {
+                said.placed.extend(placement.route().map(|route| (*service, route.generation)));
+            } else if let Change::Repair { container, repair } = change
+                && let Phase::Acting { action, .. } = repair.phase
+            {
+                said.acting.insert(action, container);
+            } else if let Change::Issued { next } = change {
+                said.issued = said.issued.max(*next);
+            }
+        }
+        said
+    }
+}
+
 /// Checks one step: `after` is the state with the changes of `decision` applied.
 pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
     let mut breaches = Vec::new();
+    let said = Said::of(decision);
     for action in &decision.actions {
         match action {
             Action::Route { service, .. } => {
-                check_route(before, event, decision, after, *service, now, &mut breaches);
+                check_route(before, event, &said, after, *service, now, &mut breaches);
             }
             Action::Heal(heal) => {
                 if !was_started(event, &heal.container) {
@@ -169,7 +210,7 @@ pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State,
             }
             Action::Pace { .. } | Action::Evacuate(_) | Action::Mail(_) | Action::Answer { .. } => {}
         }
-        breaches.extend(check_intent(decision, action));
+        breaches.extend(check_intent(&said, action));
     }
     breaches.extend(check_settled(decision, after, now));
     breaches.extend(check_forgotten(before, decision, after.policy.alerts.direct, now));
@@ -180,25 +221,13 @@ pub fn check(before: &Before, event: &Event, decision: &Decision, after: &State,
 }
 
 /// I4: what is done at most once is in the record of the decision that orders it.
-fn check_intent(decision: &Decision, action: &Action) -> Option<Breach> {
-    let recorded = |intent: &dyn Fn(&Change) -> bool| decision.changes.iter().any(intent);
+fn check_intent(said: &Said<'_>, action: &Action) -> Option<Breach> {
     let what = match action {
-        Action::Heal(heal) => {
-            let acting =
-                |repair: &Repair| matches!(repair.phase, Phase::Acting { action, .. } if action == heal.id);
-            let intent = |change: &Change| matches!(change, Change::Repair { container, repair } if *container == heal.container && acting(repair));
-            (!recorded(&intent)).then(|| format!("a start of {}", heal.container))
-        }
-        Action::Mail(mail) => {
-            let intent = |change: &Change| matches!(change, Change::Issued { next } if *next > mail.id.0);
-            (!recorded(&intent)).then(|| format!("mail {}", mail.id.0))
-        }
+        Action::Heal(heal) => (said.acting.get(&heal.id) != Some(&&heal.container))
+            .then(|| format!("a start of {}", heal.container)),
+        Action::Mail(mail) => (said.issued <= mail.id.0).then(|| format!("mail {}", mail.id.0)),
         Action::Route { service, generation, .. } => {
-            let placed = |placement: &Placement| {
-                placement.route().is_some_and(|route| route.generation == *generation)
-            };
-            let intent = |change: &Change| matches!(change, Change::Placed { service: known, placement } if known == service && placed(placement));
-            (!recorded(&intent)).then(|| format!("a route of {service}"))
+            (!said.placed.contains(&(*service, *generation))).then(|| format!("a route of {service}"))
         }
         Action::Evacuate(_) | Action::Pace { .. } | Action::Answer { .. } => None,
     };
@@ -315,7 +344,7 @@ fn check_settled(decision: &Decision, after: &State, now: Now) -> Vec<Breach> {
 fn check_route(
     before: &Before,
     event: &Event,
-    decision: &Decision,
+    said: &Said<'_>,
     after: &State,
     id: ServiceId,
     now: Now,
@@ -323,8 +352,7 @@ fn check_route(
 ) {
     let Some((service, policy)) = after.service(id) else { return };
     let Some(to) = service.placement.site() else { return };
-    let reason = decision.reasons.iter().find(|reason| reason.service() == Some(id) && moves(reason));
-    let Some(reason) = reason else {
+    let Some(reason) = said.moves.get(&id).copied() else {
         breaches.push(Breach::NoReason { service: id });
         return;
     };
@@ -362,11 +390,7 @@ fn check_route(
     {
         breaches.push(Breach::OverrodeAPerson { service: id });
     }
-    let failed_back = decision
-        .changes
-        .iter()
-        .any(|change| matches!(change, Change::FailedBack { service, .. } if *service == id));
-    if failed_back && !matches!(event, Event::Commanded(_)) {
+    if said.failed_back.contains(&id) && !matches!(event, Event::Commanded(_)) {
         let rules = &policy.failback;
         let last = old.and_then(|old| old.last_failover);
         if last.is_some_and(|at| now.boot < at + rules.hold_down) {

@@ -16,7 +16,7 @@ use crate::domain::repair::Repair;
 use crate::domain::repair::depends::Containers;
 use crate::domain::state::{ProxyLink, Server, Service, SitePools, State};
 use crate::domain::time::{Boot, Now};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
@@ -37,6 +37,10 @@ pub(super) struct Draft<'a> {
     last: Cell<Option<(ServiceId, Member<'a>)>>,
     /// The services that the event touches, as they will be.
     touched: BTreeMap<ServiceId, Box<Service>>,
+    /// How the HAProxy instances that the event touches will be reached.
+    links: BTreeMap<ProxyId, ProxyLink>,
+    /// How the pools of a site will stand, as long as no service is touched: each of a thousand pools asks for its site.
+    pools: RefCell<BTreeMap<SiteId, SitePools>>,
     /// The containers that the event touches, as they will be.
     containers: BTreeMap<ContainerRef, Option<ContainerSeen>>,
     /// Their repairs, as they will be.
@@ -68,6 +72,8 @@ impl<'a> Draft<'a> {
             decision: Decision::default(),
             last: Cell::new(None),
             touched: BTreeMap::new(),
+            links: BTreeMap::new(),
+            pools: RefCell::default(),
             containers: BTreeMap::new(),
             repairs: BTreeMap::new(),
             incidents: BTreeMap::new(),
@@ -217,10 +223,7 @@ impl<'a> Draft<'a> {
 
     /// How an HAProxy is reached, as it will be; none if there is no such HAProxy.
     pub(super) fn link(&self, id: ProxyId) -> Option<&ProxyLink> {
-        let decided = self.decision.changes.iter().rev().find_map(|change| {
-            if let Change::Proxy { proxy, link } = change { (*proxy == id).then_some(link) } else { None }
-        });
-        decided.or_else(|| Some(&self.state.proxies.get(&id)?.link))
+        self.links.get(&id).or_else(|| Some(&self.state.proxies.get(&id)?.link))
     }
 
     /// How an HAProxy's configuration stands, as it will; none if there is no such HAProxy.
@@ -260,6 +263,9 @@ impl<'a> Draft<'a> {
 
     /// How the pools of a site will stand.
     pub(super) fn site_pools(&self, site: SiteId) -> SitePools {
+        if let Some(pools) = self.pools.borrow().get(&site) {
+            return *pools;
+        }
         let mut pools = self.state.site_pools(site);
         for (id, after) in &self.touched {
             let Some((before, policy)) = self.before(*id) else { continue };
@@ -268,6 +274,7 @@ impl<'a> Draft<'a> {
                 pools.count(standing(after, policy, site), 1);
             }
         }
+        self.pools.borrow_mut().insert(site, pools);
         pools
     }
 
@@ -299,6 +306,9 @@ impl<'a> Draft<'a> {
         if let Change::Container { engine, name, seen } = &change {
             let container = ContainerRef { engine: *engine, name: name.clone() };
             self.containers.insert(container, seen.clone());
+        }
+        if let Change::Proxy { proxy, link } = &change {
+            self.links.insert(*proxy, link.clone());
         }
         if let Change::Incident { id, incident } = &change {
             if let Some(before) = self.incident(*id) {
@@ -360,6 +370,7 @@ impl<'a> Draft<'a> {
 
     /// The service as it will be, to be changed; none if there is no such service.
     fn touch(&mut self, id: ServiceId) -> Option<&mut Service> {
+        self.pools.get_mut().clear();
         let (before, _) = self.before(id)?;
         Some(self.touched.entry(id).or_insert_with(|| Box::new(before.clone())))
     }

@@ -9,7 +9,7 @@ use crate::domain::failover::Override;
 use crate::domain::health::Health;
 use crate::domain::id::ContainerName;
 use crate::domain::incident::{Ended, Trouble};
-use crate::domain::state::{Pending, Route};
+use crate::domain::state::{Pending, Placement, Route};
 use crate::domain::testing::{World, healing, policy, proxy, server, service, site};
 use crate::domain::time::Boot;
 use crate::domain::witness::{Cause, ProbeFault};
