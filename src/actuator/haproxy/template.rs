@@ -75,6 +75,13 @@ pub enum TemplateError {
          without it nobody can tell which configuration HAProxy runs"
     )]
     NoDescription,
+    /// A template of the user's leaves out what the settings ask for: a bind in the clear, or a service that takes all requests.
+    #[error(
+        "the template leaves out {}: it is older than that setting, perhaps; `supervisor render --template` prints the built-in one, \
+         to take it over from",
+        .0.join(", ")
+    )]
+    LeftOut(Vec<String>),
 }
 
 /// A configuration.
@@ -102,7 +109,35 @@ pub fn render(model: &Model, template: &str) -> Result<Rendered, TemplateError> 
     if !described.map(|value| value.trim().trim_matches('"')).any(|value| value == description) {
         return Err(TemplateError::NoDescription);
     }
+    let left_out = left_out(model, &text);
+    if !left_out.is_empty() {
+        return Err(TemplateError::LeftOut(left_out));
+    }
     Ok(Rendered { text, revision, description })
+}
+
+/// The settings of `model` that no line of the configuration shows, though clients would be served otherwise without them.
+fn left_out(model: &Model, text: &str) -> Vec<String> {
+    let shows = |words: [&str; 2]| text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    let mut left_out = Vec::new();
+    for service in &model.services {
+        let key = |name: &str| format!("services.{}.{name}", service.name);
+        left_out
+            .extend(service.tls.iter().filter(|tls| !shows(["crt", &tls.certificates])).map(|_| key("tls")));
+        left_out.extend(service.path.iter().filter(|path| !shows(["path", path])).map(|_| key("path")));
+    }
+    let of_proxy = [
+        &model.proxy.snippets.global,
+        &model.proxy.snippets.defaults_http,
+        &model.proxy.snippets.defaults_tcp,
+    ];
+    let of_services =
+        model.services.iter().flat_map(|service| [&service.snippets.frontend, &service.snippets.backend]);
+    let snippets = of_proxy.into_iter().chain(of_services).flatten();
+    left_out.extend(
+        snippets.filter(|snippet| !text.contains(&snippet::marked(snippet))).map(|of| of.key.clone()),
+    );
+    left_out
 }
 
 fn engine(template: &str) -> Result<tera::Tera, tera::Error> {

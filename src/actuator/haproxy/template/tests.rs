@@ -505,3 +505,20 @@ fn a_users_template_cannot_print_a_text_with_blanks_nor_leave_the_description_ou
     assert!(matches!(error, TemplateError::Template(_)), "{error}");
     assert!(matches!(render(&demo(), "global\n"), Err(TemplateError::NoDescription)));
 }
+
+#[test]
+fn a_users_template_that_leaves_out_what_the_settings_ask_for_is_refused() {
+    let mut model = demo();
+    model.services[0].path = Some("/api".to_owned());
+    let key = "services.api.snippets.backend".to_owned();
+    model.services[0].snippets.backend = Some(Snippet { key, text: "option forwardfor".to_owned() });
+    render(&model, DEFAULT_TEMPLATE).unwrap();
+    let older = DEFAULT_TEMPLATE.replace("{{ route.path }}", "").replace("{{ pool.snippet | safe }}", "");
+    let error = render(&model, &older).unwrap_err().to_string();
+    assert!(
+        error.contains("leaves out services.api.path, services.api.snippets.backend:"),
+        "both at once: {error}"
+    );
+    // Who asks for none of it needs none of it.
+    render(&demo(), &older).unwrap();
+}
