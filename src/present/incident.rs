@@ -32,9 +32,7 @@ pub fn trouble(trouble: &Trouble) -> String {
             format!("HAProxy {proxy} does not take the route of {service}")
         }
         Trouble::RouteContested { service, proxy } => {
-            format!(
-                "somebody else changes the route of {service} in HAProxy {proxy}: supervisor no longer sets it right"
-            )
+            format!("somebody else changes the route of {service} in HAProxy {proxy} again and again")
         }
         Trouble::ConfigRefused { proxy } => {
             format!("HAProxy {proxy} does not run the configuration of the settings")

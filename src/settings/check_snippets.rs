@@ -8,7 +8,7 @@ use super::model::{ProxySnippets, ServiceSnippets, Snippet};
 use super::raw::{RawProxySnippets, RawServiceSnippets};
 
 /// What begins a section, up to HAProxy 3.2. What followed it would no longer belong to ours.
-const SECTIONS: [&str; 19] = [
+const SECTIONS: [&str; 20] = [
     "acme",
     "backend",
     "cache",
@@ -22,6 +22,7 @@ const SECTIONS: [&str; 19] = [
     "log-forward",
     "log-profile",
     "mailers",
+    "namespace_list",
     "peers",
     "program",
     "resolvers",
@@ -40,17 +41,20 @@ const TIMEOUT: &str = "it is a setting of its own, in timeouts";
 const MODE: &str = "it is the mode of the service";
 const ROUTES: &str = "where requests go is supervisor's to say; what shall not get there can be denied";
 const SERVERS: &str = "the servers are those of the settings";
+const CHECKS: &str = "HAProxy's own checks are those of the service's probe";
 const SERVES: &str = "nothing would be served";
 
 const GLOBAL: Reserved = &[
     ("daemon", "HAProxy stays where it was started: its master is asked for reloads"),
     ("description", KNOWN_BY),
+    ("gid", SETTING),
     ("group", SETTING),
     ("master-worker", "how its master runs is said where it is started (-W)"),
     ("maxconn", SETTING),
     ("server-state-base", STATE),
     ("server-state-file", STATE),
     ("stats", "supervisor's own command line is there: admin_socket, admin_mode, admin_gid"),
+    ("uid", SETTING),
     ("user", SETTING),
 ];
 
@@ -60,6 +64,16 @@ const DEFAULTS: Reserved = &[
     ("disabled", SERVES),
     ("load-server-state-from-file", STATE),
     ("mode", MODE),
+    ("option external-check", CHECKS),
+    ("option httpchk", CHECKS),
+    ("option ldap-check", CHECKS),
+    ("option mysql-check", CHECKS),
+    ("option pgsql-check", CHECKS),
+    ("option redis-check", CHECKS),
+    ("option smtpchk", CHECKS),
+    ("option spop-check", CHECKS),
+    ("option ssl-hello-chk", CHECKS),
+    ("option tcp-check", CHECKS),
     ("server-state-file-name", STATE),
     ("timeout client", TIMEOUT),
     ("timeout connect", TIMEOUT),
@@ -82,6 +96,16 @@ const BACKEND: Reserved = &[
     ("dispatch", SERVERS),
     ("load-server-state-from-file", STATE),
     ("mode", MODE),
+    ("option external-check", CHECKS),
+    ("option httpchk", CHECKS),
+    ("option ldap-check", CHECKS),
+    ("option mysql-check", CHECKS),
+    ("option pgsql-check", CHECKS),
+    ("option redis-check", CHECKS),
+    ("option smtpchk", CHECKS),
+    ("option spop-check", CHECKS),
+    ("option ssl-hello-chk", CHECKS),
+    ("option tcp-check", CHECKS),
     ("server", SERVERS),
     ("server-state-file-name", STATE),
     ("server-template", SERVERS),
@@ -138,6 +162,9 @@ fn allowed(line: &str, reserved: Reserved) -> Result<(), String> {
             "{first:?} begins a section, and what follows would belong to that; sections have their place in a template of \
              your own"
         ));
+    }
+    if first == "default-server" && plain.split_whitespace().any(|word| word == "disabled") {
+        return Err(format!("\"disabled\" cannot stand here: {SERVES}"));
     }
     let both = format!("{first} {second}");
     match reserved.iter().find(|(words, _)| *words == first || *words == both) {

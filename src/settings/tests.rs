@@ -609,6 +609,21 @@ fn snippets_are_taken_as_they_are_but_for_what_supervisor_lives_by() {
         ),
         (backend("listen x"), "services.api.snippets.backend", "line 1: \"listen\" begins a section"),
         (
+            backend("namespace_list"),
+            "services.api.snippets.backend",
+            "line 1: \"namespace_list\" begins a section",
+        ),
+        (
+            backend("option tcp-check"),
+            "services.api.snippets.backend",
+            "line 1: \"option tcp-check\" cannot stand here",
+        ),
+        (
+            backend("default-server inter 2s disabled"),
+            "services.api.snippets.backend",
+            "line 1: \"disabled\" cannot stand here",
+        ),
+        (
             backend("'user'list users"),
             "services.api.snippets.backend",
             "line 1: \"userlist\" begins a section",

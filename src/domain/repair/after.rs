@@ -97,7 +97,8 @@ impl Repair {
 
     /// The death that seemed to be its own, and was the work of this signal, which is told only now.
     fn explained_by(&self, signal: i32, rules: Rules<'_>) -> Option<Ending> {
-        let last = self.last.filter(|last| last.who == Ender::Crash && last.exit == Some(128 + signal))?;
+        let last = self.last.filter(|last| last.who == Ender::Crash)?;
+        last.exit.filter(|exit| signal.checked_add(128) == Some(*exit))?;
         let is_open = matches!(
             self.phase,
             Phase::Docker { .. } | Phase::Due { .. } | Phase::Acting { deed: Deed::Start, .. } | Phase::Left
