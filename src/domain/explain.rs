@@ -34,7 +34,7 @@ pub fn explain(state: &State, id: ServiceId, now: Now) -> Vec<Reason> {
             let (proxy, serving) = (*proxy, *serving);
             reasons.push(Reason::ServedElsewhere { service: id, proxy, site: route.site, serving });
         }
-        for (proxy, contest) in &service.contests {
+        for (proxy, contest) in service.contests.iter().filter(|(proxy, _)| policy.proxies.contains(proxy)) {
             if let Some(until) = contest.rests_until.filter(|until| *until > now.boot) {
                 let (proxy, site, found) = (*proxy, route.site, None);
                 let rests = until.since(now.boot);

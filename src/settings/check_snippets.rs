@@ -64,6 +64,16 @@ const DEFAULTS: Reserved = &[
     ("disabled", SERVES),
     ("load-server-state-from-file", STATE),
     ("mode", MODE),
+    ("server-state-file-name", STATE),
+    ("timeout client", TIMEOUT),
+    ("timeout connect", TIMEOUT),
+    ("timeout queue", TIMEOUT),
+    ("timeout server", TIMEOUT),
+    ("use_backend", ROUTES),
+];
+
+/// Of defaults and backends.
+const CHECK_OPTIONS: Reserved = &[
     ("option external-check", CHECKS),
     ("option httpchk", CHECKS),
     ("option ldap-check", CHECKS),
@@ -74,12 +84,6 @@ const DEFAULTS: Reserved = &[
     ("option spop-check", CHECKS),
     ("option ssl-hello-chk", CHECKS),
     ("option tcp-check", CHECKS),
-    ("server-state-file-name", STATE),
-    ("timeout client", TIMEOUT),
-    ("timeout connect", TIMEOUT),
-    ("timeout queue", TIMEOUT),
-    ("timeout server", TIMEOUT),
-    ("use_backend", ROUTES),
 ];
 
 const FRONTEND: Reserved = &[
@@ -96,16 +100,6 @@ const BACKEND: Reserved = &[
     ("dispatch", SERVERS),
     ("load-server-state-from-file", STATE),
     ("mode", MODE),
-    ("option external-check", CHECKS),
-    ("option httpchk", CHECKS),
-    ("option ldap-check", CHECKS),
-    ("option mysql-check", CHECKS),
-    ("option pgsql-check", CHECKS),
-    ("option redis-check", CHECKS),
-    ("option smtpchk", CHECKS),
-    ("option spop-check", CHECKS),
-    ("option ssl-hello-chk", CHECKS),
-    ("option tcp-check", CHECKS),
     ("server", SERVERS),
     ("server-state-file-name", STATE),
     ("server-template", SERVERS),
@@ -115,17 +109,27 @@ const BACKEND: Reserved = &[
 /// Those of one HAProxy.
 pub(crate) fn proxy(checker: &mut Checker<'_>, key: &Key, raw: &RawProxySnippets) -> ProxySnippets {
     ProxySnippets {
-        global: snippet(checker, &key.at("global"), raw.global.as_ref(), GLOBAL),
-        defaults_http: snippet(checker, &key.at("defaults_http"), raw.defaults_http.as_ref(), DEFAULTS),
-        defaults_tcp: snippet(checker, &key.at("defaults_tcp"), raw.defaults_tcp.as_ref(), DEFAULTS),
+        global: snippet(checker, &key.at("global"), raw.global.as_ref(), &[GLOBAL]),
+        defaults_http: snippet(
+            checker,
+            &key.at("defaults_http"),
+            raw.defaults_http.as_ref(),
+            &[DEFAULTS, CHECK_OPTIONS],
+        ),
+        defaults_tcp: snippet(
+            checker,
+            &key.at("defaults_tcp"),
+            raw.defaults_tcp.as_ref(),
+            &[DEFAULTS, CHECK_OPTIONS],
+        ),
     }
 }
 
 /// Those of one service.
 pub(crate) fn service(checker: &mut Checker<'_>, key: &Key, raw: &RawServiceSnippets) -> ServiceSnippets {
     ServiceSnippets {
-        frontend: snippet(checker, &key.at("frontend"), raw.frontend.as_ref(), FRONTEND),
-        backend: snippet(checker, &key.at("backend"), raw.backend.as_ref(), BACKEND),
+        frontend: snippet(checker, &key.at("frontend"), raw.frontend.as_ref(), &[FRONTEND]),
+        backend: snippet(checker, &key.at("backend"), raw.backend.as_ref(), &[BACKEND, CHECK_OPTIONS]),
     }
 }
 
@@ -133,7 +137,7 @@ fn snippet(
     checker: &mut Checker<'_>,
     key: &Key,
     raw: Option<&String>,
-    reserved: Reserved,
+    reserved: &[Reserved],
 ) -> Option<Snippet> {
     let text = raw?;
     for (at, line) in text.split('\n').enumerate() {
@@ -146,7 +150,7 @@ fn snippet(
 }
 
 /// Only words of our own tables are shown: the rest of a line may be a password.
-fn allowed(line: &str, reserved: Reserved) -> Result<(), String> {
+fn allowed(line: &str, reserved: &[Reserved]) -> Result<(), String> {
     if let Some(control) = line.chars().find(|c| c.is_control() && *c != '\t') {
         return Err(format!("{control:?} cannot stand in HAProxy's configuration"));
     }
@@ -167,7 +171,7 @@ fn allowed(line: &str, reserved: Reserved) -> Result<(), String> {
         return Err(format!("\"disabled\" cannot stand here: {SERVES}"));
     }
     let both = format!("{first} {second}");
-    match reserved.iter().find(|(words, _)| *words == first || *words == both) {
+    match reserved.iter().copied().flatten().find(|(words, _)| *words == first || *words == both) {
         Some((words, why)) => Err(format!("{words:?} cannot stand here: {why}")),
         None => Ok(()),
     }

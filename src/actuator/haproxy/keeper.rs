@@ -8,7 +8,7 @@ mod rollback;
 use super::apply::{ApplyError, Outcome, Stage, Target, apply, install};
 use super::history::{Hold, IfRefused};
 use super::last_good::{described, restore_last_good};
-use super::reply::Info;
+use super::reply::{Info, Process};
 use super::template::{self, Model, Rendered};
 use crate::chain::chain;
 use crate::control::{Answer, ConfigOrder, ConfigRequest, Reply};
@@ -213,9 +213,9 @@ impl Turn {
 struct Keeper {
     last_reload: Option<Instant>,
     refused: Option<Refused>,
-    /// What it was last seen to run of ours, and under which master: what runs instead under that same master was loaded by somebody
-    /// else.
-    proved: Option<(String, u32)>,
+    /// What it was last seen to run of ours, and its master then: what runs instead after a further reload of that same one was loaded
+    /// by somebody else.
+    proved: Option<(String, Process)>,
     /// How often that has happened lately.
     contest: Contest,
     /// The last good configuration was put back since HAProxy answered last. It is not put back twice: if HAProxy dies of
@@ -317,7 +317,7 @@ impl Keeper {
     async fn prove(&mut self, wanted: &Wanted, config: &ConfigSeen) {
         let (ConfigSeen::InForce { revision } | ConfigSeen::Held { revision, .. }) = config else { return };
         let processes = wanted.target.runtime.processes().await;
-        self.proved = processes.ok().map(|all| (revision.clone(), all.master.pid));
+        self.proved = processes.ok().map(|all| (revision.clone(), all.master));
     }
 
     /// Whether somebody else has loaded another configuration in place of `revision` once too often. An HAProxy that was started anew
@@ -327,7 +327,9 @@ impl Keeper {
             return false;
         };
         let processes = wanted.target.runtime.processes().await;
-        if processes.is_ok_and(|all| all.master.pid == master) {
+        // In a container the master is process 1 after each start: one that was started anew has not reloaded.
+        let is_reloaded = |now: Process| now.pid == master.pid && now.reloads > master.reloads;
+        if processes.is_ok_and(|all| is_reloaded(all.master)) {
             self.contest = self.contest.again(crate::clock::boot_now());
         }
         self.contest.rests_until.is_some()
